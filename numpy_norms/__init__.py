@@ -1,0 +1,32 @@
+"""Normalization layers in NumPy alone: forward and backward, every line a numbered equation."""
+
+from .batch_norm import batch_norm_backward, batch_norm_forward
+from .batch_norm_inference import batch_norm_inference_backward, batch_norm_inference_forward
+from .cache import Cache
+from .group_norm import group_norm_backward, group_norm_forward
+from .instance_norm import instance_norm_backward, instance_norm_forward
+from .layer_norm import layer_norm_backward, layer_norm_forward
+from .rms_norm import rms_norm_backward, rms_norm_forward
+from .running_stats import update_running_stats
+from .threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cache",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_norm_inference_backward",
+    "batch_norm_inference_forward",
+    "get_num_threads",
+    "group_norm_backward",
+    "group_norm_forward",
+    "instance_norm_backward",
+    "instance_norm_forward",
+    "layer_norm_backward",
+    "layer_norm_forward",
+    "rms_norm_backward",
+    "rms_norm_forward",
+    "set_num_threads",
+    "update_running_stats",
+]

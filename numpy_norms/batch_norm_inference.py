@@ -1,0 +1,209 @@
+"""Batch norm in inference: each channel with statistics that are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import checks
+from . import equations as eq
+from .blocks import Block, Gathered, Layout, plan_for
+from .cache import Array, Cache, Statistics
+from .rounding import round_to
+
+
+def batch_norm_inference_forward(
+    x: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    channel_axis: int = 1,
+    eps: float = 1e-5,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Cache]:
+    """Normalize each channel with statistics that are given, then scale and shift it.
+
+    For each channel::
+
+        y = gamma * (x - running_mean) / sqrt(running_var + eps) + beta
+
+    Nothing is averaged: an element of `y` depends on one element of `x`.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *S)
+        Or with the channels at `channel_axis`; with at least two axes.
+    running_mean, running_var : ndarray, shape (C,)
+        Mean and variance of each channel, as `update_running_stats` keeps them.
+    gamma, beta : ndarray, shape (C,), optional
+        Scale and shift of each channel; None stands for ones and zeros.
+    channel_axis : int, default 1
+        The axis of the channels; -1 where they are last.
+    eps : float, default 1e-5
+        Added to the variance; in units of `x` squared.
+    dtype : dtype, optional
+        The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
+    out : ndarray, optional
+        Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+
+    Returns
+    -------
+    y : ndarray, of the shape and dtype of `x`
+    cache : Cache
+        For `batch_norm_inference_backward`.
+
+    Raises
+    ------
+    ValueError
+        If a shape, `channel_axis`, `eps` or the place of `out` is wrong, or a variance negative.
+    TypeError
+        If a dtype is: integers, booleans, objects and masked arrays are refused.
+
+    References
+    ----------
+    Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> y, cache = batch_norm_inference_forward(x, np.zeros(2), np.array([1.0, 100.0]), eps=0)
+    >>> y
+    array([[1., 1.],
+           [3., 3.]])
+    """
+    x = checks.array("x", x)
+    c = checks.channel_axis(channel_axis, x)
+    running_mean = checks.statistic("running_mean", running_mean, (x.shape[c],))
+    running_var = checks.variance("running_var", running_var, (x.shape[c],))
+    gamma, beta = checks.per_channel(gamma, beta, c, x)
+    given = {"running_mean": running_mean, "running_var": running_var, "gamma": gamma, "beta": beta}
+    for name, a in given.items():
+        if a is not None:
+            checks.real_for_real(name, a, x)
+    out = checks.output(out, x, **given)
+    eps = checks.epsilon(eps)
+    work = checks.working_dtype(x, dtype)
+    layout = Layout(x.shape, over=(), along=(c,))
+    y = np.empty(x.shape, x.dtype.newbyteorder("=")) if out is None else out
+    with np.errstate(all="ignore"):
+        mean, var = running_mean.astype(work), running_var.astype(work)
+        rstd = eq.rstd(var, eps)
+        _normalize(x, y, mean, rstd, gamma, beta, layout, work)
+    kept = None if out is not None and np.may_share_memory(x, out) else x
+    statistics = Statistics(running_mean, None, running_var, rstd, None)
+    return y, Cache(
+        "batch_norm_inference", kept, gamma, beta, mean, var, rstd, eps, layout, statistics, work
+    )
+
+
+def _normalize(
+    x: Array,
+    y: Array,
+    mean: Array,
+    rstd: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    layout: Layout,
+    work: np.dtype[Any],
+) -> None:
+    plan = plan_for(layout, work.itemsize)
+    x_view, y_view = plan.view(x), plan.view(y)
+    mean_view, rstd_view = plan.parameter(mean, work), plan.parameter(rstd, work)
+    gamma_view, beta_view = plan.parameter(gamma, work), plan.parameter(beta, work)
+
+    def visit(block: Block, _: Gathered) -> None:
+        own, target = block.own(0), block.place(y_view, 1)
+        g, b = block.of_parameters(gamma_view), block.of_parameters(beta_view)
+        xc = eq.center(block.lift(x_view, 0), block.of_parameters(mean_view), None, out=own)
+        r = block.of_parameters(rstd_view)
+        x_hat = eq.standardize(xc, r, out=target if g is None and b is None else own)
+        block.store(eq.affine(x_hat, g, b, own=own, out=target), y_view)
+
+    plan.sweep(visit, work)
+
+
+def batch_norm_inference_backward(
+    dy: ArrayLike, cache: Cache
+) -> tuple[Array, Array, Array, Array | None, Array | None]:
+    """Return the gradients of all array arguments of `batch_norm_inference_forward`.
+
+    With dx_hat = gamma * dy, and sums over all axes but the channel axis::
+
+        dx = rstd * dx_hat
+        drunning_mean = -rstd * sum(dx_hat)
+        drunning_var = -rstd**3 / 2 * sum(dx_hat * (x - running_mean))
+
+    and dgamma, dbeta the sums of ``dy * x_hat`` and ``dy``.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of `y`, of its shape.
+    cache : Cache
+        What `batch_norm_inference_forward` returned.
+
+    Returns
+    -------
+    dx, drunning_mean, drunning_var, dgamma, dbeta : ndarray
+        Of the shapes and dtypes of the arguments; None for one that was None.
+
+    Raises
+    ------
+    ValueError
+        If the shape of `dy` is wrong, or `cache` comes from elsewhere.
+    TypeError
+        If the dtype of `dy` is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, gamma = np.array([[1.0], [3.0]]), np.array([2.0])
+    >>> y, cache = batch_norm_inference_forward(x, np.zeros(1), np.array([4.0]), gamma, eps=0)
+    >>> gradients = batch_norm_inference_backward(np.array([[1.0], [0.0]]), cache)
+    >>> dx, drunning_mean, drunning_var, dgamma, dbeta = gradients
+    >>> dx.ravel(), drunning_mean, drunning_var, dgamma, dbeta
+    (array([1., 0.]), array([-1.]), array([-0.125]), array([0.5]), None)
+    """
+    dy = checks.upstream(dy, cache, "batch_norm_inference")
+    assert cache.x is not None
+    dx = np.empty(cache.x.shape, cache.x.dtype.newbyteorder("="))
+    with np.errstate(all="ignore"):
+        dbeta, dgamma, dy_xc = _differentiate(dy, dx, cache)
+        gamma = 1 if cache.gamma is None else cache.gamma.astype(cache.work)
+        dmean, dvar = eq.statistics_gradients(gamma * dbeta, gamma * dy_xc, cache.rstd)
+    given = (cache.statistics.mean, cache.statistics.var, cache.gamma, cache.beta)
+    gradients = (dmean, dvar, dgamma, dbeta)
+    rounded: Any = [
+        None if a is None else round_to(da, a.dtype) for da, a in zip(gradients, given, strict=True)
+    ]
+    return dx, *rounded
+
+
+def _differentiate(dy: Array, dx: Array, cache: Cache) -> tuple[Array, ...]:
+    """Fill `dx`; return the sums of dy, dy * x_hat and dy * (x - mean) for each channel."""
+    assert cache.x is not None
+    work = cache.work
+    plan = plan_for(cache.layout, work.itemsize)
+    x_view, dy_view, dx_view = plan.view(cache.x), plan.view(dy), plan.view(dx)
+    mean_view, rstd_view = plan.parameter(cache.mean, work), plan.parameter(cache.rstd, work)
+    gamma_view = plan.parameter(cache.gamma, work)
+
+    def visit(block: Block, gathered: Gathered) -> None:
+        own, S = block.own(0), block.parameter_sum
+        rstd = block.of_parameters(rstd_view)
+        xc = eq.center(block.lift(x_view, 0), block.of_parameters(mean_view), None, out=own)
+        dy = block.lift(dy_view, 1)
+        dbeta, dy_xc = eq.dbeta(dy, S), S(dy, xc)
+        dgamma = eq.dgamma(dy, eq.standardize(xc, rstd, out=own), S)
+        gathered.add_of_parameters(block, (dbeta, dgamma, dy_xc))
+        dx_hat = eq.dx_hat(dy, block.of_parameters(gamma_view), out=block.own(1))
+        block.store(eq.dx_of_constants(dx_hat, rstd, out=block.place(dx_view, 1)), dx_view)
+
+    sums = plan.of_parameters(plan.sweep(visit, work)) or [np.zeros_like(cache.rstd)] * 3
+    return tuple(s.reshape(cache.rstd.shape) for s in sums)

@@ -1,0 +1,278 @@
+"""Checks of arguments: each says what came, what was expected, and the cure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, SupportsFloat
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .cache import Cache
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+_NARROW = ("float16", "bfloat16", "float32")
+_WIDE = ("float64", "longdouble", "complex128")
+_WORK = {"float32": np.float32, "float64": np.float64, "longdouble": np.longdouble}
+
+
+def array(name: str, a: ArrayLike) -> Array:
+    """`a` as a plain array of a dtype that can be normalized."""
+    if isinstance(a, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, but statistics here know no mask; "
+            f"pass {name}.filled(...) or the elements that count"
+        )
+    a = np.asarray(a)
+    if not _is_supported(a.dtype):
+        raise TypeError(
+            f"{name} has dtype {a.dtype}, but one of {', '.join(_NARROW + _WIDE)} was expected; "
+            f"pass {name}.astype(np.float32), or another of these"
+        )
+    return a
+
+
+@lru_cache(maxsize=64)
+def _is_supported(dtype: np.dtype[Any]) -> bool:
+    floating = dtype.kind == "f" and dtype.itemsize >= 2
+    return floating or dtype.name in ("bfloat16", "complex128")
+
+
+def working_dtype(x: Array, dtype: DTypeLike | None) -> np.dtype[Any]:
+    """The dtype to compute in: `dtype`, or float64 for narrower `x` and that of `x` otherwise."""
+    if dtype is None:
+        return _default_work(x.dtype)
+    work = np.dtype(dtype)
+    if work not in (np.float32, np.float64, np.longdouble):
+        raise TypeError(
+            f"dtype is {work}, but arithmetic is done in {', '.join(_WORK)}; pass one of these"
+        )
+    if x.dtype.kind == "c":
+        raise TypeError(
+            f"dtype is {work}, but x is {x.dtype}, which is computed in its own type; "
+            "leave dtype out"
+        )
+    return work
+
+
+@lru_cache(maxsize=64)
+def _default_work(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    wide = dtype.kind in "fc" and dtype.itemsize >= 8
+    return dtype.newbyteorder("=") if wide else np.dtype(np.float64)
+
+
+def per_channel(
+    gamma: ArrayLike | None, beta: ArrayLike | None, c: int, x: Array
+) -> tuple[Array | None, Array | None]:
+    """gamma and beta with one number for each channel of `x`, or None."""
+    return of_channels("gamma", gamma, c, x), of_channels("beta", beta, c, x)
+
+
+def of_channels(name: str, a: ArrayLike | None, c: int, x: Array) -> Array | None:
+    """An array with one number for each channel of `x`, or None."""
+    if a is None:
+        return None
+    a = array(name, a)
+    channels = x.shape[c]
+    if a.shape != (channels,):
+        cure = f"pass {name} of shape ({channels},)"
+        if a.ndim == 1 and a.size in x.shape:
+            elsewhere = -1 if x.shape[-1] == a.size else x.shape.index(a.size)
+            cure = f"pass channel_axis={elsewhere} if that is where the channels are"
+        raise ValueError(
+            f"{name} has shape {a.shape}, but x has {channels} channels on axis {c}; {cure}"
+        )
+    real_for_real(name, a, x)
+    return a
+
+
+def per_feature(name: str, a: ArrayLike | None, over: Shape, x: Array) -> Array | None:
+    """An array with one number for each index of the axes `over` of `x`, or None."""
+    if a is None:
+        return None
+    a = array(name, a)
+    features = tuple([x.shape[axis] for axis in over])
+    if a.shape != features:
+        raise ValueError(
+            f"{name} has shape {a.shape}, but the normalized axes {over} of x have {features}; "
+            f"pass {name} of that shape, or another axis="
+        )
+    real_for_real(name, a, x)
+    return a
+
+
+def real_for_real(name: str, a: Array, x: Array) -> None:
+    """Refuse a complex array beside a real `x`, whose dtype the results have."""
+    if a.dtype.kind == "c" and x.dtype.kind != "c":
+        raise TypeError(
+            f"{name} is {a.dtype}, but x is {x.dtype}, and results have the dtype of x; "
+            "pass x.astype(np.complex128)"
+        )
+
+
+def channel_axis(axis: int, x: Array, *, least: int = 2) -> int:
+    """The channel axis of `x`, counted from the front; `x` has at least `least` axes."""
+    if x.ndim < least:
+        raise ValueError(
+            f"x has shape {x.shape}, but at least {least} axes were expected, a batch axis and a "
+            f"channel axis among them; pass x.reshape(...) with {least} or more axes"
+        )
+    return _axis("channel_axis", axis, x)
+
+
+def batch_axis(c: int) -> int:
+    """The axis of the samples: the first that is not the channel axis."""
+    return 1 if c == 0 else 0
+
+
+def axes(axis: int | Sequence[int], x: Array) -> Shape:
+    """The normalized axes of `x`, counted from the front, in increasing order."""
+    if x.ndim == 0:
+        raise ValueError("x has no axes, but at least one was expected; pass x.reshape(1)")
+    if isinstance(axis, tuple | list):
+        found = sorted([_axis("axis", a, x) for a in axis])
+        if not found:
+            raise ValueError("axis is empty, but at least one axis was expected; pass axis=-1")
+        if len(set(found)) < len(found):
+            raise ValueError(f"axis is {axis}, which names an axis twice; name each axis once")
+        return tuple(found)
+    return (_axis("axis", axis, x),)
+
+
+def _axis(name: str, axis: Any, x: Array) -> int:
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise TypeError(f"{name} is {axis!r}, but an integer was expected; pass {name}=-1, say")
+    i = axis.__index__()
+    if not -x.ndim <= i < x.ndim:
+        raise ValueError(
+            f"{name} is {i}, but x of shape {x.shape} has axes {-x.ndim} to {x.ndim - 1}; "
+            "pass one of these"
+        )
+    return int(i) % x.ndim
+
+
+def number_of_groups(num_groups: int, channels: int) -> int:
+    """A number of groups that divides the channels."""
+    if isinstance(num_groups, bool) or not hasattr(num_groups, "__index__"):
+        raise TypeError(
+            f"num_groups is {num_groups!r}, but an integer was expected; pass 1, 2, ..."
+        )
+    groups = num_groups.__index__()
+    if groups < 1 or channels % groups:
+        divisors = [g for g in range(1, channels + 1) if channels % g == 0]
+        raise ValueError(
+            f"num_groups is {groups}, which does not divide the {channels} channels of x; "
+            f"pass one of {divisors if len(divisors) < 20 else 'its divisors'}"
+        )
+    return groups
+
+
+def number(name: str, value: SupportsFloat) -> float:
+    """A number as a float."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, but a number was expected") from None
+
+
+def epsilon(eps: SupportsFloat) -> float:
+    """A finite eps of at least 0."""
+    value = number("eps", eps)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"eps is {value}, but a finite number >= 0 was expected; pass eps=1e-5")
+    return value
+
+
+def statistic(name: str, a: ArrayLike, shape: Shape) -> Array:
+    """A statistic with one number for each channel."""
+    a = array(name, a)
+    if a.shape != shape:
+        raise ValueError(
+            f"{name} has shape {a.shape}, but there are {shape[0]} channels; "
+            f"pass {name} of shape {shape}"
+        )
+    return a
+
+
+def variance(name: str, a: ArrayLike, shape: Shape) -> Array:
+    """A variance for each channel, none of them negative."""
+    a = statistic(name, a, shape)
+    negative = np.flatnonzero(a.real < 0)
+    if negative.size:
+        i = int(negative[0])
+        raise ValueError(
+            f"{name} is {a[i]} for channel {i}, but a variance is at least 0; "
+            "pass the variance, not its logarithm or a difference"
+        )
+    return a
+
+
+def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
+    """An array to write to: of the shape and dtype of `x`, and `x` itself or apart from it."""
+    if out is None:
+        return None
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is a {type(out).__name__}, but an ndarray was expected")
+    dtype = x.dtype.newbyteorder("=")
+    if out.dtype != dtype:
+        raise TypeError(
+            f"out has dtype {out.dtype}, but y has {dtype}; pass out=np.empty(x.shape, {dtype})"
+        )
+    if out.shape != x.shape:
+        raise ValueError(
+            f"out has shape {out.shape}, but y has {x.shape}; pass out=np.empty_like(x)"
+        )
+    if not out.flags.writeable:
+        raise ValueError("out is read-only, but y is written to it; pass a writeable array")
+    if not _same(out, x) and _overlap(out, x):
+        raise ValueError("out overlaps x in part; pass x itself, or an array apart from it")
+    for name, other in others.items():
+        if other is not None and _overlap(out, other):
+            raise ValueError(f"out overlaps {name}; pass an array apart from it")
+    return out
+
+
+def _same(a: Array, b: Array) -> bool:
+    place = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+    return place and a.strides == b.strides and a.dtype == b.dtype and a.shape == b.shape
+
+
+_SEARCH: Any = 10_000  # steps after which two strided views count as overlapping
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    try:
+        return np.may_share_memory(a, b) and np.shares_memory(a, b, max_work=_SEARCH)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def upstream(dy: ArrayLike, cache: Cache, norm: str) -> Array:
+    """The gradient of y, of the shape of x, for a cache that `norm` has made."""
+    if not isinstance(cache, Cache):
+        raise TypeError(
+            f"cache is a {type(cache).__name__}, but the cache of {norm}_forward was expected; "
+            f"pass dy first and then what {norm}_forward returned second"
+        )
+    if cache.norm != norm:
+        raise ValueError(
+            f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "
+            f"call {cache.norm}_backward"
+        )
+    if cache.x is None:
+        raise ValueError(
+            "x was overwritten by out=, and its gradient needs it; "
+            "run the forward pass with an out apart from x"
+        )
+    dy = array("dy", dy)
+    if dy.shape != cache.x.shape:
+        raise ValueError(
+            f"dy has shape {dy.shape}, but y has {cache.x.shape}; pass the gradient of y, "
+            "np.broadcast_to(dy, y.shape) if it is constant"
+        )
+    real_for_real("dy", dy, cache.x)
+    return dy

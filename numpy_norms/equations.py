@@ -1,0 +1,166 @@
+"""The equations of normalization, (1) to (17), each in one place.
+
+``docs/derivation.md`` derives them under the same numbers. A is a set of m positions of `x` that
+share statistics. ``E(a)`` is the average of `a` over A and ``E(a, b)`` that of ``a * b``;
+``S(a)`` and ``S(a, b)`` are sums over the axes along which `gamma` and `beta` were broadcast. Both
+keep the axes they reduce, at length one, so that everything here broadcasts.
+
+Arrays come in the working dtype; a function that takes `out` writes its result there. Each line is
+holomorphic in its arrays (no abs, no conj), so that complex numbers pass through and the complex
+step differentiates exactly what is computed here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Reduce(Protocol):
+    """An average or a sum over some axes, of an array or of the product of two."""
+
+    def __call__(self, a: Array, b: Array | None = None, /) -> Array: ...
+
+    def first(self, a: Array, /) -> Array:
+        """The first element of every set."""
+        ...
+
+
+class Moments(NamedTuple):
+    """Mean and variance of n values.
+
+    The mean is `mean` + `rest`: what rounding took from it is kept, because an error of the mean
+    over a small standard deviation is the largest error that `x_hat` can have. None stands for 0.
+    """
+
+    n: int
+    mean: Array | None
+    rest: Array | None
+    var: Array
+
+
+def moments(x: Array, n: int, E: Reduce, *, precision: float, out: Array) -> tuple[Array, Moments]:
+    """Mean and variance of the sets in `x`, of n elements each, and x - mu in `out`.
+
+    `rest` is kept where it exceeds `precision` standard deviations.
+    """
+    mean = E(x)  # (1)
+    xc = np.subtract(x, mean, out=out)
+    rest = E(xc)
+    var = E(xc, xc)  # (2)
+    lost = (rest * rest).real > precision * precision * var.real
+    if not lost.any():
+        return xc, Moments(n, mean, None, var)
+    rest = np.where(lost, _exact_if_constant(rest, E.first(xc)), 0)
+    xc = np.subtract(xc, rest, out=out)
+    return xc, Moments(n, mean, rest, E(xc, xc))
+
+
+def _exact_if_constant(rest: Array, first: Array) -> Array:
+    # The average of many copies of a number need not be that number, and in a constant set only
+    # the number itself makes x - mu exactly zero.
+    near = np.abs((rest - first).real) <= 1024 * np.finfo(rest.dtype).eps * np.abs(first.real)
+    return np.where(near, first, rest)
+
+
+def moments_about_zero(x: Array, n: int, E: Reduce) -> Moments:
+    """Mean square of the sets in `x`: mu = 0 by definition (RMS norm)."""
+    return Moments(n, None, None, E(x, x))  # (2)
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of the union of two sets (Chan, Golub and LeVeque 1983)."""
+    n = a.n + b.n
+    m2 = a.n * a.var + b.n * b.var
+    if a.mean is None or b.mean is None:
+        return Moments(n, None, None, m2 / n)
+    rest_a, rest_b = (0.0 if s.rest is None else s.rest for s in (a, b))
+    d = (b.mean - a.mean) + (rest_b - rest_a)  # (15)
+    rest = rest_a + d * (b.n / n)  # (16)
+    m2 = m2 + d * d * (a.n * (b.n / n))  # (17)
+    return Moments(n, a.mean, rest, m2 / n)
+
+
+def rstd(var: Array, eps: float | Array) -> Array:
+    """Reciprocal standard deviation, eps inside the root."""
+    return 1 / np.sqrt(var + eps)  # (3)
+
+
+def center(x: Array, mean: Array | None, rest: Array | None, *, out: Array) -> Array:
+    """x - mu for known statistics."""
+    xc = x if mean is None else np.subtract(x, mean, out=out)
+    return xc if rest is None else np.subtract(xc, rest, out=out)
+
+
+def standardize(xc: Array, rstd: Array, *, out: Array) -> Array:
+    """x_hat from x - mu."""
+    return np.multiply(xc, rstd, out=out)  # (4)
+
+
+def affine(
+    x_hat: Array, gamma: Array | None, beta: Array | None, *, own: Array, out: Array
+) -> Array:
+    """y from x_hat; an absent gamma is 1, an absent beta is 0. May overwrite `own`."""
+    if beta is None:
+        return x_hat if gamma is None else np.multiply(gamma, x_hat, out=out)
+    scaled = x_hat if gamma is None else np.multiply(gamma, x_hat, out=own)
+    return np.add(scaled, beta, out=out)  # (5)
+
+
+def dbeta(dy: Array, S: Reduce) -> Array:
+    """The gradient of beta: the adjoint of broadcasting is a sum."""
+    return S(dy)  # (6)
+
+
+def dgamma(dy: Array, x_hat: Array, S: Reduce) -> Array:
+    """The gradient of gamma."""
+    return S(dy, x_hat)  # (7)
+
+
+def dx_hat(dy: Array, gamma: Array | None, *, out: Array) -> Array:
+    """The gradient of x_hat."""
+    return dy if gamma is None else np.multiply(gamma, dy, out=out)  # (8)
+
+
+def statistics_gradients(
+    dx_hat_sum: Array, dx_hat_xc_sum: Array, rstd: Array
+) -> tuple[Array, Array]:
+    """dmean and dvar, of statistics that are given rather than computed from x.
+
+    `dx_hat_sum` is the sum of dx_hat, `dx_hat_xc_sum` that of dx_hat (x - mu), over the set.
+    """
+    drstd = dx_hat_xc_sum  # (9)
+    dvar = -0.5 * rstd**3 * drstd  # (10)
+    dmean = -rstd * dx_hat_sum  # (11)
+    return dmean, dvar
+
+
+def dx(
+    dx_hat: Array,
+    x_hat: Array,
+    rstd: Array,
+    mean_dx_hat: Array | None,
+    mean_dx_hat_x_hat: Array,
+    *,
+    own: Array,
+    out: Array,
+) -> Array:
+    """The gradient of x through x_hat and both statistics. Overwrites `x_hat` and `own`.
+
+    `mean_dx_hat` is E[dx_hat], None where mu = 0 by definition; `mean_dx_hat_x_hat` is
+    E[dx_hat x_hat].
+    """
+    through_var = np.multiply(x_hat, mean_dx_hat_x_hat, out=x_hat)
+    if mean_dx_hat is None:
+        return np.multiply(np.subtract(dx_hat, through_var, out=own), rstd, out=out)  # (13)
+    centered = np.subtract(dx_hat, mean_dx_hat, out=own)
+    return np.multiply(np.subtract(centered, through_var, out=own), rstd, out=out)  # (12)
+
+
+def dx_of_constants(dx_hat: Array, rstd: Array, *, out: Array) -> Array:
+    """The gradient of x where mean and variance are constants (inference)."""
+    return np.multiply(dx_hat, rstd, out=out)  # (14)

@@ -1,0 +1,126 @@
+"""Instance norm: each channel of each sample over its positions."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import checks, normalization
+from .blocks import Layout
+from .cache import Array, Cache
+
+
+def instance_norm_forward(
+    x: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    channel_axis: int = 1,
+    eps: float = 1e-5,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Cache]:
+    """Normalize each channel of each sample over its positions, then scale and shift the channel.
+
+    Over A, the positions S in (N, C, *S), for each sample and channel::
+
+        y = gamma * (x - E_A[x]) / sqrt(Var_A[x] + eps) + beta
+
+    With a single position, `y` is `beta`.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *S)
+        Or with the channels at `channel_axis`; samples lie along the first other axis.
+    gamma, beta : ndarray, shape (C,), optional
+        Scale and shift of each channel; None stands for ones and zeros.
+    channel_axis : int, default 1
+        The axis of the channels; -1 where they are last.
+    eps : float, default 1e-5
+        Added to the variance; in units of `x` squared.
+    dtype : dtype, optional
+        The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
+    out : ndarray, optional
+        Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+
+    Returns
+    -------
+    y : ndarray, of the shape and dtype of `x`
+    cache : Cache
+        For `instance_norm_backward`; its statistics have shape (N, C).
+
+    Raises
+    ------
+    ValueError
+        If a shape, `channel_axis`, `eps` or the place of `out` is wrong.
+    TypeError
+        If a dtype is: integers, booleans, objects and masked arrays are refused.
+
+    References
+    ----------
+    Ulyanov, Vedaldi and Lempitsky 2016, arXiv:1607.08022, equation 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[1.0, 3.0], [10.0, 30.0]]])
+    >>> y, cache = instance_norm_forward(x, gamma=np.array([1.0, 5.0]), eps=0)
+    >>> y
+    array([[[-1.,  1.],
+            [-5.,  5.]]])
+    >>> cache.mean
+    array([[ 2., 20.]])
+    """
+    x = checks.array("x", x)
+    c = checks.channel_axis(channel_axis, x)
+    gamma, beta = checks.per_channel(gamma, beta, c, x)
+    n = checks.batch_axis(c)
+    over = tuple([a for a in range(x.ndim) if a not in (n, c)])
+    return normalization.forward(
+        "instance_norm",
+        x,
+        gamma,
+        beta,
+        layout=Layout(x.shape, over=over, along=(c,)),
+        eps=checks.epsilon(eps),
+        work=checks.working_dtype(x, dtype),
+        out=checks.output(out, x, gamma=gamma, beta=beta),
+    )
+
+
+def instance_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None, Array | None]:
+    """Return the gradients of `x`, `gamma` and `beta` of `instance_norm_forward`.
+
+    With dx_hat = gamma * dy and A the positions of a channel of a sample::
+
+        dx = rstd * (dx_hat - E_A[dx_hat] - x_hat * E_A[dx_hat * x_hat])
+
+    and dgamma, dbeta the sums of ``dy * x_hat`` and ``dy`` over samples and positions.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of `y`, of its shape.
+    cache : Cache
+        What `instance_norm_forward` returned.
+
+    Returns
+    -------
+    dx, dgamma, dbeta : ndarray
+        Of the shapes and dtypes of `x`, `gamma` and `beta`; None for one that was None.
+
+    Raises
+    ------
+    ValueError
+        If the shape of `dy` is wrong, or `cache` comes from elsewhere.
+    TypeError
+        If the dtype of `dy` is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache = instance_norm_forward(np.array([[[1.0, 3.0, 2.0]]]), np.array([2.0]))
+    >>> dx, dgamma, dbeta = instance_norm_backward(np.array([[[1.0, 0.0, 0.0]]]), cache)
+    >>> dx.round(4), dgamma.round(4), dbeta
+    (array([[[ 0.4083,  0.4082, -0.8165]]]), array([-1.2247]), None)
+    """
+    return normalization.backward(checks.upstream(dy, cache, "instance_norm"), cache)

@@ -1,0 +1,128 @@
+"""Layer norm: each sample over its own features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import checks, normalization
+from .blocks import Layout
+from .cache import Array, Cache
+
+
+def layer_norm_forward(
+    x: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    axis: int | Sequence[int] = -1,
+    eps: float = 1e-5,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Cache]:
+    """Normalize each sample over `axis`, then scale and shift each feature.
+
+    Over A, the axes `axis`, for each index of the other axes::
+
+        y = gamma * (x - E_A[x]) / sqrt(Var_A[x] + eps) + beta
+
+    Parameters
+    ----------
+    x : ndarray
+        Of any shape with at least one axis.
+    gamma, beta : ndarray, optional
+        Scale and shift, of exactly the shape of the axes `axis`, in the order in which they lie in
+        `x`. None stands for ones and zeros.
+    axis : int or sequence of int, default -1
+        The axes averaged over, which hold the features. The last ones are PyTorch's
+        ``normalized_shape``; 1 in (N, C, H, W) is a layer norm over channels.
+    eps : float, default 1e-5
+        Added to the variance; in units of `x` squared.
+    dtype : dtype, optional
+        The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
+    out : ndarray, optional
+        Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+
+    Returns
+    -------
+    y : ndarray, of the shape and dtype of `x`
+    cache : Cache
+        For `layer_norm_backward`; ``cache.mean`` and ``cache.rstd`` have the shape of
+        ``np.mean(x, axis)``.
+
+    Raises
+    ------
+    ValueError
+        If a shape, `axis`, `eps` or the place of `out` is wrong.
+    TypeError
+        If a dtype is: integers, booleans, objects and masked arrays are refused.
+
+    References
+    ----------
+    Ba, Kiros and Hinton 2016, arXiv:1607.06450, equation 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache = layer_norm_forward(np.array([[1.0, 3.0], [10.0, 30.0]]), eps=0)
+    >>> y
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    >>> cache.mean, 1 / cache.rstd
+    (array([ 2., 20.]), array([ 1., 10.]))
+    """
+    x = checks.array("x", x)
+    over = checks.axes(axis, x)
+    gamma = checks.per_feature("gamma", gamma, over, x)
+    beta = checks.per_feature("beta", beta, over, x)
+    return normalization.forward(
+        "layer_norm",
+        x,
+        gamma,
+        beta,
+        layout=Layout(x.shape, over=over, along=over),
+        eps=checks.epsilon(eps),
+        work=checks.working_dtype(x, dtype),
+        out=checks.output(out, x, gamma=gamma, beta=beta),
+    )
+
+
+def layer_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None, Array | None]:
+    """Return the gradients of `x`, `gamma` and `beta` of `layer_norm_forward`.
+
+    With dx_hat = gamma * dy and A the normalized axes::
+
+        dx = rstd * (dx_hat - E_A[dx_hat] - x_hat * E_A[dx_hat * x_hat])
+
+    and dgamma, dbeta the sums of ``dy * x_hat`` and ``dy`` over all other axes.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of `y`, of its shape.
+    cache : Cache
+        What `layer_norm_forward` returned.
+
+    Returns
+    -------
+    dx, dgamma, dbeta : ndarray
+        Of the shapes and dtypes of `x`, `gamma` and `beta`; None for one that was None.
+
+    Raises
+    ------
+    ValueError
+        If the shape of `dy` is wrong, or `cache` comes from elsewhere.
+    TypeError
+        If the dtype of `dy` is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, gamma = np.array([[1.0, 3.0, 2.0]]), np.array([1.0, 2.0, 1.0])
+    >>> y, cache = layer_norm_forward(x, gamma)
+    >>> dx, dgamma, dbeta = layer_norm_backward(np.array([[1.0, 0.0, 0.0]]), cache)
+    >>> dx.round(4), dgamma.round(4), dbeta
+    (array([[ 0.2041,  0.2041, -0.4082]]), array([-1.2247,  0.    ,  0.    ]), None)
+    """
+    return normalization.backward(checks.upstream(dy, cache, "layer_norm"), cache)

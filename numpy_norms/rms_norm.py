@@ -1,0 +1,128 @@
+"""RMS norm: each sample over its own features, about zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import checks, normalization
+from .blocks import Layout
+from .cache import Array, Cache
+
+
+def rms_norm_forward(
+    x: ArrayLike,
+    gamma: ArrayLike | None = None,
+    *,
+    axis: int | Sequence[int] = -1,
+    eps: float = 1e-5,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Cache]:
+    """Divide each sample by its root mean square over `axis`, then scale each feature.
+
+    Over A, the axes `axis`, for each index of the other axes::
+
+        y = gamma * x / sqrt(E_A[x**2] + eps)
+
+    No mean is subtracted, so that a shift of `x` changes `y`.
+
+    Parameters
+    ----------
+    x : ndarray
+        Of any shape with at least one axis.
+    gamma : ndarray, optional
+        Scale, of exactly the shape of the axes `axis`, in the order in which they lie in `x`. None
+        stands for ones.
+    axis : int or sequence of int, default -1
+        The axes averaged over, which hold the features.
+    eps : float, default 1e-5
+        Added to the mean square; in units of `x` squared. PyTorch's default is the machine epsilon
+        of the type computed in, ``np.finfo(np.float32).eps`` for float32 and narrower.
+    dtype : dtype, optional
+        The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
+    out : ndarray, optional
+        Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+
+    Returns
+    -------
+    y : ndarray, of the shape and dtype of `x`
+    cache : Cache
+        For `rms_norm_backward`; ``cache.rstd`` has the shape of ``np.mean(x, axis)``, and
+        ``cache.mean`` is None.
+
+    Raises
+    ------
+    ValueError
+        If a shape, `axis`, `eps` or the place of `out` is wrong.
+    TypeError
+        If a dtype is: integers, booleans, objects and masked arrays are refused.
+
+    References
+    ----------
+    Zhang and Sennrich 2019, arXiv:1910.07467, equation 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache = rms_norm_forward(np.array([[1.0, 7.0]]), eps=0)
+    >>> y
+    array([[0.2, 1.4]])
+    >>> 1 / cache.rstd
+    array([5.])
+    """
+    x = checks.array("x", x)
+    over = checks.axes(axis, x)
+    gamma = checks.per_feature("gamma", gamma, over, x)
+    return normalization.forward(
+        "rms_norm",
+        x,
+        gamma,
+        None,
+        layout=Layout(x.shape, over=over, along=over),
+        eps=checks.epsilon(eps),
+        work=checks.working_dtype(x, dtype),
+        out=checks.output(out, x, gamma=gamma),
+        centered=False,
+    )
+
+
+def rms_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None]:
+    """Return the gradients of `x` and `gamma` of `rms_norm_forward`.
+
+    With dx_hat = gamma * dy and A the normalized axes::
+
+        dx = rstd * (dx_hat - x_hat * E_A[dx_hat * x_hat])
+
+    and dgamma the sum of ``dy * x_hat`` over all other axes.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of `y`, of its shape.
+    cache : Cache
+        What `rms_norm_forward` returned.
+
+    Returns
+    -------
+    dx, dgamma : ndarray
+        Of the shapes and dtypes of `x` and `gamma`; None for `gamma` if that was None.
+
+    Raises
+    ------
+    ValueError
+        If the shape of `dy` is wrong, or `cache` comes from elsewhere.
+    TypeError
+        If the dtype of `dy` is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache = rms_norm_forward(np.array([[1.0, 7.0]]), np.array([1.0, 2.0]), eps=0)
+    >>> dx, dgamma = rms_norm_backward(np.array([[1.0, 0.0]]), cache)
+    >>> dx, dgamma
+    (array([[ 0.196, -0.028]]), array([0.2, 0. ]))
+    """
+    dx, dgamma, _ = normalization.backward(checks.upstream(dy, cache, "rms_norm"), cache)
+    return dx, dgamma

@@ -1,0 +1,118 @@
+"""Running statistics: what inference uses in place of the statistics of the batch."""
+
+from __future__ import annotations
+
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks
+from .cache import Array, Cache
+from .rounding import round_to
+
+
+def update_running_stats(
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    cache: Cache,
+    *,
+    momentum: float = 0.1,
+    correction: int = 1,
+) -> tuple[Array, Array]:
+    """Return the running mean and variance after one more batch, in new arrays.
+
+    With n the number of values of a channel in the batch::
+
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var = (1 - momentum) * running_var + momentum * var * n / (n - correction)
+
+    An empty batch changes nothing.
+
+    Parameters
+    ----------
+    running_mean, running_var : ndarray, shape (C,)
+        The averages so far; start with zeros and ones.
+    cache : Cache
+        What `batch_norm_forward` returned.
+    momentum : float, default 0.1
+        The weight of the new value, from 0 to 1, as in PyTorch; Keras, Flax and ONNX give the
+        weight of the old one, 1 minus this.
+    correction : int, default 1
+        1 averages the unbiased variance, as PyTorch does; 0 the biased one, as Keras, Flax and
+        ONNX do.
+
+    Returns
+    -------
+    running_mean, running_var : ndarray, shape (C,)
+        Of the dtypes that came in.
+
+    Raises
+    ------
+    ValueError
+        If a shape, `momentum` or `correction` is wrong, if a running variance is negative, or if
+        n is not greater than `correction`.
+    TypeError
+        If a dtype is wrong, or `cache` is no cache.
+
+    References
+    ----------
+    Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numpy_norms import batch_norm_forward
+    >>> _, cache = batch_norm_forward(np.array([[1.0], [3.0]]))
+    >>> update_running_stats(np.zeros(1), np.ones(1), cache)
+    (array([0.2]), array([1.1]))
+    """
+    mean, var, n = _of_batch(cache)
+    running_mean = checks.statistic("running_mean", running_mean, mean.shape)
+    running_var = checks.variance("running_var", running_var, mean.shape)
+    momentum = _weight(momentum)
+    if correction not in (0, 1):
+        raise ValueError(
+            f"correction is {correction!r}, but 0 (biased) or 1 (unbiased) was expected; pass 1 "
+            "for PyTorch's running variance"
+        )
+    if n == 0:
+        return running_mean.copy(), running_var.copy()
+    if n <= correction:
+        raise ValueError(
+            f"the batch has {n} value for each channel, and the unbiased variance divides by "
+            f"n - 1 = 0; pass correction=0, or a larger batch"
+        )
+    var = var * (n / (n - correction))
+    return _mix(running_mean, mean, momentum), _mix(running_var, var, momentum)
+
+
+def _of_batch(cache: Any) -> tuple[Array, Array, int]:
+    if not isinstance(cache, Cache):
+        raise TypeError(
+            f"cache is a {type(cache).__name__}, but what batch_norm_forward returned second was "
+            "expected; pass that"
+        )
+    if cache.norm != "batch_norm" or cache.mean is None:
+        raise ValueError(
+            f"cache comes from {cache.norm}_forward, which keeps no running statistics; pass the "
+            "cache of batch_norm_forward"
+        )
+    return cache.mean, cache.var, prod(cache.layout.shape[axis] for axis in cache.layout.over)
+
+
+def _weight(momentum: float) -> float:
+    value = checks.number("momentum", momentum)
+    if not (isfinite(value) and 0 <= value <= 1):
+        raise ValueError(
+            f"momentum is {value}, but a weight of the new value from 0 to 1 was expected; pass "
+            "1 - m for a framework's m that weighs the old value"
+        )
+    return value
+
+
+def _mix(old: Array, new: Array, weight: float) -> Array:
+    wide = np.promote_types(new.dtype, np.float64)
+    with np.errstate(all="ignore"):
+        return round_to((1 - weight) * old.astype(wide) + weight * new.astype(wide), old.dtype)
