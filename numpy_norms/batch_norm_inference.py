@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import checks
 from . import equations as eq
-from .blocks import Block, Gathered, Layout, plan_for
+from .blocks import Block, Gathered, gather_parameters, sweep
 from .cache import Array, Cache, Statistics
+from .plans import Layout, plan_for
 from .rounding import round_to
 
 
@@ -119,13 +120,15 @@ def _normalize(
 
     def visit(block: Block, _: Gathered) -> None:
         own, target = block.own(0), block.place(y_view, 1)
-        g, b = block.of_parameters(gamma_view), block.of_parameters(beta_view)
-        xc = eq.center(block.lift(x_view, 0), block.of_parameters(mean_view), None, out=own)
-        r = block.of_parameters(rstd_view)
+        part = block.cut.of_parameters
+        g = None if gamma_view is None else gamma_view[part]
+        b = None if beta_view is None else beta_view[part]
+        xc = eq.center(block.lift(x_view, 0), mean_view[part], None, out=own)
+        r = rstd_view[part]
         x_hat = eq.standardize(xc, r, out=target if g is None and b is None else own)
         block.store(eq.affine(x_hat, g, b, own=own, out=target), y_view)
 
-    plan.sweep(visit, work)
+    sweep(plan, visit, work)
 
 
 def batch_norm_inference_backward(
@@ -177,7 +180,7 @@ def batch_norm_inference_backward(
         dbeta, dgamma, dy_xc = _differentiate(dy, dx, cache)
         gamma = 1 if cache.gamma is None else cache.gamma.astype(cache.work)
         dmean, dvar = eq.statistics_gradients(gamma * dbeta, gamma * dy_xc, cache.rstd)
-    given = (cache.statistics.mean, cache.statistics.var, cache.gamma, cache.beta)
+    given = (cache.statistics.pivot, cache.statistics.var, cache.gamma, cache.beta)
     gradients = (dmean, dvar, dgamma, dbeta)
     rounded: Any = [
         None if a is None else round_to(da, a.dtype) for da, a in zip(gradients, given, strict=True)
@@ -191,19 +194,23 @@ def _differentiate(dy: Array, dx: Array, cache: Cache) -> tuple[Array, ...]:
     work = cache.work
     plan = plan_for(cache.layout, work.itemsize)
     x_view, dy_view, dx_view = plan.view(cache.x), plan.view(dy), plan.view(dx)
+    assert cache.mean is not None
     mean_view, rstd_view = plan.parameter(cache.mean, work), plan.parameter(cache.rstd, work)
     gamma_view = plan.parameter(cache.gamma, work)
 
     def visit(block: Block, gathered: Gathered) -> None:
-        own, S = block.own(0), block.parameter_sum
-        rstd = block.of_parameters(rstd_view)
-        xc = eq.center(block.lift(x_view, 0), block.of_parameters(mean_view), None, out=own)
+        own, part, S = block.own(0), block.cut.of_parameters, plan.parameter_sum
+        rstd = rstd_view[part]
+        xc = eq.center(block.lift(x_view, 0), mean_view[part], None, out=own)
         dy = block.lift(dy_view, 1)
-        dbeta, dy_xc = eq.dbeta(dy, S), S(dy, xc)
-        dgamma = eq.dgamma(dy, eq.standardize(xc, rstd, out=own), S)
-        gathered.add_of_parameters(block, (dbeta, dgamma, dy_xc))
-        dx_hat = eq.dx_hat(dy, block.of_parameters(gamma_view), out=block.own(1))
+        dy_xc = S(dy, xc)
+        x_hat = eq.standardize(xc, rstd, out=own)
+        gathered.add_parameters(block.cut, (eq.dbeta(dy, S), S(dy, x_hat), dy_xc))
+        gamma = None if gamma_view is None else gamma_view[part]
+        dx_hat = eq.dx_hat(dy, gamma, out=block.own(1))
         block.store(eq.dx_of_constants(dx_hat, rstd, out=block.place(dx_view, 1)), dx_view)
 
-    sums = plan.of_parameters(plan.sweep(visit, work)) or [np.zeros_like(cache.rstd)] * 3
+    if not dx.size:
+        return (np.zeros_like(cache.rstd),) * 3
+    sums = gather_parameters(plan, sweep(plan, visit, work))
     return tuple(s.reshape(cache.rstd.shape) for s in sums)

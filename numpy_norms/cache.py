@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks import Layout
+from .plans import Layout
 
 Array = NDArray[Any]
 
@@ -15,11 +15,11 @@ Array = NDArray[Any]
 class Statistics(NamedTuple):
     """Mean, variance and reciprocal standard deviation of every set, ready to broadcast.
 
-    The mean is `mean` + `rest` (None is zero). They are those of ``scale * x``, where `scale` is a
+    The mean is `pivot` + `rest` (None is zero). They are those of ``scale * x``, where `scale` is a
     power of two for each set, None where it is 1 for all.
     """
 
-    mean: Array | None
+    pivot: Array | None
     rest: Array | None
     var: Array
     rstd: Array

@@ -33,31 +33,43 @@ class Reduce(Protocol):
 class Moments(NamedTuple):
     """Mean and variance of n values.
 
-    The mean is `mean` + `rest`: what rounding took from it is kept, because an error of the mean
+    The mean is `pivot` + `rest`, a number near it and what is left, because an error of the mean
     over a small standard deviation is the largest error that `x_hat` can have. None stands for 0.
     """
 
     n: int
-    mean: Array | None
+    pivot: Array | None
     rest: Array | None
     var: Array
 
 
-def moments(x: Array, n: int, E: Reduce, *, precision: float, out: Array) -> tuple[Array, Moments]:
+def moments(x: Array, n: int, E: Reduce, *, pivot: Array, out: Array) -> tuple[Array, Moments]:
     """Mean and variance of the sets in `x`, of n elements each, and x - mu in `out`.
+
+    `pivot` is a number for each set from which the subtraction loses nothing.
+    """
+    xc = np.subtract(x, pivot, out=out, dtype=out.dtype)
+    rest = E(xc)  # (1)
+    xc = np.subtract(xc, rest, out=out)
+    return xc, Moments(n, pivot, rest, E(xc, xc))  # (2)
+
+
+def rounded_moments(
+    x: Array, n: int, E: Reduce, *, precision: float, out: Array
+) -> tuple[Array, Moments]:
+    """The same where no such number is known: the pivot is the mean, rounded.
 
     `rest` is kept where it exceeds `precision` standard deviations.
     """
-    mean = E(x)  # (1)
-    xc = np.subtract(x, mean, out=out)
-    rest = E(xc)
-    var = E(xc, xc)  # (2)
+    pivot = E(x)  # (1)
+    xc = np.subtract(x, pivot, out=out)
+    rest, var = E(xc), E(xc, xc)  # (2)
     lost = (rest * rest).real > precision * precision * var.real
     if not lost.any():
-        return xc, Moments(n, mean, None, var)
+        return xc, Moments(n, pivot, None, var)
     rest = np.where(lost, _exact_if_constant(rest, E.first(xc)), 0)
     xc = np.subtract(xc, rest, out=out)
-    return xc, Moments(n, mean, rest, E(xc, xc))
+    return xc, Moments(n, pivot, rest, E(xc, xc))
 
 
 def _exact_if_constant(rest: Array, first: Array) -> Array:
@@ -76,23 +88,23 @@ def merge(a: Moments, b: Moments) -> Moments:
     """Moments of the union of two sets (Chan, Golub and LeVeque 1983)."""
     n = a.n + b.n
     m2 = a.n * a.var + b.n * b.var
-    if a.mean is None or b.mean is None:
+    if a.pivot is None or b.pivot is None:
         return Moments(n, None, None, m2 / n)
     rest_a, rest_b = (0.0 if s.rest is None else s.rest for s in (a, b))
-    d = (b.mean - a.mean) + (rest_b - rest_a)  # (15)
+    d = (b.pivot - a.pivot) + (rest_b - rest_a)  # (15)
     rest = rest_a + d * (b.n / n)  # (16)
     m2 = m2 + d * d * (a.n * (b.n / n))  # (17)
-    return Moments(n, a.mean, rest, m2 / n)
+    return Moments(n, a.pivot, rest, m2 / n)
 
 
 def rstd(var: Array, eps: float | Array) -> Array:
     """Reciprocal standard deviation, eps inside the root."""
-    return 1 / np.sqrt(var + eps)  # (3)
+    return np.reciprocal(np.sqrt(var + eps))  # (3)
 
 
-def center(x: Array, mean: Array | None, rest: Array | None, *, out: Array) -> Array:
+def center(x: Array, pivot: Array | None, rest: Array | None, *, out: Array) -> Array:
     """x - mu for known statistics."""
-    xc = x if mean is None else np.subtract(x, mean, out=out)
+    xc = x if pivot is None else np.subtract(x, pivot, out=out, dtype=out.dtype)
     return xc if rest is None else np.subtract(xc, rest, out=out)
 
 
@@ -116,9 +128,9 @@ def dbeta(dy: Array, S: Reduce) -> Array:
     return S(dy)  # (6)
 
 
-def dgamma(dy: Array, x_hat: Array, S: Reduce) -> Array:
-    """The gradient of gamma."""
-    return S(dy, x_hat)  # (7)
+def dgamma(dy_x_hat: Array, S: Reduce) -> Array:
+    """The gradient of gamma, from the products dy * x_hat."""
+    return S(dy_x_hat)  # (7)
 
 
 def dx_hat(dy: Array, gamma: Array | None, *, out: Array) -> Array:
@@ -145,20 +157,22 @@ def dx(
     rstd: Array,
     mean_dx_hat: Array | None,
     mean_dx_hat_x_hat: Array,
+    gamma: Array | None = None,
     *,
     own: Array,
     out: Array,
 ) -> Array:
     """The gradient of x through x_hat and both statistics. Overwrites `x_hat` and `own`.
 
-    `mean_dx_hat` is E[dx_hat], None where mu = 0 by definition; `mean_dx_hat_x_hat` is
-    E[dx_hat x_hat].
+    The averages are E[dx_hat], None where mu = 0 by definition, and E[dx_hat x_hat]. A `gamma` of
+    few numbers may be kept apart: then dx_hat is ``gamma * dx_hat``.
     """
-    through_var = np.multiply(x_hat, mean_dx_hat_x_hat, out=x_hat)
+    direct = np.multiply(dx_hat, rstd if gamma is None else rstd * gamma, out=own)
+    through_var = np.multiply(x_hat, rstd * mean_dx_hat_x_hat, out=x_hat)
     if mean_dx_hat is None:
-        return np.multiply(np.subtract(dx_hat, through_var, out=own), rstd, out=out)  # (13)
-    centered = np.subtract(dx_hat, mean_dx_hat, out=own)
-    return np.multiply(np.subtract(centered, through_var, out=own), rstd, out=out)  # (12)
+        return np.asarray(np.subtract(direct, through_var, out=out))  # (13)
+    through_mean = rstd * mean_dx_hat
+    return np.subtract(np.subtract(direct, through_mean, out=own), through_var, out=out)  # (12)
 
 
 def dx_of_constants(dx_hat: Array, rstd: Array, *, out: Array) -> Array:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import checks, normalization
-from .blocks import Layout
 from .cache import Array, Cache
+from .plans import Layout
 
 
 def instance_norm_forward(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import checks, normalization
-from .blocks import Layout
 from .cache import Array, Cache
+from .plans import Layout
 
 
 def layer_norm_forward(

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import equations as eq
-from .blocks import Block, Gathered, Layout, Visit, plan_for
+from .blocks import Block, Gathered, gather_parameters, gather_sets, sweep
 from .cache import Cache, Statistics
 from .equations import Moments
-from .rounding import round_to
-from .scaling import power_of_two, squares_fail
+from .plans import Layout, Plan, plan_for
+from .rounding import is_foreign, round_to
+from .scaling import factors_fit, power_of_two, squares_fail, squares_fit
+from .sums import number
 
 Array = NDArray[Any]
 
@@ -38,10 +40,12 @@ def forward(
     """y and the cache of a norm that shares statistics over ``layout.over``."""
     y = np.empty(x.shape, x.dtype.newbyteorder("=")) if out is None else out
     in_place = out is not None and np.may_share_memory(x, out)
+    if gamma is None and beta is None:
+        layout = layout._replace(along=())
     run = _Forward(x, y, gamma, beta, layout, eps, work, centered)
     with np.errstate(all="ignore"):
         statistics = run.run(in_place) if x.size else run.of_nothing()
-        mean, var, rstd = _reported(statistics, layout)
+        mean, var, rstd = _reported(statistics, run.plan)
     kept = None if in_place else x
     return y, Cache(norm, kept, gamma, beta, mean, var, rstd, eps, layout, statistics, work)
 
@@ -70,74 +74,95 @@ class _Forward:
         work: np.dtype[Any],
         centered: bool,
     ):
-        self.plan = plan_for(layout, work.itemsize)
-        self.x = self.plan.view(x)
-        self.y = self.plan.view(y)
-        self.gamma = self.plan.parameter(gamma, work)
-        self.beta = self.plan.parameter(beta, work)
-        self.eps = eps
+        plan = self.plan = plan_for(layout, work.itemsize)
+        self.x = plan.view(x)
+        self.y = plan.view(y)
+        self.gamma = plan.parameter(gamma, work)
+        self.beta = plan.parameter(beta, work)
+        self.given_eps = eps
+        self.eps = number(eps, work)
         self.work = work
-        self.centered = centered
-        self.precision = _precision(x.dtype, work)
-        self.squares_fit = work.itemsize > x.dtype.itemsize
+        self.widened = work.itemsize > x.dtype.itemsize
+        self.squares_fit = squares_fit(x.dtype, work)
+        self.joined = _joins(plan, self.gamma, self.widened, eps)
+        self.moments = _mean_square if not centered else _exact if self.widened else _corrected
         self.scale: Array | None = None
         self.statistics: Statistics
 
     def run(self, in_place: bool) -> Statistics:
-        one_sweep = self.plan.whole and (self.squares_fit or not in_place)
-        self.statistics = self.collect(self.normalize_whole if one_sweep else self.gather_moments)
-        if not self.squares_fit and squares_fail(self.statistics.var, self.eps):
-            smallest, largest = self.plan.of_sets(self.sweep(self.gather_extremes), _extremes)
-            self.scale = power_of_two(smallest, largest, self.eps)
-            self.statistics = self.collect(self.gather_moments)
-            one_sweep = False
-        if not one_sweep:
-            self.sweep(self.normalize)
+        if self.plan.whole and (self.squares_fit or not in_place):
+            lanes = sweep(self.plan, self.normalize_whole, self.work)
+            statistics = Statistics(*gather_sets(self.plan, lanes, _once))
+            if self.squares_fit or not squares_fail(statistics.var, self.given_eps):
+                return statistics
+        self.statistics = self.gathered()
+        if not self.squares_fit and squares_fail(self.statistics.var, self.given_eps):
+            self.rescale()
+        sweep(self.plan, self.normalize, self.work)
         return self.statistics
 
     def of_nothing(self) -> Statistics:
         zero = np.zeros(self.plan.set_shape, self.work)
-        return Statistics(
-            zero if self.centered else None, None, zero, eq.rstd(zero, self.eps), None
-        )
+        pivot = None if self.moments is _mean_square else zero
+        return Statistics(pivot, None, zero, eq.rstd(zero, self.eps), None)
 
-    def collect(self, visit: Visit) -> Statistics:
-        _, mean, rest, var = self.plan.of_sets(self.sweep(visit), eq.merge)
-        eps = self.eps if self.scale is None else self.eps * self.scale * self.scale
-        return Statistics(mean, rest, var, eq.rstd(var, eps), self.scale)
+    def gathered(self) -> Statistics:
+        lanes = sweep(self.plan, self.gather_moments, self.work)
+        _, pivot, rest, var = gather_sets(self.plan, lanes, eq.merge)
+        return Statistics(pivot, rest, var, eq.rstd(var, self.eps), self.scale)
 
-    def sweep(self, visit: Visit) -> list[Gathered]:
-        return self.plan.sweep(visit, self.work)
+    def rescale(self) -> None:
+        lanes = sweep(self.plan, self.gather_extremes, self.work)
+        smallest, largest = gather_sets(self.plan, lanes, _extremes)
+        if self.moments is _exact:
+            self.moments = _corrected
+        self.scale = power_of_two(smallest, largest, self.given_eps)
+        self.eps = self.eps * self.scale * self.scale
+        self.statistics = self.gathered()
 
-    def moments(self, block: Block) -> tuple[Array, Moments]:
-        x = _lift(block, self.x, self.scale)
-        if not self.centered:
-            return x, eq.moments_about_zero(x, block.count, block.average)
-        precision = self.precision
-        return eq.moments(x, block.count, block.average, precision=precision, out=block.own(0))
+    def normalize_whole(self, block: Block, gathered: Gathered) -> None:
+        xc, (_, pivot, rest, var) = self.moments(self, block)
+        rstd = eq.rstd(var, self.eps)
+        gathered.add_sets(block.cut, (pivot, rest, var, rstd, None), _once)
+        self.finish(block, xc, rstd)
 
     def gather_extremes(self, block: Block, gathered: Gathered) -> None:
         x, over = block.lift(self.x, 0).real, self.plan.over
         extremes = np.min(x, over, keepdims=True), np.max(x, over, keepdims=True)
-        gathered.add_of_sets(block, extremes, _extremes)
+        gathered.add_sets(block.cut, extremes, _extremes)
 
     def gather_moments(self, block: Block, gathered: Gathered) -> None:
-        gathered.add_of_sets(block, self.moments(block)[1], eq.merge)
-
-    def normalize_whole(self, block: Block, gathered: Gathered) -> None:
-        xc, moments = self.moments(block)
-        gathered.add_of_sets(block, moments, eq.merge)
-        self.finish(block, xc, eq.rstd(moments.var, self.eps))
+        gathered.add_sets(block.cut, self.moments(self, block)[1], eq.merge)
 
     def normalize(self, block: Block, _: Gathered) -> None:
-        xc, rstd = _center(block, self.x, self.statistics)
-        self.finish(block, xc, rstd)
+        xc = _centered(block, self.x, self.statistics)
+        self.finish(block, xc, block.sets(self.statistics.rstd))
 
     def finish(self, block: Block, xc: Array, rstd: Array) -> None:
-        gamma, beta = block.of_parameters(self.gamma), block.of_parameters(self.beta)
+        gamma, beta = block.parameters(self.gamma), block.parameters(self.beta)
+        if self.joined and gamma is not None:
+            rstd, gamma = rstd * gamma, None
         own, y = block.own(0), block.place(self.y, 1)
         x_hat = eq.standardize(xc, rstd, out=y if gamma is None and beta is None else own)
         block.store(eq.affine(x_hat, gamma, beta, own=own, out=y), self.y)
+
+
+def _exact(run: _Forward, block: Block) -> tuple[Array, Moments]:
+    # Narrower x: any element of a set is subtracted from the others without loss.
+    x = _unscaled(block, run.x)
+    E = run.plan.average
+    return eq.moments(x, block.cut.count, E, pivot=E.first(x), out=block.own(0))
+
+
+def _corrected(run: _Forward, block: Block) -> tuple[Array, Moments]:
+    # The pivot is subtracted from x with rounding: it is the mean, as well as it can be rounded.
+    x, E, own = _scaled(block, run.x, run.scale), run.plan.average, block.own(0)
+    return eq.rounded_moments(x, block.cut.count, E, precision=_precision(run.work), out=own)
+
+
+def _mean_square(run: _Forward, block: Block) -> tuple[Array, Moments]:
+    x = _scaled(block, run.x, run.scale)
+    return x, eq.moments_about_zero(x, block.cut.count, run.plan.average)
 
 
 class _Backward:
@@ -146,11 +171,13 @@ class _Backward:
     def __init__(self, dy: Array, dx: Array, cache: Cache):
         assert cache.x is not None
         work = self.work = cache.work
-        self.plan = plan_for(cache.layout, work.itemsize)
-        self.x = self.plan.view(cache.x)
-        self.dy = self.plan.view(dy)
-        self.dx = self.plan.view(dx)
-        self.gamma = self.plan.parameter(cache.gamma, work)
+        plan = self.plan = plan_for(cache.layout, work.itemsize)
+        self.x = plan.view(cache.x)
+        self.dy = plan.view(dy)
+        self.dx = plan.view(dx)
+        self.gamma = plan.parameter(cache.gamma, work)
+        self.joined = _joins(plan, self.gamma, work.itemsize > cache.x.dtype.itemsize, cache.eps)
+        self.m = number(plan.count, work)
         self.wants = cache.gamma is not None, cache.beta is not None
         self.statistics = cache.statistics
         self.centered = cache.mean is not None
@@ -158,72 +185,115 @@ class _Backward:
 
     def run(self) -> tuple[Array | None, Array | None]:
         if self.plan.whole:
-            gathered = self.plan.sweep(self.differentiate_whole, self.work)
+            lanes = sweep(self.plan, self.differentiate_whole, self.work)
         else:
-            gathered = self.plan.sweep(self.gather_sums, self.work)
-            sums = self.plan.of_sets(gathered, _add)
-            m = self.plan.count
-            self.averages = None if sums[0] is None else sums[0] / m, sums[1] / m
-            self.plan.sweep(self.differentiate, self.work)
-        return self.plan.of_parameters(gathered)
+            lanes = sweep(self.plan, self.gather_averages, self.work)
+            self.averages = gather_sets(self.plan, lanes, _add)
+            sweep(self.plan, self.differentiate, self.work)
+        dgamma, dbeta = gather_parameters(self.plan, lanes)
+        return dgamma, dbeta
 
     def of_nothing(self) -> tuple[Array, Array]:
         zero = np.zeros(self.plan.parameter_shape, self.work)
         return zero, zero
 
-    def x_hat_and_dy(self, block: Block) -> tuple[Array, Array]:
-        xc, rstd = _center(block, self.x, self.statistics)
-        return eq.standardize(xc, rstd, out=block.own(0)), block.lift(self.dy, 1)
-
-    def dx_hat(self, block: Block, dy: Array) -> Array:
-        return eq.dx_hat(dy, block.of_parameters(self.gamma), out=block.own(1))
-
-    def gather_parameters(self, block: Block, x_hat: Array, dy: Array, gathered: Gathered) -> None:
-        S = block.parameter_sum
-        dgamma = eq.dgamma(dy, x_hat, S) if self.wants[0] else None
-        dbeta = eq.dbeta(dy, S) if self.wants[1] else None
-        gathered.add_of_parameters(block, (dgamma, dbeta))
-
     def differentiate_whole(self, block: Block, gathered: Gathered) -> None:
         x_hat, dy = self.x_hat_and_dy(block)
-        self.gather_parameters(block, x_hat, dy, gathered)
-        dx_hat, E = self.dx_hat(block, dy), block.average
-        self.finish(block, x_hat, dx_hat, E(dx_hat) if self.centered else None, E(dx_hat, x_hat))
+        dx_hat, average, average_x_hat = self.reduce(block, x_hat, dy, gathered)
+        self.finish(block, x_hat, dx_hat, average, average_x_hat)
 
-    def gather_sums(self, block: Block, gathered: Gathered) -> None:
+    def gather_averages(self, block: Block, gathered: Gathered) -> None:
         x_hat, dy = self.x_hat_and_dy(block)
-        self.gather_parameters(block, x_hat, dy, gathered)
-        dx_hat, total = self.dx_hat(block, dy), block.set_sum
-        sums = total(dx_hat) if self.centered else None, total(dx_hat, x_hat)
-        gathered.add_of_sets(block, sums, _add)
+        _, *averages = self.reduce(block, x_hat, dy, gathered)
+        gathered.add_sets(block.cut, averages, _add)
 
     def differentiate(self, block: Block, _: Gathered) -> None:
         x_hat, dy = self.x_hat_and_dy(block)
         average, average_x_hat = self.averages
-        average = None if average is None else block.of_sets(average)
-        self.finish(block, x_hat, self.dx_hat(block, dy), average, block.of_sets(average_x_hat))
+        dx_hat = self.dx_hat(block, dy)
+        self.finish(block, x_hat, dx_hat, block.sets(average), block.sets(average_x_hat))
+
+    def x_hat_and_dy(self, block: Block) -> tuple[Array, Array]:
+        xc = _centered(block, self.x, self.statistics)
+        x_hat = eq.standardize(xc, block.sets(self.statistics.rstd), out=block.own(0))
+        return x_hat, block.lift(self.dy, 1)
+
+    def dx_hat(self, block: Block, dy: Array) -> Array:
+        """dx_hat; dy itself where gamma joins other factors later."""
+        gamma = None if self.joined else block.parameters(self.gamma)
+        return eq.dx_hat(dy, gamma, out=block.own(1))
+
+    def reduce(
+        self, block: Block, x_hat: Array, dy: Array, gathered: Gathered
+    ) -> tuple[Array, Array | None, Array]:
+        """dx_hat and the block's share of E[dx_hat] and E[dx_hat * x_hat].
+
+        Gathers dgamma and dbeta on the way.
+        """
+        plan, m, gamma = self.plan, self.m, block.parameters(self.gamma)
+        if self.joined:  # gamma is the same for many elements: they are summed first
+            u, v = plan.inner_sum(dy), plan.inner_sum(dy, x_hat)
+            self.gather_parameters(block, u, v, gathered)
+            if gamma is not None:
+                u, v = gamma * u, gamma * v
+            return dy, plan.set_sum(u) / m if self.centered else None, plan.set_sum(v) / m
+        if any(self.wants):
+            dy_x_hat = np.multiply(dy, x_hat, out=block.own(2))
+            self.gather_parameters(block, dy, dy_x_hat, gathered)
+        dx_hat = self.dx_hat(block, dy)
+        average = plan.set_sum(dx_hat) / m if self.centered else None
+        return dx_hat, average, plan.set_sum(dx_hat, x_hat) / m
+
+    def gather_parameters(
+        self, block: Block, dy: Array, dy_x_hat: Array, gathered: Gathered
+    ) -> None:
+        S = self.plan.parameter_sum
+        dgamma = eq.dgamma(dy_x_hat, S) if self.wants[0] else None
+        dbeta = eq.dbeta(dy, S) if self.wants[1] else None
+        gathered.add_parameters(block.cut, (dgamma, dbeta))
 
     def finish(
-        self, block: Block, x_hat: Array, dx_hat: Array, average: Array | None, average_x_hat: Array
+        self,
+        block: Block,
+        x_hat: Array,
+        dx_hat: Array,
+        average: Array | None,
+        average_x_hat: Array,
     ) -> None:
-        rstd = block.of_sets(self.statistics.rstd)
-        if self.statistics.scale is not None:
-            rstd = rstd * block.of_sets(self.statistics.scale)
+        rstd, scale = block.sets(self.statistics.rstd), block.sets(self.statistics.scale)
+        if scale is not None:
+            rstd = rstd * scale
+        gamma = block.parameters(self.gamma) if self.joined else None
         own, dx = block.own(1), block.place(self.dx, 1)
-        dx = eq.dx(dx_hat, x_hat, rstd, average, average_x_hat, own=own, out=dx)
+        dx = eq.dx(dx_hat, x_hat, rstd, average, average_x_hat, gamma, own=own, out=dx)
         block.store(dx, self.dx)
 
 
-def _lift(block: Block, view: Array, scale: Array | None) -> Array:
+def _joins(plan: Plan, gamma: Array | None, widened: bool, eps: float) -> bool:
+    """Whether gamma and rstd are multiplied with each other first, being few beside x."""
+    return plan.few_factors and (widened or factors_fit(gamma, eps))
+
+
+def _centered(block: Block, view: Array, statistics: Statistics) -> Array:
+    """x - mu of a block, for statistics that are known."""
+    pivot, rest, _, _, scale = statistics
+    lift = _unscaled if scale is None and pivot is not None else _scaled
+    x = lift(block, view, block.sets(scale))
+    return eq.center(x, block.sets(pivot), block.sets(rest), out=block.own(0))
+
+
+def _scaled(block: Block, view: Array, scale: Array | None) -> Array:
     x = block.lift(view, 0)
-    return x if scale is None else np.multiply(x, block.of_sets(scale), out=block.own(0))
+    return x if scale is None else np.multiply(x, block.sets(scale), out=block.own(0))
 
 
-def _center(block: Block, view: Array, statistics: Statistics) -> tuple[Array, Array]:
-    x = _lift(block, view, statistics.scale)
-    mean = None if statistics.mean is None else block.of_sets(statistics.mean)
-    rest = None if statistics.rest is None else block.of_sets(statistics.rest)
-    return eq.center(x, mean, rest, out=block.own(0)), block.of_sets(statistics.rstd)
+def _unscaled(block: Block, view: Array, _: None = None) -> Array:
+    # The subtraction that comes next casts as it goes, from NumPy's own dtypes.
+    return block.lift(view, 0) if is_foreign(view.dtype) else block.part(view)
+
+
+def _once(a: Any, b: Any) -> Any:
+    raise AssertionError("two blocks hold the same set whole")
 
 
 def _extremes(a: Any, b: Any) -> tuple[Array, Array]:
@@ -240,7 +310,7 @@ def _as_given(gradient: Array | None, parameter: Array | None) -> Array | None:
     return round_to(gradient, parameter.dtype).reshape(parameter.shape)
 
 
-def _reported(statistics: Statistics, layout: Layout) -> tuple[Array | None, Array, Array]:
+def _reported(statistics: Statistics, plan: Plan) -> tuple[Array | None, Array, Array]:
     """Mean, variance and rstd of x itself, one number for each set, without axes of length one."""
     mean, rest, var, rstd, scale = statistics
     if mean is not None and rest is not None:
@@ -248,15 +318,11 @@ def _reported(statistics: Statistics, layout: Layout) -> tuple[Array | None, Arr
     if scale is not None:
         mean = None if mean is None else mean / scale
         var, rstd = var / scale / scale, rstd * scale
-    shape = [n for axis, n in enumerate(layout.shape) if axis not in layout.over]
+    shape = plan.kept_shape
     return None if mean is None else mean.reshape(shape), var.reshape(shape), rstd.reshape(shape)
 
 
 @cache
-def _precision(x: np.dtype[Any], work: np.dtype[Any]) -> float:
-    """The error of x_hat that is not worth a pass over the data.
-
-    It is far below the rounding of the result, and no smaller than that of the arithmetic.
-    """
-    of_result = 2.0**-8 if x.kind not in "fc" else float(np.finfo(x).eps)
-    return max(4 * float(np.finfo(work).eps), of_result * 2.0**-17)
+def _precision(work: np.dtype[Any]) -> float:
+    """The error of x_hat, from rounding the mean, that is not worth a pass over the data."""
+    return 4 * float(np.finfo(work).eps)

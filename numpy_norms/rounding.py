@@ -11,23 +11,19 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def _is_foreign(dtype: np.dtype[Any]) -> bool:
-    return dtype.type.__module__ != "numpy"
-
-
 @cache
-def rounds_in_ufuncs(work: np.dtype[Any], out: np.dtype[Any]) -> bool:
-    """Whether a ufunc that computes in `work` and writes to `out` rounds to nearest, once.
+def is_foreign(dtype: np.dtype[Any]) -> bool:
+    """Whether `dtype` comes from elsewhere than NumPy, as bfloat16 does.
 
-    NumPy's own types do. A type from elsewhere, such as bfloat16, is reached from float64 through
-    float32, which rounds twice.
+    NumPy's own types are rounded to nearest, once, by a ufunc that writes to them; those from
+    elsewhere are reached from float64 through float32, which rounds twice.
     """
-    return not _is_foreign(out)
+    return dtype.type.__module__ != "numpy"
 
 
 def round_into(out: Array, a: Array) -> None:
     """Round `a` to the dtype of `out`, to nearest and once."""
-    if _is_foreign(out.dtype) and a.dtype == np.float64:
+    if is_foreign(out.dtype) and a.dtype == np.float64:
         a = _to_odd_float32(a)
     np.copyto(out, a, casting="unsafe")
 
@@ -48,8 +44,8 @@ def _to_odd_float32(a: Array) -> Array:
 def round_to(a: Array, dtype: np.dtype[Any]) -> Array:
     """`a` rounded to `dtype`, to nearest and once; `a` itself where it has that dtype."""
     dtype = dtype.newbyteorder("=")
-    if a.dtype == dtype:
-        return a
+    if not is_foreign(dtype):
+        return a.astype(dtype, copy=False)
     out = np.empty(a.shape, dtype)
     round_into(out, a)
     return out

@@ -7,12 +7,32 @@ where eps does not hide it.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .rounding import is_foreign
+
 Array = NDArray[Any]
+
+
+@cache
+def squares_fit(x: np.dtype[Any], work: np.dtype[Any]) -> bool:
+    """Whether the square of any number of dtype `x` is well within the range of `work`."""
+    exponents = 128 if is_foreign(x) else np.finfo(x).maxexp
+    return bool(np.finfo(work).maxexp > 3 * exponents)
+
+
+def factors_fit(gamma: Array | None, eps: float) -> bool:
+    """Whether gamma times any reciprocal standard deviation is a normal number."""
+    if gamma is None:
+        return True
+    size = np.abs(gamma)
+    if eps < 2.0**-100 or not size.max(initial=0) < 2.0**60:
+        return False
+    return bool(size.min(initial=1) > 2.0**-60 or ((size == 0) | (size > 2.0**-60)).all())
 
 
 def squares_fail(var: Array, eps: float) -> bool:

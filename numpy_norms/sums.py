@@ -1,13 +1,14 @@
 """Sums over axes of a contiguous array: fast, accurate, and the same bits every time.
 
-A dot product sums several times as fast as ``np.add.reduce``, and needs no temporary for the
-product. It is taken over pieces of at most `PIECE` elements, so short that the linear-algebra
-library keeps to one thread and one order for them; the sums of the pieces are added pairwise.
+A dot product sums several times as fast as ``np.add.reduce``, and needs no temporary for a product.
+It is taken over pieces of at most `PIECE` elements, so short that the linear-algebra library keeps
+to one thread and one order for them; the sums of the pieces are added pairwise. Down columns, rows
+are added to rows, in slabs of `SLAB` rows, lest the error grow with their number.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -21,79 +22,107 @@ SLAB = 32
 
 
 class Sum:
-    """Sums over `axes` of contiguous arrays of `ndim` axes, the axes kept at length one.
+    """Sums, or averages, over `axes` of arrays of `ndim` axes; the axes stay, at length one."""
 
-    With `average`, divides by the number of elements summed. Products that no dot product can sum
-    are formed in `spare`.
-    """
+    __slots__ = ("average", "axes", "first_of_set", "kept", "leading", "trailing")
 
-    __slots__ = ("average", "axes", "leading", "spare", "trailing")
-
-    def __init__(self, axes: tuple[int, ...], ndim: int, spare: Array, *, average: bool = False):
+    def __init__(self, axes: tuple[int, ...], ndim: int, *, average: bool = False):
         trailing = 0
         while ndim - 1 - trailing in axes:
             trailing += 1
         self.axes = axes
         self.trailing = trailing
-        self.leading = tuple(a for a in axes if a < ndim - trailing)
-        self.spare = spare
+        self.leading = tuple([a for a in axes if a < ndim - trailing])
+        self.kept = [a for a in range(ndim) if a not in axes]
+        self.first_of_set = tuple([slice(0, 1) if a in axes else slice(None) for a in range(ndim)])
         self.average = average
 
     def __call__(self, a: Array, b: Array | None = None, /) -> Array:
-        s = a if b is None or self.trailing else np.multiply(a, b, out=self.spare)
         if self.trailing:
-            rows = a.shape[: a.ndim - self.trailing]
-            m = prod(a.shape[a.ndim - self.trailing :])
-            s = _sum_of_rows(a.reshape(*rows, m), None if b is None else b.reshape(*rows, m))
-            s = s.reshape(rows + (1,) * self.trailing)
-        if self.leading:
-            s = _sum_of_columns(s, self.leading)
+            s = self._of_rows(a, b)
+            if self.leading:
+                s = np.add.reduce(s, axis=self.leading, keepdims=True)
+        elif not self.leading:
+            s = a.copy() if b is None else a * b
+        else:
+            s = _of_columns(a, b, self.leading)
         if self.average:
-            s = s / prod([a.shape[axis] for axis in self.axes])
-        return np.asarray(s)
+            np.divide(s, number(a.size // s.size, s.dtype), out=s)
+        return s
 
     def first(self, a: Array, /) -> Array:
-        """The first element along `axes`."""
-        return a[tuple(slice(0, 1) if axis in self.axes else slice(None) for axis in range(a.ndim))]
+        """The first element of every set."""
+        return a[self.first_of_set]
+
+    def _of_rows(self, a: Array, b: Array | None) -> Array:
+        if self.trailing == 1:
+            return _dot(a, b)
+        s = _dot(self._flat(a), None if b is None else self._flat(b))
+        return s.reshape(s.shape[:-1] + (1,) * self.trailing)
+
+    def _flat(self, a: Array) -> Array:
+        rows, last = a.shape[: a.ndim - self.trailing], a.shape[a.ndim - self.trailing :]
+        return a.reshape(*rows, prod(last))
 
 
-def _sum_of_rows(a: Array, b: Array | None) -> Array:
+def _dot(a: Array, b: Array | None) -> Array:
+    """The sums of a or a * b along the last axis."""
     m = a.shape[-1]
-    if a.dtype.char not in "fd":  # no dot product that keeps to one order without conjugating
-        return np.asarray(np.add.reduce(a if b is None else a * b, axis=-1))
+    if a.dtype.char not in "fd":  # no dot product that keeps to one order and does not conjugate
+        return np.asarray(np.add.reduce(a if b is None else a * b, axis=-1, keepdims=True))
     if m <= PIECE:
-        return np.asarray(np.vecdot(a, _ones(a.dtype)[:m] if b is None else b))
+        s = np.vecdot(a, _ones(a.dtype, m) if b is None else b)
+        return np.asarray(s)[..., np.newaxis]
     whole = m - m % PIECE
-    pieces = np.vecdot(_cut(a, whole), _ones(a.dtype) if b is None else _cut(b, whole))
-    total = np.asarray(np.add.reduce(pieces, axis=-1, dtype=np.float64))
+    pieces = np.vecdot(_cut(a, whole), _ones(a.dtype, PIECE) if b is None else _cut(b, whole))
+    total = np.add.reduce(pieces, axis=-1, dtype=np.float64, keepdims=True)
     if whole < m:
-        total += _sum_of_rows(a[..., whole:], None if b is None else b[..., whole:])
-    return total.astype(a.dtype, copy=False)
+        total += _dot(a[..., whole:], None if b is None else b[..., whole:])
+    return np.asarray(total.astype(a.dtype, copy=False))
 
 
 def _cut(a: Array, whole: int) -> Array:
     return a[..., :whole].reshape(*a.shape[:-1], whole // PIECE, PIECE)
 
 
-def _sum_of_columns(a: Array, axes: tuple[int, ...]) -> Array:
-    # Two steps, over slabs and then over their sums: the error of adding row to row grows with
-    # the number of rows.
-    n = a.shape[axes[-1]]
-    if len(axes) == 1 and n > 2 * SLAB:
-        before, after = a.shape[: axes[0]], a.shape[axes[0] + 1 :]
-        whole = n - n % SLAB
-        head = (slice(None),) * axes[0]
-        slabs = a[(*head, slice(0, whole))].reshape(*before, whole // SLAB, SLAB, *after)
-        total = np.add.reduce(np.add.reduce(slabs, axis=axes[0] + 1), axis=axes[0], keepdims=True)
-        if whole < n:
-            rest = a[(*head, slice(whole, n))]
-            total += np.add.reduce(rest, axis=axes[0], keepdims=True)
-        return np.asarray(total)
-    return np.asarray(np.add.reduce(a, axis=axes, keepdims=True))
+def _of_columns(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
+    """The sums of a or a * b along axes that are not the last."""
+    axis = axes[-1]
+    n = a.shape[axis]
+    if n <= 2 * SLAB:
+        return _added(a, b, axes)
+    whole = n - n % SLAB
+    s = _added(_slabs(a, axis, whole), None if b is None else _slabs(b, axis, whole), (axis + 1,))
+    s = np.add.reduce(s, axis=(*axes, axis + 1), keepdims=True).squeeze(axis + 1)
+    if whole < n:
+        tail = (*[slice(None)] * axis, slice(whole, n))
+        s += _added(a[tail], None if b is None else b[tail], axes)
+    return np.asarray(s)
 
 
-@cache
-def _ones(dtype: np.dtype[Any]) -> Array:
+def _slabs(a: Array, axis: int, whole: int) -> Array:
+    head = a[(*[slice(None)] * axis, slice(0, whole))]
+    return head.reshape(*a.shape[:axis], whole // SLAB, SLAB, *a.shape[axis + 1 :])
+
+
+def _added(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
+    if b is None:
+        return np.asarray(np.add.reduce(a, axis=axes, keepdims=True))
+    every = list(range(a.ndim))
+    s = np.einsum(a, every, b, every, [i for i in every if i not in axes])
+    return np.asarray(s).reshape([1 if i in axes else k for i, k in enumerate(a.shape)])
+
+
+@lru_cache(maxsize=256)
+def number(value: float, dtype: np.dtype[Any]) -> Array:
+    """An array of one number: as a ufunc's argument three times as fast as the number itself."""
+    return np.array(value, dtype)
+
+
+@lru_cache(maxsize=256)
+def _ones(dtype: np.dtype[Any], m: int) -> Array:
+    if m < PIECE:
+        return _ones(dtype, PIECE)[:m]
     ones = np.ones(PIECE, dtype)
     ones.flags.writeable = False
     return ones

@@ -1,0 +1,170 @@
+"""How a view of an array is cut into blocks that fit the processor's cache.
+
+Nothing here knows what is computed. A `Layout` says which axes of a view are reduced together
+(`over`) and along which axes parameters vary (`along`). The cuts depend on shapes alone, so that
+results depend neither on how an array lies in memory nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import product
+from math import ceil, prod
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sums import Sum
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Slices = tuple[slice, ...]
+
+BLOCK = 512 * 1024  # bytes that a block aims at
+LIMIT = 1024 * 1024  # bytes up to which a block grows to hold a whole set
+RUN = 256  # elements that are neighbours in memory and are not parted
+COLUMNS = 16  # so many neighbours that belong to different sets are left in their order
+LANES = 16  # independent parts of a sum over blocks, so many threads at the most
+LANE = 256 * 1024  # bytes that the partial sums of a lane may take before there are fewer lanes
+
+_ALL = slice(None)
+
+
+class Layout(NamedTuple):
+    """A view of an array: its shape, the axes reduced together, the axes of the parameters."""
+
+    shape: Shape
+    over: Shape
+    along: Shape
+
+
+class Cut:
+    """One block: where it lies in the view, among the sets, and in the parameters."""
+
+    __slots__ = ("alone", "count", "of_parameters", "of_sets", "shape", "size", "slices")
+
+    def __init__(self, slices: Slices, over: Shape, along: Shape, view: Shape):
+        self.slices = slices
+        self.alone = all(s.stop - s.start == n for s, n in zip(slices, view, strict=True))
+        self.shape = tuple([s.stop - s.start for s in slices])
+        self.size = prod(self.shape)
+        self.count = prod([self.shape[i] for i in over])
+        self.of_sets = tuple([_ALL if i in over else s for i, s in enumerate(slices)])
+        self.of_parameters = tuple([s if i in along else _ALL for i, s in enumerate(slices)])
+
+
+class Plan:
+    """The cutting of a layout into blocks, for a working dtype of `itemsize` bytes.
+
+    Axes are put in the order: those not reduced, those reduced, and last, where enough neighbours
+    in memory belong to different sets, those neighbours. A lane is a sequence of blocks with the
+    same part of the parameters, worked on by one thread.
+    """
+
+    def __init__(self, layout: Layout, itemsize: int):
+        shape, over, along = layout
+        ndim = len(shape)
+        inner = ndim
+        while over and inner - 1 not in over:
+            inner -= 1
+        if prod(shape[inner:]) < COLUMNS:
+            inner = ndim
+        outer = [a for a in range(ndim) if a not in over and a < inner]
+        order = (*outer, *over, *range(inner, ndim))
+        self.layout = layout
+        self.order = None if order == tuple(range(ndim)) else order
+        self.shape = tuple([shape[a] for a in order])
+        self.over = tuple(range(len(outer), len(outer) + len(over)))
+        self.along = tuple([i for i, a in enumerate(order) if a in along])
+        self.kept_shape = tuple([n for a, n in enumerate(shape) if a not in over])
+        self.size = prod(shape)
+        self.count = prod([self.shape[i] for i in self.over])
+        self.set_shape = tuple([1 if i in self.over else n for i, n in enumerate(self.shape)])
+        self.parameter_shape = tuple(
+            [n if i in self.along else 1 for i, n in enumerate(self.shape)]
+        )
+        others = tuple([i for i in range(ndim) if i not in self.along])
+        inner_axes = tuple([i for i in self.over if i not in self.along])
+        self.few_factors = prod([self.shape[i] for i in inner_axes]) > 1
+        self.inner_sum = Sum(inner_axes, ndim)
+        self.set_sum = Sum(self.over, ndim)
+        self.average = Sum(self.over, ndim, average=True)
+        self.parameter_sum = Sum(others, ndim)
+        self.lanes: list[list[Cut]] = []
+        self.whole = True
+        if self.size:
+            extent, self.whole = _extents(layout, BLOCK // itemsize, LIMIT // itemsize)
+            self.lanes = self._lanes([extent[a] for a in order], others)
+        first = self.lanes[0][0] if self.lanes else None
+        self.alone = first if first is not None and first.alone else None
+
+    def _lanes(self, extent: list[int], others: Shape) -> list[list[Cut]]:
+        pieces = [_pieces(n, e) for n, e in zip(self.shape, extent, strict=True)]
+        parts = list(product(*[pieces[i] for i in self.along]))
+        rests = list(product(*[pieces[i] for i in others]))
+        part_bytes = 16 * prod([extent[i] for i in self.along])
+        wanted = max(1, min(LANES // len(parts), max(2, LANES * LANE // part_bytes)))
+        length = ceil(len(rests) / wanted)
+        axes = (*self.along, *others)
+        return [
+            [
+                Cut(
+                    tuple([s for _, s in sorted(zip(axes, (*part, *rest), strict=True))]),
+                    self.over,
+                    self.along,
+                    self.shape,
+                )
+                for rest in rests[i : i + length]
+            ]
+            for part in parts
+            for i in range(0, len(rests), length)
+        ]
+
+    def view(self, a: Array) -> Array:
+        """`a` with the axes of the layout, in the order of the plan; never a copy."""
+        if a.shape != self.layout.shape:
+            a = a.reshape(self.layout.shape)
+        return a if self.order is None else a.transpose(self.order)
+
+    @overload
+    def parameter(self, a: Array, work: np.dtype[Any]) -> Array: ...
+    @overload
+    def parameter(self, a: None, work: np.dtype[Any]) -> None: ...
+    def parameter(self, a: Array | None, work: np.dtype[Any]) -> Array | None:
+        """A parameter in the working dtype, with an axis of length one where it does not vary."""
+        return None if a is None else a.astype(work, copy=False).reshape(self.parameter_shape)
+
+
+@lru_cache(maxsize=64)
+def plan_for(layout: Layout, itemsize: int) -> Plan:
+    """The plan of a layout; the latest ones are remembered."""
+    return Plan(layout, itemsize)
+
+
+def _extents(layout: Layout, block: int, limit: int) -> tuple[list[int], bool]:
+    """How far a block reaches along each axis, and whether it holds its sets whole."""
+    shape, over, _ = layout
+    extent = [1] * len(shape)
+
+    def grow(axes: Iterable[int], target: int) -> None:
+        for axis in axes:
+            room = max(extent[axis], target // (prod(extent) // extent[axis]))
+            pieces = ceil(shape[axis] / room)
+            extent[axis] = ceil(shape[axis] / pieces)
+            if pieces > 1:
+                return
+
+    backwards = range(len(shape) - 1, -1, -1)
+    grow(backwards, RUN)
+    whole = prod([n if a in over else extent[a] for a, n in enumerate(shape)]) <= limit
+    if whole:
+        for axis in over:
+            extent[axis] = shape[axis]
+    grow([a for a in backwards if (a in over) != whole], block)
+    return extent, whole
+
+
+def _pieces(n: int, extent: int) -> list[slice]:
+    return [slice(i, min(i + extent, n)) for i in range(0, n, extent)]
