@@ -169,10 +169,9 @@ def dx(
     """
     direct = np.multiply(dx_hat, rstd if gamma is None else rstd * gamma, out=own)
     through_var = np.multiply(x_hat, rstd * mean_dx_hat_x_hat, out=x_hat)
-    if mean_dx_hat is None:
-        return np.asarray(np.subtract(direct, through_var, out=out))  # (13)
-    through_mean = rstd * mean_dx_hat
-    return np.subtract(np.subtract(direct, through_mean, out=own), through_var, out=out)  # (12)
+    if mean_dx_hat is not None:
+        direct = np.subtract(direct, rstd * mean_dx_hat, out=own)  # (12)
+    return np.subtract(direct, through_var, out=out)  # (13), where mu = 0
 
 
 def dx_of_constants(dx_hat: Array, rstd: Array, *, out: Array) -> Array:

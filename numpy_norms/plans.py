@@ -22,8 +22,9 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 Slices = tuple[slice, ...]
 
-BLOCK = 512 * 1024  # bytes that a block aims at
-LIMIT = 1024 * 1024  # bytes up to which a block grows to hold a whole set
+BLOCK = 1024 * 1024  # bytes that a block takes at the most in the working dtype
+SMALL = 256 * 1024  # bytes of a block below which there are not enough elements for each call
+BLOCKS = 4  # blocks that an array is cut into at least, if they are not too small
 RUN = 256  # elements that are neighbours in memory and are not parted
 COLUMNS = 16  # so many neighbours that belong to different sets are left in their order
 LANES = 16  # independent parts of a sum over blocks, so many threads at the most
@@ -95,7 +96,8 @@ class Plan:
         self.lanes: list[list[Cut]] = []
         self.whole = True
         if self.size:
-            extent, self.whole = _extents(layout, BLOCK // itemsize, LIMIT // itemsize)
+            target = min(BLOCK, max(SMALL, self.size * itemsize // BLOCKS))
+            extent, self.whole = _extents(layout, target // itemsize, BLOCK // itemsize)
             self.lanes = self._lanes([extent[a] for a in order], others)
         first = self.lanes[0][0] if self.lanes else None
         self.alone = first if first is not None and first.alone else None

@@ -2,8 +2,8 @@
 
 A dot product sums several times as fast as ``np.add.reduce``, and needs no temporary for a product.
 It is taken over pieces of at most `PIECE` elements, so short that the linear-algebra library keeps
-to one thread and one order for them; the sums of the pieces are added pairwise. Down columns, rows
-are added to rows, in slabs of `SLAB` rows, lest the error grow with their number.
+to one thread and one order for them; the sums of the pieces are added pairwise. Down columns, a row
+of ones times a slab of few rows does the same.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-PIECE = 4096
-SLAB = 32
+PIECE = 4096  # elements of a dot product
+SLAB = 32  # rows that are added to each other
+GEMV = 8192  # elements of a slab that a row of ones is multiplied with
 
 
 class Sum:
@@ -38,14 +39,16 @@ class Sum:
         self.average = average
 
     def __call__(self, a: Array, b: Array | None = None, /) -> Array:
+        if b is None and a.size == prod([a.shape[i] for i in self.kept]):
+            return a.copy()
         if self.trailing:
             s = self._of_rows(a, b)
             if self.leading:
                 s = np.add.reduce(s, axis=self.leading, keepdims=True)
-        elif not self.leading:
-            s = a.copy() if b is None else a * b
-        else:
+        elif self.leading:
             s = _of_columns(a, b, self.leading)
+        else:
+            s = a if b is None else a * b
         if self.average:
             np.divide(s, number(a.size // s.size, s.dtype), out=s)
         return s
@@ -88,11 +91,19 @@ def _cut(a: Array, whole: int) -> Array:
 def _of_columns(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
     """The sums of a or a * b along axes that are not the last."""
     axis = axes[-1]
-    n = a.shape[axis]
-    if n <= 2 * SLAB:
+    n, columns = a.shape[axis], prod(a.shape[axis + 1 :])
+    height = min(SLAB, GEMV // columns)
+    if n <= 2 * SLAB or height < 8:
         return _added(a, b, axes)
-    whole = n - n % SLAB
-    s = _added(_slabs(a, axis, whole), None if b is None else _slabs(b, axis, whole), (axis + 1,))
+    whole = n - n % height
+    slabs = _slabs(a, axis, whole, height)
+    if b is not None:
+        s = _added(slabs, _slabs(b, axis, whole, height), (axis + 1,))
+    elif a.dtype.char in "fd":
+        s = np.matmul(_ones(a.dtype, height), slabs.reshape(*slabs.shape[: axis + 2], columns))
+        s = s.reshape(*a.shape[:axis], whole // height, 1, *a.shape[axis + 1 :])
+    else:
+        s = _added(slabs, None, (axis + 1,))
     s = np.add.reduce(s, axis=(*axes, axis + 1), keepdims=True).squeeze(axis + 1)
     if whole < n:
         tail = (*[slice(None)] * axis, slice(whole, n))
@@ -100,9 +111,9 @@ def _of_columns(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
     return np.asarray(s)
 
 
-def _slabs(a: Array, axis: int, whole: int) -> Array:
+def _slabs(a: Array, axis: int, whole: int, height: int) -> Array:
     head = a[(*[slice(None)] * axis, slice(0, whole))]
-    return head.reshape(*a.shape[:axis], whole // SLAB, SLAB, *a.shape[axis + 1 :])
+    return head.reshape(*a.shape[:axis], whole // height, height, *a.shape[axis + 1 :])
 
 
 def _added(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
