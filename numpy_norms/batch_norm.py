@@ -78,7 +78,7 @@ def batch_norm_forward(
         x,
         gamma,
         beta,
-        layout=Layout(x.shape, over=over, along=(c,)),
+        layout=Layout(x.shape, over=over, along=(c,), sets=(c,)),
         eps=checks.epsilon(eps),
         work=checks.working_dtype(x, dtype),
         out=checks.output(out, x, gamma=gamma, beta=beta),

@@ -80,26 +80,24 @@ def batch_norm_inference_forward(
     """
     x = checks.array("x", x)
     c = checks.channel_axis(channel_axis, x)
-    running_mean = checks.statistic("running_mean", running_mean, (x.shape[c],))
-    running_var = checks.variance("running_var", running_var, (x.shape[c],))
+    running_mean = checks.given_of_channels("running_mean", running_mean, c, x)
+    running_var = checks.given_of_channels("running_var", running_var, c, x)
+    checks.not_negative("running_var", running_var)
     gamma, beta = checks.per_channel(gamma, beta, c, x)
-    given = {"running_mean": running_mean, "running_var": running_var, "gamma": gamma, "beta": beta}
-    for name, a in given.items():
-        if a is not None:
-            checks.real_for_real(name, a, x)
-    out = checks.output(out, x, **given)
+    statistics = {"running_mean": running_mean, "running_var": running_var}
+    out = checks.output(out, x, gamma=gamma, beta=beta, **statistics)
     eps = checks.epsilon(eps)
     work = checks.working_dtype(x, dtype)
-    layout = Layout(x.shape, over=(), along=(c,))
+    layout = Layout(x.shape, over=(), along=(c,), sets=tuple(range(x.ndim)))
     y = np.empty(x.shape, x.dtype.newbyteorder("=")) if out is None else out
     with np.errstate(all="ignore"):
         mean, var = running_mean.astype(work), running_var.astype(work)
         rstd = eq.rstd(var, eps)
         _normalize(x, y, mean, rstd, gamma, beta, layout, work)
     kept = None if out is not None and np.may_share_memory(x, out) else x
-    statistics = Statistics(running_mean, None, running_var, rstd, None)
+    given = Statistics(running_mean, None, running_var, rstd, None)
     return y, Cache(
-        "batch_norm_inference", kept, gamma, beta, mean, var, rstd, eps, layout, statistics, work
+        "batch_norm_inference", kept, gamma, beta, mean, var, rstd, eps, layout, given, work
     )
 
 
@@ -180,11 +178,12 @@ def batch_norm_inference_backward(
         dbeta, dgamma, dy_xc = _differentiate(dy, dx, cache)
         gamma = 1 if cache.gamma is None else cache.gamma.astype(cache.work)
         dmean, dvar = eq.statistics_gradients(gamma * dbeta, gamma * dy_xc, cache.rstd)
-    given = (cache.statistics.pivot, cache.statistics.var, cache.gamma, cache.beta)
-    gradients = (dmean, dvar, dgamma, dbeta)
-    rounded: Any = [
-        None if a is None else round_to(da, a.dtype) for da, a in zip(gradients, given, strict=True)
-    ]
+        given = (cache.statistics.pivot, cache.statistics.var, cache.gamma, cache.beta)
+        gradients = (dmean, dvar, dgamma, dbeta)
+        rounded: Any = [
+            None if a is None else round_to(da, a.dtype)
+            for da, a in zip(gradients, given, strict=True)
+        ]
     return dx, *rounded
 
 

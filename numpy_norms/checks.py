@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, SupportsFloat
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -74,8 +75,11 @@ def per_channel(
 
 def of_channels(name: str, a: ArrayLike | None, c: int, x: Array) -> Array | None:
     """An array with one number for each channel of `x`, or None."""
-    if a is None:
-        return None
+    return None if a is None else given_of_channels(name, a, c, x)
+
+
+def given_of_channels(name: str, a: ArrayLike, c: int, x: Array) -> Array:
+    """An array with one number for each channel of `x`."""
     a = array(name, a)
     channels = x.shape[c]
     if a.shape != (channels,):
@@ -171,15 +175,14 @@ def number_of_groups(num_groups: int, channels: int) -> int:
     return groups
 
 
-def number(name: str, value: SupportsFloat) -> float:
+def number(name: str, value: Any) -> float:
     """A number as a float."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, but a number was expected") from None
+    if not isinstance(value, Real | np.generic) or isinstance(value, bool | np.bool_ | np.str_):
+        raise TypeError(f"{name} is {value!r}, but a real number was expected; pass {name}=1e-5")
+    return float(value)
 
 
-def epsilon(eps: SupportsFloat) -> float:
+def epsilon(eps: float) -> float:
     """A finite eps of at least 0."""
     value = number("eps", eps)
     if not 0 <= value < math.inf:
@@ -199,8 +202,12 @@ def statistic(name: str, a: ArrayLike, shape: Shape) -> Array:
 
 
 def variance(name: str, a: ArrayLike, shape: Shape) -> Array:
+    """A variance for each channel."""
+    return not_negative(name, statistic(name, a, shape))
+
+
+def not_negative(name: str, a: Array) -> Array:
     """A variance for each channel, none of them negative."""
-    a = statistic(name, a, shape)
     negative = np.flatnonzero(a.real < 0)
     if negative.size:
         i = int(negative[0])
@@ -226,6 +233,8 @@ def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
         raise ValueError(
             f"out has shape {out.shape}, but y has {x.shape}; pass out=np.empty_like(x)"
         )
+    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+        raise ValueError("out has elements that share memory; pass out=np.empty_like(x)")
     if not out.flags.writeable:
         raise ValueError("out is read-only, but y is written to it; pass a writeable array")
     if not _same(out, x) and _overlap(out, x):

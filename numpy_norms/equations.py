@@ -76,7 +76,7 @@ def _exact_if_constant(rest: Array, first: Array) -> Array:
     # The average of many copies of a number need not be that number, and in a constant set only
     # the number itself makes x - mu exactly zero.
     near = np.abs((rest - first).real) <= 1024 * np.finfo(rest.dtype).eps * np.abs(first.real)
-    return np.where(near, first, rest)
+    return np.where(near, rest - (rest - first).real, rest)
 
 
 def moments_about_zero(x: Array, n: int, E: Reduce) -> Moments:
@@ -171,7 +171,7 @@ def dx(
     through_var = np.multiply(x_hat, rstd * mean_dx_hat_x_hat, out=x_hat)
     if mean_dx_hat is not None:
         direct = np.subtract(direct, rstd * mean_dx_hat, out=own)  # (12)
-    return np.subtract(direct, through_var, out=out)  # (13), where mu = 0
+    return np.asarray(np.subtract(direct, through_var, out=out))  # (13), where mu = 0
 
 
 def dx_of_constants(dx_hat: Array, rstd: Array, *, out: Array) -> Array:

@@ -76,14 +76,14 @@ def group_norm_forward(
     groups = checks.number_of_groups(num_groups, x.shape[c])
     n = checks.batch_axis(c)
     grouped = (*x.shape[:c], groups, x.shape[c] // groups, *x.shape[c + 1 :])
-    kept = (n + 1 if n > c else n, c)
-    over = tuple([a for a in range(x.ndim + 1) if a not in kept])
+    sets = (n + 1 if n > c else n, c)
+    over = tuple([a for a in range(x.ndim + 1) if a not in sets])
     return normalization.forward(
         "group_norm",
         x,
         gamma,
         beta,
-        layout=Layout(grouped, over=over, along=(c, c + 1)),
+        layout=Layout(grouped, over=over, along=(c, c + 1), sets=sets),
         eps=checks.epsilon(eps),
         work=checks.working_dtype(x, dtype),
         out=checks.output(out, x, gamma=gamma, beta=beta),

@@ -80,7 +80,7 @@ def instance_norm_forward(
         x,
         gamma,
         beta,
-        layout=Layout(x.shape, over=over, along=(c,)),
+        layout=Layout(x.shape, over=over, along=(c,), sets=(n, c)),
         eps=checks.epsilon(eps),
         work=checks.working_dtype(x, dtype),
         out=checks.output(out, x, gamma=gamma, beta=beta),

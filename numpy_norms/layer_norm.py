@@ -74,6 +74,7 @@ def layer_norm_forward(
     """
     x = checks.array("x", x)
     over = checks.axes(axis, x)
+    sets = tuple([a for a in range(x.ndim) if a not in over])
     gamma = checks.per_feature("gamma", gamma, over, x)
     beta = checks.per_feature("beta", beta, over, x)
     return normalization.forward(
@@ -81,7 +82,7 @@ def layer_norm_forward(
         x,
         gamma,
         beta,
-        layout=Layout(x.shape, over=over, along=over),
+        layout=Layout(x.shape, over=over, along=over, sets=sets),
         eps=checks.epsilon(eps),
         work=checks.working_dtype(x, dtype),
         out=checks.output(out, x, gamma=gamma, beta=beta),

@@ -57,7 +57,7 @@ def backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None
     run = _Backward(dy, dx, cache)
     with np.errstate(all="ignore"):
         dgamma, dbeta = run.run() if dx.size else run.of_nothing()
-    return dx, _as_given(dgamma, cache.gamma), _as_given(dbeta, cache.beta)
+        return dx, _as_given(dgamma, cache.gamma), _as_given(dbeta, cache.beta)
 
 
 class _Forward:
@@ -114,6 +114,8 @@ class _Forward:
     def rescale(self) -> None:
         lanes = sweep(self.plan, self.gather_extremes, self.work)
         smallest, largest = gather_sets(self.plan, lanes, _extremes)
+        if self.moments is _mean_square:
+            smallest, largest = np.minimum(smallest, 0), np.maximum(largest, 0)
         if self.moments is _exact:
             self.moments = _corrected
         self.scale = power_of_two(smallest, largest, self.given_eps)
@@ -151,7 +153,8 @@ def _exact(run: _Forward, block: Block) -> tuple[Array, Moments]:
     # Narrower x: any element of a set is subtracted from the others without loss.
     x = _unscaled(block, run.x)
     E = run.plan.average
-    return eq.moments(x, block.cut.count, E, pivot=E.first(x), out=block.own(0))
+    pivot = E.first(x).astype(run.work)
+    return eq.moments(x, block.cut.count, E, pivot=pivot, out=block.own(0))
 
 
 def _corrected(run: _Forward, block: Block) -> tuple[Array, Moments]:
@@ -278,7 +281,7 @@ def _centered(block: Block, view: Array, statistics: Statistics) -> Array:
     """x - mu of a block, for statistics that are known."""
     pivot, rest, _, _, scale = statistics
     lift = _unscaled if scale is None and pivot is not None else _scaled
-    x = lift(block, view, block.sets(scale))
+    x = lift(block, view, scale)
     return eq.center(x, block.sets(pivot), block.sets(rest), out=block.own(0))
 
 
@@ -287,7 +290,7 @@ def _scaled(block: Block, view: Array, scale: Array | None) -> Array:
     return x if scale is None else np.multiply(x, block.sets(scale), out=block.own(0))
 
 
-def _unscaled(block: Block, view: Array, _: None = None) -> Array:
+def _unscaled(block: Block, view: Array, _: Array | None = None) -> Array:
     # The subtraction that comes next casts as it goes, from NumPy's own dtypes.
     return block.lift(view, 0) if is_foreign(view.dtype) else block.part(view)
 
@@ -318,8 +321,7 @@ def _reported(statistics: Statistics, plan: Plan) -> tuple[Array | None, Array, 
     if scale is not None:
         mean = None if mean is None else mean / scale
         var, rstd = var / scale / scale, rstd * scale
-    shape = plan.kept_shape
-    return None if mean is None else mean.reshape(shape), var.reshape(shape), rstd.reshape(shape)
+    return None if mean is None else plan.report(mean), plan.report(var), plan.report(rstd)
 
 
 @cache

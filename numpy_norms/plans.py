@@ -34,11 +34,15 @@ _ALL = slice(None)
 
 
 class Layout(NamedTuple):
-    """A view of an array: its shape, the axes reduced together, the axes of the parameters."""
+    """A view of an array: its shape, the axes reduced together, the axes of the parameters.
+
+    `sets` are the other axes than those reduced, in the order in which statistics are reported.
+    """
 
     shape: Shape
     over: Shape
     along: Shape
+    sets: Shape
 
 
 class Cut:
@@ -65,7 +69,7 @@ class Plan:
     """
 
     def __init__(self, layout: Layout, itemsize: int):
-        shape, over, along = layout
+        shape, over, along, sets = layout
         ndim = len(shape)
         inner = ndim
         while over and inner - 1 not in over:
@@ -79,7 +83,9 @@ class Plan:
         self.shape = tuple([shape[a] for a in order])
         self.over = tuple(range(len(outer), len(outer) + len(over)))
         self.along = tuple([i for i, a in enumerate(order) if a in along])
-        self.kept_shape = tuple([n for a, n in enumerate(shape) if a not in over])
+        kept = sorted(sets)
+        self.kept_shape = tuple([shape[a] for a in kept])
+        self.reported = None if kept == list(sets) else tuple([kept.index(a) for a in sets])
         self.size = prod(shape)
         self.count = prod([self.shape[i] for i in self.over])
         self.set_shape = tuple([1 if i in self.over else n for i, n in enumerate(self.shape)])
@@ -96,8 +102,7 @@ class Plan:
         self.lanes: list[list[Cut]] = []
         self.whole = True
         if self.size:
-            target = min(BLOCK, max(SMALL, self.size * itemsize // BLOCKS))
-            extent, self.whole = _extents(layout, target // itemsize, BLOCK // itemsize)
+            extent, self.whole = _extents(layout, itemsize)
             self.lanes = self._lanes([extent[a] for a in order], others)
         first = self.lanes[0][0] if self.lanes else None
         self.alone = first if first is not None and first.alone else None
@@ -130,6 +135,11 @@ class Plan:
             a = a.reshape(self.layout.shape)
         return a if self.order is None else a.transpose(self.order)
 
+    def report(self, a: Array) -> Array:
+        """One number for each set, without the axes of length one, as the layout orders them."""
+        a = a.reshape(self.kept_shape)
+        return a if self.reported is None else a.transpose(self.reported)
+
     @overload
     def parameter(self, a: Array, work: np.dtype[Any]) -> Array: ...
     @overload
@@ -145,9 +155,12 @@ def plan_for(layout: Layout, itemsize: int) -> Plan:
     return Plan(layout, itemsize)
 
 
-def _extents(layout: Layout, block: int, limit: int) -> tuple[list[int], bool]:
-    """How far a block reaches along each axis, and whether it holds its sets whole."""
-    shape, over, _ = layout
+def _extents(layout: Layout, itemsize: int) -> tuple[list[int], bool]:
+    """How far a block reaches along each axis, and whether it holds its sets whole.
+
+    How a set is cut depends on the set alone, so that a set in a batch is summed as it is alone.
+    """
+    shape, over = layout.shape, layout.over
     extent = [1] * len(shape)
 
     def grow(axes: Iterable[int], target: int) -> None:
@@ -160,11 +173,15 @@ def _extents(layout: Layout, block: int, limit: int) -> tuple[list[int], bool]:
 
     backwards = range(len(shape) - 1, -1, -1)
     grow(backwards, RUN)
+    limit = BLOCK // itemsize
     whole = prod([n if a in over else extent[a] for a, n in enumerate(shape)]) <= limit
     if whole:
         for axis in over:
             extent[axis] = shape[axis]
-    grow([a for a in backwards if (a in over) != whole], block)
+        few = max(SMALL // itemsize, prod(shape) // BLOCKS)
+        grow([a for a in backwards if a not in over], min(limit, few))
+    else:
+        grow([a for a in backwards if a in over], limit)
     return extent, whole
 
 

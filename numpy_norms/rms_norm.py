@@ -74,13 +74,14 @@ def rms_norm_forward(
     """
     x = checks.array("x", x)
     over = checks.axes(axis, x)
+    sets = tuple([a for a in range(x.ndim) if a not in over])
     gamma = checks.per_feature("gamma", gamma, over, x)
     return normalization.forward(
         "rms_norm",
         x,
         gamma,
         None,
-        layout=Layout(x.shape, over=over, along=over),
+        layout=Layout(x.shape, over=over, along=over, sets=sets),
         eps=checks.epsilon(eps),
         work=checks.working_dtype(x, dtype),
         out=checks.output(out, x, gamma=gamma),

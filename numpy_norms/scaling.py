@@ -44,18 +44,21 @@ def squares_fail(var: Array, eps: float) -> bool:
 def power_of_two(smallest: Array, largest: Array, eps: float) -> Array:
     """For each set, from its extreme elements, the scale that brings it near 1.
 
-    It is 1 for sets that are constant or not finite, which no scale helps, and no larger than what
-    keeps ``scale**2 * eps`` finite.
+    It is no larger than what keeps ``scale**2 * eps`` finite. In a constant set only rounding
+    errors are squared, and its scale keeps eps from vanishing beside them. A set that is not
+    finite is left alone.
     """
     info = np.finfo(largest.dtype)
     peak = np.maximum(np.abs(smallest), np.abs(largest))
-    useful = np.isfinite(peak) & (smallest < largest)
-    _, exponent = np.frexp(np.where(useful, peak, 1))
+    finite = np.isfinite(peak) & (peak > 0)
+    _, exponent = np.frexp(np.where(finite, peak, 1))
     highest = info.maxexp - 24
     if eps > 0:
         highest = min(highest, (info.maxexp - 24 - int(np.frexp(eps)[1])) // 2)
     k = np.clip(-exponent, 24 - info.maxexp, highest)
-    return np.asarray(np.ldexp(np.ones_like(largest), np.where(useful, k, 0)))
+    safe = info.maxexp // 2 + info.nmant // 2
+    k = np.where(smallest < largest, k, np.minimum(safe - exponent, 0))
+    return np.asarray(np.ldexp(np.ones_like(largest), np.where(finite, k, 0)))
 
 
 def _small(dtype: np.dtype[Any]) -> float:

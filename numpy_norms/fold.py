@@ -1,0 +1,146 @@
+"""Batch norm folded into the linear map before it, for inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import checks
+from .rounding import round_to
+
+Array = NDArray[Any]
+
+
+def fold_batch_norm(
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    eps: float = 1e-5,
+    axis: int = 0,
+) -> tuple[Array, Array]:
+    """Fold a batch norm into the linear layer or convolution that feeds it.
+
+    With running statistics, batch norm is one multiplication and one addition per channel, so it
+    can be done once, on the parameters, and not on every input::
+
+        scale  = gamma / sqrt(running_var + eps)
+        weight = weight * scale                        along the output channels
+        bias   = (bias - running_mean) * scale + beta
+
+    Computed in float64 (longdouble if `weight` is), rounded once.
+
+    Parameters
+    ----------
+    weight : ndarray of floats
+        Linear (C, inputs); convolution of any rank (C, inputs / groups, *kernel); transposed
+        convolution (inputs, C / groups, *kernel) with ``axis=1``. C is the length of
+        `running_mean`; the groups of a transposed convolution are read off the shapes.
+    bias : ndarray, shape (C,), or None
+        None means 0; the folded layer needs a bias all the same.
+    running_mean, running_var : ndarray, shape (C,)
+        The running statistics of the batch norm.
+    gamma, beta : ndarray, shape (C,), optional
+        None means 1 and 0.
+    eps : float, default 1e-5
+        The eps of the batch norm that is folded (Keras: 1e-3).
+    axis : int, default 0
+        Where `weight` has its output channels; -1 for the kernels of Keras and Flax.
+
+    Returns
+    -------
+    weight, bias : ndarray
+        New arrays, each with the dtype of its argument; a new bias has that of `weight`.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, a running statistic is not finite or a variance negative, or a
+        folded value exceeds the range of its dtype.
+    TypeError
+        If a dtype is: integers, booleans, objects and masked arrays are refused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fold_batch_norm(np.array([[2.0, 4.0]]), None, np.array([1.0]), np.array([3.0]), eps=1.0)
+    (array([[1., 2.]]), array([-0.5]))
+    """
+    weight = checks.array("weight", weight)
+    work = checks.working_dtype(weight, None)
+    channels = _channels(np.shape(running_mean))
+    mean = finite("running_mean", checks.statistic("running_mean", running_mean, channels))
+    var = finite("running_var", checks.variance("running_var", running_var, channels))
+    _check_divisor(var, checks.epsilon(eps))
+    out = weight if bias is None else checks.statistic("bias", bias, channels)
+    b = np.zeros(channels) if bias is None else out
+    gamma = np.ones(channels) if gamma is None else checks.statistic("gamma", gamma, channels)
+    beta = np.zeros(channels) if beta is None else checks.statistic("beta", beta, channels)
+    with np.errstate(all="ignore"):
+        scale = gamma.astype(work) / np.sqrt(var.astype(work) + eps)
+        shift = (b.astype(work) - mean.astype(work)) * scale + beta.astype(work)
+        folded = weight.astype(work) * _along(scale, weight, axis)
+        return _rounded("weight", folded, weight.dtype), _rounded("bias", shift, out.dtype)
+
+
+def finite(name: str, a: Array) -> Array:
+    """A running statistic without NaN or inf, which no inference can use."""
+    wrong = np.flatnonzero(~np.isfinite(a))
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"{name} is {a[i]} for channel {i}, but a finite number was expected; "
+            "load a checkpoint from before training diverged"
+        )
+    return a
+
+
+def _channels(shape: tuple[int, ...]) -> tuple[int]:
+    if len(shape) != 1:
+        raise ValueError(
+            f"running_mean has shape {shape}, but one number for each channel was expected; "
+            "pass running_mean of shape (C,)"
+        )
+    return shape
+
+
+def _check_divisor(var: Array, eps: float) -> None:
+    wrong = np.flatnonzero(var + eps == 0)
+    if wrong.size:
+        raise ValueError(f"running_var + eps is 0 for channel {wrong[0]}; pass eps > 0")
+
+
+def _along(scale: Array, weight: Array, axis: int) -> Array:
+    """One scale for each output channel, in a shape that broadcasts against `weight`."""
+    at = checks.axes(axis, weight)[0]
+    here, channels = weight.shape[at], scale.size
+    spread = [1] * weight.ndim
+    if here == channels:
+        spread[at] = channels
+        return scale.reshape(spread)
+    groups = channels // max(here, 1)
+    inputs = weight.shape[0]
+    if at != 1 or groups * here != channels or inputs % groups:
+        raise ValueError(
+            f"weight has shape {weight.shape}, so {here} output channels on axis {axis}, but "
+            f"running_mean has {channels}; pass the axis of the output channels, which is 1 for a "
+            "transposed convolution, whose groups divide both kinds of channels"
+        )
+    # Inputs of group g feed output channels g * here to (g + 1) * here - 1.
+    spread[:2] = inputs, here
+    return np.repeat(scale.reshape(groups, here), inputs // groups, axis=0).reshape(spread)
+
+
+def _rounded(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+    result = round_to(a, dtype)
+    if (np.isfinite(a) & ~np.isfinite(result)).any():
+        raise ValueError(
+            f"the folded {name} reaches {np.abs(a).max():.3g}, which {dtype} cannot hold; "
+            f"pass {name}.astype(np.float32)"
+        )
+    return result
