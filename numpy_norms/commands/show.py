@@ -1,0 +1,157 @@
+"""``show``: which elements share statistics, as letters."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numpy_norms.cli import OK, UsageError
+from numpy_norms.commands.arguments import norm_among
+from numpy_norms.commands.table import paint, print_table, print_text
+from numpy_norms.groups import NORMS, groups
+
+HELP = "show which elements share a mean and a variance"
+LARGEST = 2048
+FEATURES = ("layer_norm", "rms_norm")
+HUES = ("blue", "yellow", "bold")  # neighbours differ without red against green
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The sets of a norm on an input of some shape, and the axes to print as rows and columns."""
+
+    norm: str
+    labels: NDArray[np.int64]
+    statistics_shape: tuple[int, ...]
+    gamma_shape: tuple[int, ...]
+    row_axis: int
+    column_axis: int
+
+    @property
+    def count(self) -> int:
+        """How many sets there are."""
+        return int(self.labels.max()) + 1
+
+    @property
+    def m(self) -> int:
+        """How many elements share one set of statistics."""
+        return self.labels.size // self.count
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `show`."""
+    names = ", ".join(NORMS)
+    parser.add_argument("norm", type=norm_among(NORMS), metavar="NORM", help=f"one of: {names}")
+    parser.add_argument("--shape", type=_integers, metavar="N,C,...", help="shape of x; small")
+    parser.add_argument("--groups", type=int, metavar="G", help="group norm's num_groups; 3")
+    parser.add_argument(
+        "--axis", type=_integers, metavar="A,...", help="axes of layer and RMS norm; --axis=-1"
+    )
+    parser.add_argument("--channel-axis", type=int, metavar="C", help="the other norms' axis; 1")
+    parser.add_argument("--json", action="store_true", help="print every set's number, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the sets."""
+    sets = _sets(args)
+    if args.json:
+        print(json.dumps(_as_json(sets)))
+        return OK
+    header, *rows = _table(sets)
+    print_table(header, rows, align="l" * len(header))
+    print_text(
+        f"{sets.count} {'set' if sets.count == 1 else 'sets'} of m = {sets.m}; "
+        f"statistics shape {sets.statistics_shape}; gamma shape {sets.gamma_shape}"
+    )
+    return OK
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.replace("x", ",").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of integers such as 2,6,4,4"
+        ) from None
+
+
+def _sets(args: argparse.Namespace) -> Sets:
+    shape = args.shape or ((2, 3, 4) if args.norm in FEATURES else (2, 6, 2, 2))
+    _refuse_what_cannot_be_shown(args, shape)
+    axis = args.axis or (-1,)
+    channel_axis = 1 if args.channel_axis is None else args.channel_axis
+    num_groups = 3 if args.groups is None and args.norm == "group_norm" else args.groups
+    try:
+        labels = groups(
+            args.norm, shape, num_groups=num_groups, axis=axis, channel_axis=channel_axis
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if args.norm in FEATURES:
+        over = {a % len(shape) for a in axis}
+        kept = tuple(n for a, n in enumerate(shape) if a not in over)
+        gamma = tuple(n for a, n in enumerate(shape) if a in over)
+        return Sets(args.norm, labels, kept, gamma, 0, 1)
+    c = channel_axis % len(shape)
+    n = 1 if c == 0 else 0
+    per_sample = num_groups or shape[c]
+    statistics: tuple[int, ...] = (shape[n], per_sample) if n < c else (per_sample, shape[n])
+    if args.norm == "batch_norm":
+        statistics = (shape[c],)
+    return Sets(args.norm, labels, statistics, (shape[c],), n, c)
+
+
+def _refuse_what_cannot_be_shown(args: argparse.Namespace, shape: tuple[int, ...]) -> None:
+    if min(shape) < 1 or prod(shape) > LARGEST:
+        raise UsageError(
+            f"--shape {','.join(map(str, shape))} has no element or more than {LARGEST}; "
+            "choose small sizes, the pattern is the same"
+        )
+    wrong, right = "--axis", "--channel-axis"
+    given = args.axis
+    if args.norm in FEATURES:
+        wrong, right, given = right, wrong, args.channel_axis
+    if given is not None:
+        raise UsageError(f"{args.norm} has no {wrong}; use {right}")
+
+
+def _table(sets: Sets) -> Iterator[list[str]]:
+    """The header, then the rows: each cell has the letters of all elements at a row and column."""
+    labels = np.atleast_2d(sets.labels)
+    labels = np.moveaxis(labels, (sets.row_axis, sets.column_axis), (0, 1))
+    labels = labels.reshape(*labels.shape[:2], -1)
+    row, column = ("x[{}]", "x[:, {}]") if sets.norm in FEATURES else ("n={}", "c={}")
+    width = len(letters(sets.count - 1))
+    yield ["", *(column.format(k) for k in range(labels.shape[1]))]
+    for k, line in enumerate(labels):
+        yield [row.format(k), *(_cell(cell, width) for cell in line)]
+
+
+def _cell(labels: NDArray[np.int64], width: int) -> str:
+    gap = " " if width > 1 else ""
+    words = (paint(f"{letters(k):<{width}}", HUES[k % len(HUES)]) for k in labels.tolist())
+    return gap.join(words)
+
+
+def letters(k: int) -> str:
+    """Name set `k`: A to Z, then AA, AB, ..."""
+    return (letters(k // 26 - 1) if k >= 26 else "") + chr(ord("A") + k % 26)
+
+
+def _as_json(sets: Sets) -> dict[str, Any]:
+    return {
+        "norm": sets.norm,
+        "shape": sets.labels.shape,
+        "sets": sets.count,
+        "m": sets.m,
+        "statistics_shape": sets.statistics_shape,
+        "gamma_shape": sets.gamma_shape,
+        "labels": sets.labels.tolist(),
+    }

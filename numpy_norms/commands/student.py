@@ -1,0 +1,203 @@
+"""Somebody else's function: found in a file, called by the names of its parameters."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from numpy_norms.cli import UsageError
+
+# What others call our arguments, in lower case.
+NAMES = {
+    "dy": ("dy", "dout", "d_out", "dl_dy", "dldy", "grad", "grad_y", "grad_out", "grad_output"),
+    "x": ("x", "input", "inputs"),
+    "num_groups": ("num_groups", "n_groups", "groups", "g"),
+    "gamma": ("gamma", "weight", "w", "scale", "gain"),
+    "beta": ("beta", "bias", "b", "shift"),
+    "eps": ("eps", "epsilon"),
+    "cache": ("cache", "ctx"),
+}
+OURS = {theirs: ours for ours, names in NAMES.items() for theirs in names}
+
+
+class Failure(Exception):
+    """Somebody's code raised: one line that says where and what, and the traceback."""
+
+    def __init__(self, line: str, details: str) -> None:
+        super().__init__(line)
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Student:
+    """A function of somebody's file."""
+
+    path: Path
+    name: str
+    function: Callable[..., Any]
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of its parameters; empty where they are not known."""
+        try:
+            return list(inspect.signature(self.function).parameters)
+        except (TypeError, ValueError):
+            return []
+
+    def takes(self, name: str) -> bool:
+        """Whether one of its parameters is our `name`."""
+        return any(OURS.get(parameter.lower()) == name for parameter in self.parameters)
+
+    def __call__(self, arguments: Mapping[str, Any]) -> Any:
+        """Call it with what it asks for; Failure says where it raised, and what."""
+        names, keywords = self._bind(arguments)
+        try:
+            with redirect_stdout(sys.stderr):
+                return self.function(*names, **keywords)
+        except Exception as error:
+            raise Failure(f"{self._where(error)} raised {_one_line(error)}", _details()) from None
+
+    def _bind(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """By name where every name is known, and otherwise in our order."""
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):
+            return list(arguments.values()), {}
+        keywords = {}
+        for name, parameter in signature.parameters.items():
+            ours = OURS.get(name.lower(), "")
+            if ours in arguments:
+                keywords[name] = arguments[ours]
+            elif name.lower().endswith(("_param", "_params")):
+                keywords[name] = {"eps": arguments["eps"], "mode": "train"}
+            elif parameter.default is parameter.empty:
+                break  # an unknown name
+        else:
+            if all(p.kind is not p.POSITIONAL_ONLY for p in signature.parameters.values()):
+                return [], keywords
+        return self._in_order(signature, arguments), {}
+
+    def _in_order(self, signature: inspect.Signature, arguments: Mapping[str, Any]) -> list[Any]:
+        values = list(arguments.values())
+        try:
+            signature.bind(*values)
+        except TypeError:
+            raise UsageError(
+                f"{self.name}{signature} cannot be called with ({', '.join(arguments)}); "
+                "name its parameters so, or take them in this order"
+            ) from None
+        return values
+
+    def _where(self, error: Exception) -> str:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename) == self.path
+        ]
+        return f"{self.path.name}{f':{lines[-1]}' if lines else ''}: {self.name}"
+
+
+def load(target: str) -> list[Student]:
+    """Return the function or the pair that ``FILE.py:function[,function]`` names.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file or function, or the file cannot be imported.
+    Failure
+        If the file raises when it is imported.
+    """
+    file, colon, names = target.rpartition(":")
+    if not colon or not names or not file:
+        raise UsageError(f"{target!r} names no function; expected FILE.py:function")
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"there is no file {file}")
+    if path.suffix != ".py":
+        raise UsageError(f"{file} is not a Python file; its name should end in .py")
+    module = _imported(path.resolve())
+    return [_function(module, path.resolve(), name.strip()) for name in names.split(",")]
+
+
+def _function(module: ModuleType, path: Path, name: str) -> Student:
+    found = getattr(module, name, None)
+    if callable(found):
+        return Student(path, name, found)
+    if found is not None:
+        raise UsageError(f"{name} in {path.name} is {type(found).__name__}, not a function")
+    there = [n for n, value in vars(module).items() if inspect.isfunction(value)]
+    close = get_close_matches(name, there, n=1)
+    if close:
+        raise UsageError(f"{path.name} has no function {name}; did you mean {close[0]}?")
+    raise UsageError(f"{path.name} has no function {name}; it has {', '.join(there) or 'none'}")
+
+
+def _imported(path: Path) -> ModuleType:
+    # Under a name of its own, so that it stands in for no module of the same name.
+    spec = spec_from_file_location(f"graded_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path.name} cannot be imported")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    with _beside(path):
+        try:
+            with redirect_stdout(sys.stderr):
+                spec.loader.exec_module(module)
+        except SyntaxError as error:
+            at = f"{path.name}:{error.lineno}"
+            raise UsageError(f"{at}: {type(error).__name__}: {error.msg}") from None
+        except (Exception, SystemExit) as error:
+            raise Failure(f"importing {path.name} raised {_one_line(error)}", _details()) from None
+    return module
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Let the file import its neighbours, and leave no compiled file behind."""
+    wrote = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(path.parent))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(path.parent))
+        sys.dont_write_bytecode = wrote
+
+
+def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """Return `value` as an array of numbers; UsageError if it is none."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} is not an array: {_one_line(error)}") from None
+    if array.dtype.kind not in "fiu":
+        raise UsageError(f"{name} is {_described(value)}, but an array of numbers was expected")
+    return array.astype(np.float64)
+
+
+def _described(value: Any) -> str:
+    if value is None or value is ...:
+        return {None: "None", ...: "still a blank (...)"}[value]
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
+
+
+def _details() -> str:
+    return traceback.format_exc().rstrip()
