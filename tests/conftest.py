@@ -1,0 +1,26 @@
+"""Settings of the whole suite: Hypothesis profiles and the state of the processor."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("dev", max_examples=30, derandomize=True, database=None, **quiet)
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=60, print_blob=True)
+settings.register_profile("nightly", max_examples=10_000, **quiet)
+settings.load_profile("dev")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _subnormal_numbers_survive():
+    """Fail if a library in the process flushes them to zero (built with -ffast-math)."""
+    yield
+    for dtype in (np.float32, np.float64):
+        tiny = np.full(1000, np.finfo(dtype).smallest_subnormal)
+        assert (tiny * dtype(1) > 0).all(), "subnormal numbers are flushed to zero"
+
+
+@pytest.fixture
+def rng():
+    """Draw the same random numbers in every test, whatever ran before."""
+    return np.random.default_rng(20150211)

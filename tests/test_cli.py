@@ -1,0 +1,175 @@
+"""The command line: exit statuses, one line for a user's error, tables for every terminal."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import numpy_norms
+from numpy_norms import cli
+from numpy_norms.cli import UsageError, main
+from numpy_norms.commands.table import paint, print_table, print_text
+
+ROOT = Path(__file__).parents[1]
+HEADER, ROWS = ["norm", "dx", ""], [["layer_norm", "2e-16", "ok"], ["rms_norm", "3", "DIFFERS"]]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def __init__(self, encoding="utf-8"):
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self):
+        return self._encoding
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def command(monkeypatch, run):
+    """Make `probe` the only command that can be imported; `absent` is named but missing."""
+    module = SimpleNamespace(HELP="probe", add_arguments=lambda parser: None, run=run)
+    monkeypatch.setitem(sys.modules, "numpy_norms.commands.probe", module)
+    monkeypatch.setattr(cli, "COMMANDS", {"probe": "probe", "absent": "absent"})
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_exit_status_is_that_of_the_command(monkeypatch, status):
+    command(monkeypatch, lambda args: status)
+    assert main(["probe"]) == status
+
+
+def test_a_usage_error_is_one_line_on_stderr_and_exit_status_2(monkeypatch, capsys):
+    def run(args):
+        raise UsageError("x.npy is not a NumPy file")
+
+    command(monkeypatch, run)
+    assert main(["probe"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "python -m numpy_norms probe: error: x.npy is not a NumPy file\n"
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch):
+    def run(args):
+        raise KeyboardInterrupt
+
+    command(monkeypatch, run)
+    assert main(["probe"]) == 130
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["compare"], ["check", "--sed", "x"], ["check", "--seed", "-1"]]
+)
+def test_wrong_words_exit_with_status_2(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_the_overview_names_every_command_with_its_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    overview = capsys.readouterr().out
+    assert all(f"\n    {name} " in overview for name in cli.COMMANDS)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"{numpy_norms.__version__}\n"
+
+
+def test_a_reader_that_leaves_is_no_traceback(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as left:
+        monkeypatch.setattr(sys, "stdout", left)
+        command(monkeypatch, lambda args: print("a table") or 0)
+        assert main(["probe"]) == 1
+
+
+def test_the_module_runs_as_a_program():
+    words = [sys.executable, "-m", "numpy_norms", "check", "no_norm"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'no_norm' is none of batch_norm, " in done.stderr
+
+
+def printed(stream, **options):
+    print_table(HEADER, ROWS, file=stream, **options)
+    return stream.getvalue().splitlines()
+
+
+def test_a_table_in_a_pipe_is_plain_and_aligned():
+    assert printed(io.StringIO(), align="lrl") == [
+        "norm           dx",
+        "──────────────────────────",
+        "layer_norm  2e-16  ok",
+        "rms_norm        3  DIFFERS",
+    ]
+
+
+def test_verdicts_are_coloured_on_a_terminal():
+    lines = printed(Terminal(), align="lrl")
+    assert lines[2].endswith("\x1b[32mok\x1b[0m")
+    assert lines[3].endswith("\x1b[31mDIFFERS\x1b[0m")
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_no_colour_where_it_is_not_wanted(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    assert paint("ok", "green", Terminal()) == "ok"
+
+
+def test_colour_in_a_pipe_where_it_is_forced(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert paint("ok", "green", io.StringIO()) == "\x1b[32mok\x1b[0m"
+
+
+def test_no_colour_wins_over_forced_colour(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert paint("ok", "green", io.StringIO()) == "ok"
+
+
+def test_colour_does_not_count_as_width():
+    stream = io.StringIO()
+    print_table(["a", "b"], [["\x1b[31mred\x1b[0m", "1"], ["blue", "2"]], file=stream)
+    assert stream.getvalue().splitlines()[2:] == ["\x1b[31mred\x1b[0m   1", "blue  2"]
+
+
+def test_a_stream_that_is_not_utf8_gets_ascii():
+    stream = Terminal("latin-1")
+    print_text("20×10 → ulp ≤ ½", stream)
+    assert stream.getvalue() == "20x10 -> ulp <= ?\n"
+
+
+def test_a_narrow_terminal_gets_one_record_per_row(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = printed(Terminal(), align="lrl")
+    assert lines[:4] == ["norm  layer_norm", "dx    2e-16", "      ok", ""]
+    assert max(map(len, lines)) <= 20
+
+
+def test_a_narrow_pipe_gets_the_table(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    assert len(printed(io.StringIO())) == 4

@@ -1,0 +1,157 @@
+"""`golden export` and `golden verify`: what they write, and what they say of bad vectors."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from golden_vectors import vectors
+
+import numpy_norms
+import numpy_norms.golden.export as writing
+from numpy_norms.cli import main
+from numpy_norms.golden.cases import cases
+from numpy_norms.golden.files import MANIFEST, write_manifest
+from numpy_norms.golden.verify import verify
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the vectors of one group, to be spoilt."""
+    contents = json.loads((vectors() / "cases.json").read_text())
+    contents["groups"] = [g for g in contents["groups"] if g["file"] == "layer_norm-float32.npz"]
+    (tmp_path / "cases.json").write_text(json.dumps(contents))
+    shutil.copy(vectors() / "layer_norm-float32.npz", tmp_path)
+    write_manifest(tmp_path, ["cases.json", "layer_norm-float32.npz"])
+    return tmp_path
+
+
+def run(capsys, *words):
+    status = main(["golden", *map(str, words)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_export_writes_what_it_says(tmp_path, capsys, monkeypatch):
+    few = [case for case in cases() if (case.norm, case.form.name) == ("layer_norm", "float16")]
+    monkeypatch.setattr(writing, "cases", lambda: iter(few))
+    new = tmp_path / "new" / "folder"
+    status, out, _ = run(capsys, "export", "--out", new, "--json")
+    size = sum(path.stat().st_size for path in new.iterdir())
+    assert (status, json.loads(out)) == (0, {"folder": str(new), "cases": 16, "bytes": size})
+    file = "layer_norm-float16.npz"
+    assert (new / file).read_bytes() == (vectors() / file).read_bytes()
+
+
+def test_vectors_that_were_just_written_agree(folder, capsys):
+    status, out, _ = run(capsys, "verify", "--out", folder)
+    assert status == 0
+    assert out.splitlines()[-1] == "18 cases, 0 disagree"
+
+
+def test_a_wrong_gradient_of_this_library_disagrees(folder, capsys, monkeypatch):
+    right = numpy_norms.layer_norm_backward
+
+    def wrong(dy, cache):
+        dx, dgamma, dbeta = right(dy, cache)
+        return dx, dgamma + 1, dbeta
+
+    monkeypatch.setattr(numpy_norms, "layer_norm_backward", wrong)
+    status, out, _ = run(capsys, "verify", "--out", folder)
+    assert status == 1
+    assert "ordinary/dgamma[" in out
+    assert "DroppedTerm" in out
+
+
+@pytest.mark.parametrize("name", ["cases.json", "layer_norm-float32.npz"])
+def test_a_file_that_was_changed_disagrees(folder, capsys, name):
+    with (folder / name).open("ab") as file:
+        file.write(b"\n")
+    status, out, _ = run(capsys, "verify", "--out", folder)
+    assert status == 1
+    assert f"{name} is missing" in out
+
+
+def test_a_file_that_is_missing_disagrees(folder, capsys):
+    (folder / "layer_norm-float32.npz").unlink()
+    status, out, _ = run(capsys, "verify", "--out", folder)
+    assert status == 1
+    assert "layer_norm-float32.npz is missing" in out
+
+
+def test_nan_where_a_number_is_expected_disagrees(folder, monkeypatch):
+    right = numpy_norms.layer_norm_backward
+
+    def wrong(dy, cache):
+        return tuple(gradient * np.nan for gradient in right(dy, cache))
+
+    monkeypatch.setattr(numpy_norms, "layer_norm_backward", wrong)
+    (verdict,) = verify(folder)
+    assert not verdict.passed
+
+
+def test_json_has_the_verdict_of_every_file(folder, capsys):
+    status, out, _ = run(capsys, "verify", "--out", folder, "--json")
+    (verdict,) = json.loads(out)
+    assert (status, verdict["passed"], verdict["cases"]) == (0, True, 18)
+    assert verdict["rounded"] > 0.999 * verdict["values"]
+
+
+def test_bfloat16_is_left_out_without_ml_dtypes(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    status, out, _ = run(capsys, "verify", "--out", vectors())
+    assert status == 0
+    assert out.count("ml_dtypes not installed") == 6
+    assert out.splitlines()[-1].endswith(" 6 files not checked")
+
+
+@pytest.mark.parametrize("package", ["mpmath", "ml_dtypes"])
+def test_export_without_an_extra_is_one_line(tmp_path, capsys, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    status, out, err = run(capsys, "export", "--out", tmp_path)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"needs {package}, which is not installed; pip install" in err
+
+
+def spoil(folder, name, text):
+    (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "says"),
+    [
+        (lambda folder: folder / "nowhere", "is not a folder"),
+        (lambda folder: folder / "cases.json", "is not a folder"),
+        (lambda folder: (folder / MANIFEST).unlink() or folder, f"has no {MANIFEST}"),
+        (lambda folder: spoil(folder, MANIFEST, "one line"), "cannot be read"),
+        (lambda folder: spoil(folder, "cases.json", "{"), "cannot be read"),
+        (lambda folder: spoil(folder, "cases.json", "[]"), "cannot be read"),
+        (
+            lambda folder: spoil(folder, "cases.json", '{"schema_version": "2.0.0"}'),
+            "version 2.0.0",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_one_line(folder, capsys, spoilt, says):
+    status, out, err = run(capsys, "verify", "--out", spoilt(folder))
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert says in err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder, capsys):
+    for path, says in (("cases.json", "is not a folder"), ("cases.json/new", "cannot write to")):
+        status, out, err = run(capsys, "export", "--out", folder / path)
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 1
+        assert says in err
+
+
+@pytest.mark.parametrize("words", [[], ["export"], ["import", "--out", "x"]])
+def test_a_wrong_word_is_wrong_usage(words):
+    with pytest.raises(SystemExit) as error:
+        main(["golden", *words])
+    assert error.value.code == 2

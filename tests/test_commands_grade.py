@@ -1,0 +1,341 @@
+"""`grade`: right functions pass in every form, wrong ones are named, bad files are one line."""
+
+import json
+
+import pytest
+
+from numpy_norms.cli import main
+from numpy_norms.verify import mutants
+from numpy_norms.verify.plain import NORMS
+
+HOMEWORK = """
+import numpy as np
+print("this is printed while the file is imported")
+
+def parts(x, eps):
+    mean = x.mean(-1, keepdims=True)
+    rstd = 1 / np.sqrt(((x - mean) ** 2).mean(-1, keepdims=True) + eps)
+    return (x - mean) * rstd, rstd
+
+def gradients(dy, x, gamma, eps, outer=1, center=1, project=1):
+    h, r = parts(x, eps)
+    g = gamma * dy
+    rows = tuple(range(x.ndim - 1))
+    mean, along = g.mean(-1, keepdims=True), (g * h).mean(-1, keepdims=True)
+    dx = outer * r * (g - center * mean - project * h * along)
+    return dx, (dy * h).sum(rows), dy.sum(rows)
+
+def backward(dy, x, gamma, beta, eps):
+    return gradients(dy, x, gamma, eps)
+
+def named_otherwise_backward(grad_output, input, weight, bias, epsilon=1e-5):
+    return gradients(grad_output, input, weight, epsilon)
+
+def in_another_order_backward(eps, gamma, dy, beta, x):
+    return gradients(dy, x, gamma, eps)
+
+def in_our_order_backward(a, b, c, d, e):
+    return gradients(a, b, c, e)
+
+def starred_backward(*arguments):
+    return backward(*arguments)
+
+def forward(x, gamma, beta, ln_param):
+    h, r = parts(x, ln_param["eps"])
+    return gamma * h + beta, (x, gamma, ln_param["eps"])
+
+def cached_backward(dout, cache):
+    return gradients(dout, *cache)
+
+def flat_backward(dy, x, gamma, beta, eps):
+    h, r = parts(x, eps)
+    g = gamma * dy
+    dx = r * (g - g.mean(1, keepdims=True) - h * (g * h).mean(1, keepdims=True))
+    return dx, (dy * h).sum(0), dy.sum(0)
+
+def no_mean_backward(dy, x, gamma, beta, eps):
+    return gradients(dy, x, gamma, eps, center=0)
+
+def half_mean_backward(dy, x, gamma, beta, eps):
+    return gradients(dy, x, gamma, eps, center=0.5)
+
+def constants_backward(dy, x, gamma, beta, eps):
+    return gradients(dy, x, gamma, eps, center=0, project=0)
+
+def doubled_backward(dy, x, gamma, beta, eps):
+    return gradients(dy, x, gamma, eps, outer=2)
+
+def gamma_outside_backward(dy, x, gamma, beta, eps):
+    dx, dgamma, dbeta = gradients(dy, x, np.ones_like(gamma), eps)
+    return gamma * dx, dgamma, dbeta
+
+def one_pass_forward(x, gamma, beta, eps):
+    mean = x.mean(-1, keepdims=True)
+    var = (x * x).mean(-1, keepdims=True) - mean**2
+    return gamma * (x - mean) / np.sqrt(var + eps) + beta
+
+def spoiling_backward(dy, x, gamma, beta, eps):
+    found = gradients(dy, x, gamma, eps)
+    dy *= 2
+    return found
+
+def nan_backward(dy, x, gamma, beta, eps):
+    dx, dgamma, dbeta = gradients(dy, x, gamma, eps)
+    dx[0] = np.nan
+    return dx, dgamma, dbeta
+
+def none_backward(dy, x, gamma, beta, eps):
+    gradients(dy, x, gamma, eps)
+
+def two_backward(dy, x, gamma, beta, eps):
+    return dy, gamma
+
+def wide_backward(dy, x, gamma, beta, eps):
+    return dy, dy, dy
+
+def text_backward(dy, x, gamma, beta, eps):
+    return "dx", gamma, beta
+
+def raising_backward(dy, x, gamma, beta, eps):
+    return dy / {}["nothing"]
+
+def only_small_backward(dy, x, gamma, beta, eps):
+    if x.ndim > 3:
+        raise RuntimeError("too many axes")
+    return gradients(dy, x, gamma, eps)
+
+def blank_backward(dy, x, gamma, beta, eps):
+    return ..., gamma, beta
+
+def either(a, b):
+    return a
+
+def too_few_backward(a, b):
+    return a
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def homework(tmp_path_factory):
+    """A file of right and wrong functions for layer norm."""
+    file = tmp_path_factory.mktemp("homework") / "hw.py"
+    file.write_text(HOMEWORK)
+    return file
+
+
+@pytest.fixture
+def grade(homework, capsys):
+    """Grade a function of the file and return the status, stdout and stderr."""
+
+    def run(name, *words, norm="layer_norm"):
+        status = main(["grade", f"{homework}:{name}", "--norm", norm, *words])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "backward",
+        "named_otherwise_backward",
+        "in_another_order_backward",
+        "in_our_order_backward",
+        "starred_backward",
+        "forward",
+        "forward,cached_backward",
+    ],
+)
+def test_a_right_function_passes_in_every_form(grade, name):
+    status, out, _ = grade(name)
+    assert status == 0
+    assert "28 of 28 cases are right" in out
+    assert "diagnosis" not in out
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no_mean_backward", "your dx equals ours, but the mean term is missing from dx"),
+        ("half_mean_backward", "your dx equals r (dx_hat - 0.5 E[dx_hat] - x_hat E[dx_hat x_hat])"),
+        ("doubled_backward", "your dx is ours times 2"),
+        (
+            "gamma_outside_backward",
+            "equals ours, but gamma is outside of the averages: dx = r (",
+        ),
+        ("constants_backward", "equals ours, but the mean and the variance are held constant"),
+    ],
+)
+def test_the_mistake_is_named(grade, name, says):
+    status, out, _ = grade(name, "--seed", "7")
+    assert status == 1
+    assert f"{says}" in out
+    assert "dgamma  right" in out
+
+
+def test_a_mistake_that_ordinary_inputs_hide_is_named(grade):
+    status, out, _ = grade("one_pass_forward")
+    assert status == 1
+    assert "y       right" in out
+    assert "large_offset" in out
+    assert "var = E[x^2] - E[x]^2" in out
+
+
+def kernel_file(folder, norm, name, part):
+    """Write a file whose function is a kernel of the catalogue."""
+    file = folder / "kernel.py"
+    file.write_text(
+        "from numpy_norms.verify import mutants\n"
+        f"kernel = next(m for m in mutants({norm!r}) if m.name == {name!r}).{part}\n"
+    )
+    return f"{file}:kernel"
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["projection_dropped", "gamma_forgotten", "eps_outside_root"])
+def test_a_mutant_is_named_as_what_it_is(norm, name, tmp_path, capsys):
+    target = kernel_file(tmp_path, norm, name, "backward")
+    status = main(["grade", target, "--norm", norm, "--part", "backward", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert status == 1
+    assert {finding["mutant"] for finding in found["findings"]} == {name}
+
+
+def test_batch_norm_written_for_two_axes_is_graded_on_two(tmp_path, capsys):
+    file = tmp_path / "flat.py"
+    file.write_text(
+        "def forward(x, gamma, beta, eps):\n"
+        "    return gamma * (x - x.mean(0)) / (x.var(0) + eps) ** 0.5 + beta\n"
+    )
+    assert main(["grade", f"{file}:forward", "--norm", "batch_norm"]) == 2
+    assert "--rank 2" in capsys.readouterr().err
+    assert main(["grade", f"{file}:forward", "--norm", "batch_norm", "--rank", "2"]) == 0
+
+
+def test_a_function_for_two_axes_is_told_so(grade):
+    status, _, err = grade("flat_backward")
+    assert status == 2
+    assert "--rank 2" in err
+    assert grade("flat_backward", "--rank", "2")[0] == 0
+
+
+def test_a_function_for_three_axes_is_told_so(grade):
+    status, out, _ = grade("only_small_backward")
+    assert status == 1
+    assert "RuntimeError: too many axes" in out
+
+
+def test_an_argument_that_is_overwritten_is_a_mistake(grade):
+    status, out, _ = grade("spoiling_backward")
+    assert status == 1
+    assert "dy: the argument was overwritten" in out
+
+
+def test_nan_is_wrong_and_one_line(grade):
+    status, out, err = grade("nan_backward")
+    assert status == 1
+    assert "dx has 91 of 455 values not finite" in err
+    assert "not finite" in out
+
+
+def test_json_is_json_even_with_nan(grade):
+    status, out, _ = grade("nan_backward", "--json")
+    found = json.loads(out)
+    assert (status, found["passed"], found["wrong"]) == (1, False, ["dx"])
+
+
+def test_what_the_file_prints_does_not_spoil_the_output(grade):
+    _, out, err = grade("backward", "--json")
+    assert json.loads(out)["passed"]
+    assert "while the file is imported" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("none_backward", "none_backward returned None; expected dx, dgamma, dbeta"),
+        ("two_backward", "returned 2 values; expected 3: dx, dgamma, dbeta"),
+        ("wide_backward", "dgamma has shape (5, 7, 13), but (13,) was expected"),
+        ("text_backward", "dx is a str, but an array of numbers was expected"),
+        ("blank_backward", "dx is still a blank (...), but an array of numbers was expected"),
+        ("raising_backward", "raising_backward raised KeyError: 'nothing'"),
+        ("cached_backward", "takes a cache; give the forward pass that makes it too"),
+        ("either", "may be either pass; say which with --part"),
+        ("too_few_backward", "cannot be called with (dy, x, gamma, beta, eps)"),
+        ("backward_", "did you mean backward?"),
+        ("nothing_like_it", "has no function nothing_like_it; it has parts, gradients"),
+        ("NUMBER", "NUMBER in hw.py is int, not a function"),
+        ("forward,backward,parts", "3 functions given"),
+        ("", "names no function"),
+    ],
+)
+def test_what_cannot_be_graded_is_one_line(grade, name, says):
+    status, out, err = grade(name)
+    said = [line for line in err.splitlines() if "printed while" not in line]
+    assert (status, out, len(said)) == (2, "", 1)
+    assert says in said[0]
+
+
+def test_the_traceback_is_shown_when_asked_for(grade):
+    status, _, err = grade("raising_backward", "--traceback")
+    assert status == 2
+    assert "Traceback (most recent call last)" in err
+    assert 'return dy / {}["nothing"]' in err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("def f(:", "SyntaxError"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("raise ValueError('one\\ntwo')", "ValueError: one"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_line(tmp_path, capsys, content, says):
+    file = tmp_path / "broken.py"
+    file.write_text(content)
+    assert main(["grade", f"{file}:f", "--norm", "layer_norm"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert says in captured.err
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("nowhere.py:f", "there is no file nowhere.py"),
+        ("f", "names no function; expected FILE.py:function"),
+        (__file__.replace(".py", ".txt") + ":f", "there is no file"),
+    ],
+)
+def test_a_file_that_is_not_there_is_one_line(capsys, target, says):
+    assert main(["grade", target, "--norm", "layer_norm"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert says in captured.err
+
+
+def test_grading_leaves_nothing_beside_the_file(homework, grade):
+    grade("backward")
+    assert [path.name for path in homework.parent.iterdir()] == ["hw.py"]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_mutant_with_a_wrong_gradient_of_ordinary_inputs_is_diagnosed(norm):
+    from numpy_norms.commands.diagnosis import diagnose, distance
+    from numpy_norms.commands.graded import battery
+    from numpy_norms.verify.plain import plain_kernel
+    from numpy_norms.verify.runs import run
+
+    case = battery(norm, seed=3, rank=None)[0]
+    expected = run(case, *plain_kernel(norm)).results
+    for mutant in mutants(norm):
+        got = run(case, mutant.forward, mutant.backward).results
+        wrong = [name for name in got if distance(got[name], expected[name]) > 1e-9]
+        found = diagnose(case, got, expected, wrong)
+        assert not wrong or mutant.name in {finding.mutant for finding in found}

@@ -1,0 +1,80 @@
+"""Sets whose values are all the same, or nearly: exact results, no quotient of rounding errors."""
+
+import numpy as np
+import pytest
+from cases import CENTERED, FIVE, parametrize, rms_norm
+from extended import Reference
+from measure import assert_close, assert_rounded_once, assert_within_float64
+from numpy.testing import assert_allclose, assert_array_equal
+
+from numpy_norms import batch_norm_forward, layer_norm_forward
+
+FIVE_CENTERED = [norm for norm in FIVE if norm.centered]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("value", [0.1, -1234.1, 65504.0, 1e-7, 1e30, -1e200, 1e-300, 1.7e308])
+@parametrize(FIVE_CENTERED)
+def test_a_constant_set_gives_beta_to_the_last_bit(norm, value, dtype):
+    arrays, _ = norm.draw(dtype=dtype)
+    largest = float(np.finfo(dtype).max)
+    arrays["x"] = np.full(norm.shape, min(max(value, -largest), largest), dtype=dtype)
+    beta = arrays["beta"][tuple(norm.parameter_of(np.indices(norm.shape, sparse=True)))]
+    assert_array_equal(norm.forward(arrays)[0], np.broadcast_to(beta, norm.shape))
+
+
+@pytest.mark.parametrize("size", [769, 5003, 300_001])
+@pytest.mark.parametrize("value", [0.1, -1e200, 1.7e308])
+def test_a_long_constant_set_gives_exact_zeros(size, value):
+    y, cache = layer_norm_forward(np.full((2, size), value))
+    columns, _ = batch_norm_forward(np.full((size, 2), value))
+    assert_array_equal(y, np.zeros((2, size)))
+    assert_array_equal(columns, np.zeros((size, 2)))
+    assert_array_equal(cache.var, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e9, -1e200, 1.7e308])
+@parametrize(CENTERED)
+def test_dx_of_a_constant_set_is_dx_hat_without_its_mean_over_root_eps(norm, value):
+    arrays, dy = norm.draw()
+    arrays = {"x": np.full(norm.shape, value)}
+    _, gradients = norm.both(arrays, dy, eps=1e-4)
+    g = norm.rows(dy)
+    assert_close(norm.rows(gradients["x"]), 100 * (g - g.mean(axis=1, keepdims=True)), 1e-14)
+
+
+@pytest.mark.parametrize("size", [3, 1000, 300_001])
+@pytest.mark.parametrize("value", [0.1, -3e38, 1e-200, 1e200, -1.7e308])
+def test_a_constant_row_of_rms_norm_becomes_its_sign(value, size, rng):
+    norm = rms_norm((2, size))
+    dy = rng.standard_normal(norm.shape)
+    y, gradients = norm.both({"x": np.full(norm.shape, value)}, dy, eps=0.0)
+    assert_allclose(y, np.full(norm.shape, np.sign(value)), rtol=1e-14)
+    expected = (dy - dy.mean(axis=1, keepdims=True)) / abs(value)
+    assert_allclose(gradients["x"], expected, rtol=1e-9, atol=1e-12 / abs(value))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [1.0, 0.1, -1234.1, 1e30])
+@parametrize(FIVE_CENTERED)
+def test_sets_that_differ_in_the_last_bit_only(norm, value, dtype, rng):
+    arrays, dy = norm.draw(dtype=dtype)
+    x = np.full(norm.shape, value, dtype=dtype)
+    arrays["x"] = np.where(rng.random(norm.shape) < 0.5, x, np.nextafter(x, dtype(np.inf)))
+    eps = 0.1 * float(np.spacing(dtype(value))) ** 2
+    y, gradients = norm.both(arrays, dy, eps=eps)
+    reference = Reference(norm, **arrays, eps=eps)
+    for got, exact in ((y, reference.y()), (gradients["x"], reference.dx(dy.astype(np.float64)))):
+        if dtype == np.float32:
+            assert_rounded_once(got, *exact)
+        else:
+            assert_within_float64(got, *exact, terms=norm.set_size)
+
+
+@parametrize(FIVE_CENTERED)
+def test_a_constant_set_without_eps_is_nan_and_never_a_made_up_number(norm):
+    arrays, dy = norm.draw()
+    arrays["x"] = np.full(norm.shape, 0.1)
+    y, gradients = norm.both(arrays, dy, eps=0.0)
+    assert np.isnan(y).all()
+    assert np.isnan(gradients["x"]).all()

@@ -1,0 +1,290 @@
+"""The explorer: its arithmetic in Node, and the page in a browser, driven as a reader would."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXPLORER = Path(__file__).parents[1] / "docs" / "explorer"
+NODE = shutil.which("node")
+BROWSER = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
+DRIVER = shutil.which("chromedriver")
+FAMILIES = ["batch_norm", "layer_norm", "instance_norm", "group_norm", "rms_norm"]
+NORMS = [*FAMILIES, "batch_norm_inference"]
+
+needs_browser = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="needs chromium and chromedriver"
+)
+
+
+def run_script(name, *arguments):
+    subprocess.run([sys.executable, EXPLORER / name, *arguments], check=True, stdout=-3)
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node")
+def test_its_arithmetic_is_that_of_the_library(tmp_path):
+    run_script("write_vectors.py", tmp_path / "golden.json")
+    done = subprocess.run(
+        [NODE, "--test", EXPLORER / "parity.test.mjs"],
+        env=os.environ | {"GOLDEN": str(tmp_path / "golden.json")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Page:
+    """The explorer in a browser."""
+
+    def __init__(self, browser, address):
+        self.browser, self.address = browser, address
+
+    def open(self, state):
+        self.resize(1280)
+        self.browser.get("about:blank")
+        self.browser.get(f"{self.address}#{state}")
+        return self
+
+    def resize(self, width):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.cdp("Emulation.setDeviceMetricsOverride", **size)
+
+    def cdp(self, command, **parameters):
+        return self.browser.execute_cdp_cmd(command, parameters)
+
+    def js(self, script, *arguments):
+        return self.browser.execute_script(script, *arguments)
+
+    def find(self, selector):
+        return self.browser.find_element("css selector", selector)
+
+    def click(self, selector):
+        element = self.find(selector)
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def text(self, selector):
+        return self.js("return document.querySelector(arguments[0]).textContent", selector)
+
+    def values(self, array):
+        cells = f"[...document.querySelectorAll('[data-array={array}] [data-i]')]"
+        return np.array(self.js(f"return {cells}.map((cell) => Number(cell.dataset.value))"))
+
+    def sets(self):
+        cells = "[...document.querySelectorAll('#sets [data-i]')]"
+        return self.js(f"return {cells}.map((cell) => cell.textContent)")
+
+    def cell(self, array, i):
+        return f"[data-array={array}] [data-i='{i}']"
+
+    def verdict(self):
+        return self.find("#verdict").get_attribute("class")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(DRIVER)
+    with webdriver.Chrome(options=options, service=service) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explorer")
+    run_script("inline.py", folder)
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture
+def page(browser, address):
+    yield Page(browser, address)
+    said = [entry["message"] for entry in browser.get_log("browser")]
+    assert said == [], "the console is not empty"
+
+
+def assert_the_program_agrees(page):
+    names = {}
+    exec(page.text("#call"), names)
+    for array in ("y", "dx"):
+        shown, computed = page.values(array), names[array].ravel()
+        np.testing.assert_allclose(shown, computed, rtol=1e-12, atol=1e-12)
+
+
+@needs_browser
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_norm_is_chosen_and_its_numbers_are_those_of_its_program(page, family):
+    page.open("norm=batch_norm&seed=3&dy=random")
+    page.click(f"input[value={family}]")
+    assert page.browser.current_url.partition("#")[2].startswith(f"norm={family}")
+    assert page.verdict() == "agrees"
+    assert_the_program_agrees(page)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    "state",
+    [
+        "norm=layer_norm&shape=2.3.8&axes=2&gamma=none&dy=random",
+        "norm=layer_norm&axes=1.3&beta=none&eps=0.1&dy=random",
+        "norm=rms_norm&shape=5.4&axes=1&x=ramp&shift=5&dy=random",
+        "norm=instance_norm&x=constant&dy=ones&scale=3",
+        "norm=group_norm&num_groups=2&gamma=none&beta=none&hot=11",
+        "norm=batch_norm_inference&x=outlier&eps=0.001&dy=random",
+    ],
+)
+def test_the_program_agrees_with_the_page_in_every_option(page, state):
+    assert_the_program_agrees(page.open(state))
+
+
+@needs_browser
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_gradient_of_one_clicked_output_stays_in_its_set(page, norm):
+    page.open(f"norm={norm}&dy=random")
+    page.click(page.cell("y", 9))
+    assert page.values("dy").tolist() == [float(i == 9) for i in range(48)]
+    sets = page.sets()
+    mine = [i == 9 if norm == "batch_norm_inference" else sets[i] == sets[9] for i in range(48)]
+    assert (page.values("dx") != 0).tolist() == mine
+    assert page.browser.current_url.endswith(f"norm={norm}&cell=9&hot=9")
+
+
+@needs_browser
+@pytest.mark.parametrize("term", ["direct", "mean", "variance"])
+def test_a_term_switched_off_disagrees_with_finite_differences(page, term):
+    page.open("norm=layer_norm&shape=2.3.8&axes=2&dy=random")
+    worst = "return Number(document.querySelector('#verdict').dataset.worst)"
+    assert page.js(worst) < 1e-10
+    page.click(f"#terms [name={term}]")
+    assert page.verdict() == "disagrees"
+    assert page.js(worst) > 0.1
+    page.click(f"#terms [name={term}]")
+    assert page.verdict() == "agrees"
+
+
+@needs_browser
+def test_inference_is_there_for_batch_norm_alone(page):
+    page.open("norm=batch_norm")
+    page.click("input[value=inference]")
+    assert "norm=batch_norm_inference" in page.browser.current_url
+    page.click("input[value=rms_norm]")
+    assert not page.find("input[value=inference]").is_enabled()
+    assert not page.find("#terms [name=mean]").is_enabled()
+
+
+@needs_browser
+def test_shape_groups_and_eps_are_chosen(page):
+    page.open("norm=group_norm&dy=random")
+    size = page.find("[name=size1]")
+    size.clear()
+    size.send_keys("8\n")
+    select = "document.querySelector('[name={}]')"
+    for name, value in (("num_groups", "4"), ("eps", "0.1")):
+        page.find(f"[name={name}] option[value='{value}'], [name={name}]").send_keys(value)
+        assert page.js(f"return {select.format(name)}.value") == value
+    assert len(set(page.sets())) == 8
+    assert page.text("#summary").endswith("8 sets of m = 8; gamma has shape (8,).")
+    assert_the_program_agrees(page)
+
+
+def press(page, *keys):
+    for key in keys:
+        for kind in ("rawKeyDown", "keyUp"):
+            page.cdp("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+
+@needs_browser
+def test_keys_move_send_one_gradient_and_bring_all_back(page):
+    page.open("norm=layer_norm&cell=0&dy=random")
+    page.js("document.querySelector(arguments[0]).focus()", page.cell("y", 0))
+    focused = "return Number(document.activeElement.dataset.i)"
+    press(page, "ArrowRight", "ArrowDown", "End", "ArrowRight")
+    assert page.js(focused) == 28  # the first row's neighbour on the next card
+    press(page, "Enter")
+    assert np.flatnonzero(page.values("dy")).tolist() == [28]
+    assert page.js(focused) == 28
+    press(page, "Escape")
+    assert np.count_nonzero(page.values("dy")) > 40
+
+
+@needs_browser
+def test_a_control_keeps_the_focus_when_it_changes_the_page(page):
+    page.open("norm=layer_norm")
+    page.click("[name=axis1]")
+    assert "axes=1.3" in page.browser.current_url
+    assert page.js("return document.activeElement.name") == "axis1"
+    page.click("[name=rank] option[value='2']")
+    assert page.browser.current_url.endswith("shape=2.6&axes=1")
+    assert page.text("#summary").startswith("Layer norm: mean and variance over D. 2 sets")
+
+
+@needs_browser
+def test_the_address_brings_back_the_view(page):
+    state = "norm=rms_norm&shape=3.4&axes=1&eps=0.1&seed=9&off=variance&cell=7&hot=2"
+    page.open(state)
+    before = page.values("dx")
+    assert page.browser.current_url.endswith(f"#{state}")
+    page.js("location.hash = 'norm=batch_norm'")
+    page.browser.back()
+    assert np.array_equal(page.values("dx"), before)
+    assert page.text("#reading th code") == "x[1, 3]"
+
+
+@needs_browser
+def test_the_program_is_copied(page):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+    page.cdp("Browser.grantPermissions", permissions=permissions)
+    page.open("norm=group_norm")
+    page.click("#copy-call")
+    WebDriverWait(page.browser, 5).until(lambda _: page.text("#copy-call") == "Copied")
+    read = "navigator.clipboard.readText().then(arguments[0], (error) => arguments[0](`${error}`))"
+    assert page.browser.execute_async_script(read) == page.text("#call")
+
+
+@needs_browser
+@pytest.mark.parametrize("shape", ["8.8", "2.6.2.2", "4.8.4.4"])
+def test_nothing_is_wider_than_the_window(page, shape):
+    page.open(f"norm=layer_norm&shape={shape}")
+    for width in (1920, 1280, 768, 360):
+        page.resize(width)
+        assert page.js("return document.documentElement.scrollWidth") <= width
+
+
+@needs_browser
+def test_everything_that_can_be_used_has_a_name(page):
+    page.open("norm=layer_norm")
+    roles = {"button", "checkbox", "radio", "combobox", "spinbutton", "gridcell", "link", "grid"}
+    nodes = page.cdp("Accessibility.getFullAXTree")["nodes"]
+    used = [n for n in nodes if not n["ignored"] and n["role"]["value"] in roles]
+    assert len(used) > 300
+    assert [n for n in used if not n["name"]["value"].strip()] == []
+
+
+@needs_browser
+def test_it_follows_the_system_to_dark_and_back(page):
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    seen = {}
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        page.cdp("Emulation.setEmulatedMedia", features=[feature])
+        seen[scheme] = page.open("norm=layer_norm").js(colour)
+    assert seen["light"] != seen["dark"]
+    assert page.open("norm=layer_norm&theme=light").js(colour) == seen["light"]
+    page.cdp("Emulation.setEmulatedMedia", features=[])
+
+
+@needs_browser
+def test_it_asks_for_nothing_beside_itself(page):
+    page.open("norm=layer_norm")
+    assert page.js("return performance.getEntriesByType('resource').map((e) => e.name)") == []

@@ -1,0 +1,174 @@
+"""Mean-variance norm: eps outside the root, and a derivative at constant sets."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from further import (
+    assert_jacobians_agree,
+    assert_layout_is_irrelevant,
+    assert_rounded_once,
+    assert_sets_do_not_see_each_other,
+    draw,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from layouts import LAYOUTS
+from measure import assert_close
+from mpmath import mp, mpf
+from numpy.testing import assert_allclose, assert_array_equal
+
+from numpy_norms import mean_variance_norm_backward, mean_variance_norm_forward
+
+EPS = 0.7
+axes = pytest.mark.parametrize("axis", [(0, 2, 3), 1, (-1, 0), (0, 1, 2, 3)])
+
+
+def torch_norm(x, dy, axis, eps):
+    """Return y and dx of the definition, differentiated by PyTorch."""
+    leaf = torch.tensor(x, requires_grad=True)
+    var, mean = torch.var_mean(leaf, axis, correction=0, keepdim=True)
+    y = (leaf - mean) / (var.sqrt() + eps)
+    y.backward(torch.tensor(dy))
+    return y.detach().numpy(), leaf.grad.numpy()
+
+
+def exact(row, eps):
+    """Normalize one set in 60 digits."""
+    with mp.workdps(60):
+        row = [mpf(float(v)) for v in row]
+        mean = mp.fsum(row) / len(row)
+        sigma = mp.sqrt(mp.fsum((v - mean) ** 2 for v in row) / len(row))
+        return np.array([float((v - mean) / (sigma + mpf(eps))) for v in row])
+
+
+def both(x, dy, **options):
+    """Return y and dx."""
+    y, cache = mean_variance_norm_forward(x, **options)
+    return y, mean_variance_norm_backward(dy, cache)
+
+
+@axes
+def test_forward_and_backward_are_pytorch_s_derivative_of_the_definition(axis):
+    x, dy = draw((3, 2, 5, 4))
+    y, dx = both(x, dy, axis=axis, eps=EPS)
+    expected_y, expected_dx = torch_norm(x, dy, axis, EPS)
+    assert_close(y, expected_y, 1e-14)
+    assert_close(dx, expected_dx, 1e-14)
+
+
+@axes
+def test_backward_is_the_complex_step(axis):
+    x, _ = draw((2, 3, 1, 4))
+    forward = partial(mean_variance_norm_forward, axis=axis, eps=EPS)
+    assert_jacobians_agree(forward, mean_variance_norm_backward, x)
+
+
+def test_eps_is_added_outside_the_root():
+    # mean 2, sigma 1: 1 / (1 + 1) and not 1 / sqrt(1 + 1).
+    y, dx = both(np.array([1.0, 3.0]), np.array([1.0, 0.0]), axis=0, eps=1.0)
+    assert_array_equal(y, [-0.5, 0.5])
+    assert_array_equal(dx, [0.125, -0.125])
+
+
+@given(mean=st.sampled_from([0.0, 1.0, -1e4, 1e9]), std=st.sampled_from([1e-3, 1.0, 1e5]))
+def test_float64_is_right_to_a_few_units_whatever_the_mean(mean, std):
+    x = mean + std * np.random.default_rng(5).standard_normal(17)
+    y, _ = mean_variance_norm_forward(x, axis=0, eps=0.3 * std)
+    assert_close(y, exact(x, 0.3 * std), 1e-15)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e6])
+def test_narrow_results_are_rounded_once(mean):
+    x, dy = draw((5, 33), mean=mean, dtype=np.float32)
+    y, dx = both(x, dy, axis=1)
+    wide, wide_dx = both(x.astype(np.float64), dy.astype(np.float64), axis=1)
+    assert y.dtype == dx.dtype == np.float32
+    assert_rounded_once(y, np.array([exact(row, 1e-9) for row in x]))
+    assert_rounded_once(y, wide)
+    assert_rounded_once(dx, wide_dx)
+
+
+@pytest.mark.parametrize("value", [0.1, 1234.1, -1e300])
+def test_a_constant_set_gives_zeros_and_a_finite_derivative(value):
+    _, dy = draw((2, 7))
+    y, dx = both(np.full((2, 7), value), dy, axis=1, eps=1e-3)
+    assert_array_equal(y, np.zeros((2, 7)))
+    assert_close(dx, (dy - dy.mean(axis=1, keepdims=True)) / 1e-3, 1e-15)
+
+
+def test_the_derivative_at_a_constant_set_is_the_limit_of_differences():
+    x, (_, dy) = np.full(5, 3.0), draw(5)
+    y, dx = both(x, dy, axis=0, eps=EPS)
+    t = np.random.default_rng(1).standard_normal(5)
+    moved, _ = mean_variance_norm_forward(x + 1e-9 * t, axis=0, eps=EPS)
+    assert abs((dy @ (moved - y)) / 1e-9 - dx @ t) < 1e-6
+
+
+@given(exponent=st.integers(-900, 900))
+def test_scaling_x_and_eps_by_a_power_of_two_changes_nothing_at_any_scale(exponent):
+    x, dy = draw((3, 5))
+    y, dx = both(x, dy, axis=1, eps=EPS)
+    far, far_dx = both(np.ldexp(x, exponent), dy, axis=1, eps=np.ldexp(EPS, exponent))
+    assert_allclose(far, y, rtol=1e-14)
+    assert_close(far_dx, np.ldexp(dx, -exponent), 1e-14)
+
+
+def test_dx_sums_to_zero_and_is_orthogonal_to_x_but_for_eps():
+    x, dy = draw((3, 5))
+    y, dx = both(x, dy, axis=1, eps=EPS)
+    sigma = x.std(axis=1)
+    assert_allclose(dx.sum(axis=1), 0, atol=1e-15)
+    # Euler: y is homogeneous of degree 0 in (x, eps), and dy/deps = -y / (sigma + eps).
+    assert_allclose((dx * x).sum(axis=1), EPS * (dy * y).sum(axis=1) / (sigma + EPS), rtol=1e-12)
+
+
+def test_nan_stays_within_its_set():
+    x, dy = draw((3, 5))
+    x[1, 2] = np.nan
+    y, dx = both(x, dy, axis=1)
+    for a in (y, dx):
+        assert_array_equal(np.isnan(a).any(axis=1), [False, True, False])
+
+
+def test_a_sample_alone_has_the_bits_that_it_has_in_a_large_batch():
+    x, dy = draw((70, 31, 29), dtype=np.float32)
+    x[-1, 0, 0] = np.inf
+    forward = partial(mean_variance_norm_forward, axis=(1, 2))
+    assert_sets_do_not_see_each_other(forward, mean_variance_norm_backward, x, dy)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_memory_layout_is_irrelevant(layout):
+    x, dy = draw((2, 5, 3, 4))
+    assert_layout_is_irrelevant(
+        mean_variance_norm_forward, mean_variance_norm_backward, x, dy, layout
+    )
+
+
+def test_empty_sets_and_no_sets_give_empty_arrays():
+    for shape in [(0, 5), (3, 0)]:
+        y, dx = both(np.empty(shape), np.empty(shape), axis=1)
+        assert y.shape == dx.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"eps": -1.0}, "eps is -1.0"),
+        ({"axis": (0, 2, 3)}, "axis is 2"),
+        ({"axis": (1, -1)}, "names an axis twice"),
+    ],
+)
+def test_a_wrong_option_is_named(option, message):
+    with pytest.raises(ValueError, match=message):
+        mean_variance_norm_forward(np.ones((2, 5)), **{"axis": 1, **option})
+
+
+def test_wrong_arrays_are_named():
+    with pytest.raises(TypeError, match="x has dtype int64"):
+        mean_variance_norm_forward(np.ones((2, 5), int), axis=1)
+    y, cache = mean_variance_norm_forward(np.ones((2, 5)), axis=1)
+    with pytest.raises(TypeError, match="cache is a ndarray, but the cache of mean_variance_norm"):
+        mean_variance_norm_backward(cache, y)

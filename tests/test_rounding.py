@@ -1,0 +1,84 @@
+"""Results are the exact ones, rounded once: the share of them, for every norm and mean.
+
+Rows go up to 300,000 and channels lie first, in the middle and last.
+"""
+
+import itertools
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+from cases import batch_norm, group_norm, instance_norm, layer_norm, parametrize, rms_norm
+from extended import Reference, is_nearest
+from measure import assert_rounded_once, assert_within_float64
+
+REQUIRED = 0.99999
+MIDDLE = [
+    batch_norm((15_013, 5)),
+    batch_norm((7, 5, 41, 47)),
+    batch_norm((7, 41, 47, 5), channel_axis=-1),
+    layer_norm((97, 769)),
+    layer_norm((5, 96, 13, 11), axis=1),
+    group_norm((5, 12, 31, 37), 4),
+    group_norm((5, 31, 37, 12), 4, channel_axis=-1),
+    instance_norm((5, 12, 31, 37)),
+    instance_norm((5, 31, 37, 12), channel_axis=-1),
+    rms_norm((97, 769)),
+]
+LONG = [
+    batch_norm((100_003, 3)),
+    batch_norm((1, 300_007, 1), channel_axis=-1),
+    layer_norm((1, 300_000)),
+    layer_norm((2, 120_011)),
+    instance_norm((1, 120_011, 2), channel_axis=-1),
+    rms_norm((1, 300_000)),
+]
+NARROW = [
+    batch_norm((7, 5, 41, 37)),
+    layer_norm((73, 769)),
+    group_norm((5, 12, 31, 29), 4),
+    instance_norm((5, 31, 29, 12), channel_axis=-1),
+    rms_norm((73, 769)),
+]
+EVERY_MEAN = [0.0, 1.0, 1e2, 1e4, 1e6]
+middle_and_long = pytest.mark.parametrize(
+    ("norm", "mean"),
+    [*itertools.product(MIDDLE, EVERY_MEAN), *itertools.product(LONG, [0.0, 1e4])],
+    ids=str,
+)
+
+
+def results(norm, mean, dtype):
+    """Return (got, exact, scale) of y and of every gradient."""
+    arrays, dy = norm.draw(mean=mean, std=1.0, dtype=dtype)
+    y, gradients = norm.both(arrays, dy)
+    reference = Reference(norm, **arrays)
+    dy = dy.astype(np.float64)
+    yield "y", y, *reference.y()
+    for name in arrays:
+        yield name, gradients[name], *getattr(reference, f"d{name}")(dy)
+
+
+@middle_and_long
+def test_float32_results_are_correctly_rounded(norm, mean):
+    for name, got, exact, scale in results(norm, mean, np.float32):
+        assert_rounded_once(got, exact, scale)
+        if name in ("y", "x"):
+            assert is_nearest(got, exact).mean() >= REQUIRED
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("mean", [0.0, 1.0, 1e2])
+@parametrize(NARROW)
+def test_half_precision_results_are_correctly_rounded(norm, mean, dtype):
+    for _, got, exact, _ in results(norm, mean, dtype):
+        assert got.dtype == dtype
+        assert is_nearest(got, exact).mean() >= REQUIRED
+
+
+@middle_and_long
+def test_float64_results_are_exact_to_a_few_roundoffs(norm, mean):
+    for name, got, exact, scale in results(norm, mean, np.float64):
+        sums = norm.set_size if name in ("y", "x") else math.prod(norm.shape) // got.size
+        assert_within_float64(got, exact, scale, terms=sums)

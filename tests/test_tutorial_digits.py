@@ -1,0 +1,103 @@
+"""The network of the digits tutorial: its gradients, its training, and folding it."""
+
+import importlib
+import io
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from measure import assert_close
+
+sys.path.append(str(Path(__file__).parents[1] / "docs"))
+digits = importlib.import_module("examples.digits")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return digits.load_data()
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    """Train the network with and without batch norm; return both, their losses and the time."""
+    start = time.perf_counter()
+    networks = {name: digits.build(name == "with") for name in ("with", "without")}
+    losses = {name: digits.train(net, data[0]) for name, net in networks.items()}
+    return networks, losses, time.perf_counter() - start
+
+
+def torch_scores(x, tensors, batch_norm):
+    """Write the network once more in PyTorch; parameters in the order of the layers."""
+    for stride in (1, 2, 2):
+        weight = next(tensors)
+        x = F.conv2d(x, weight, None if batch_norm else next(tensors), stride, padding=1)
+        if batch_norm:
+            x = F.batch_norm(x, None, None, next(tensors), next(tensors), training=True)
+        x = x.relu()
+    return F.linear(x.flatten(1), next(tensors), next(tensors))
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_the_gradients_of_all_parameters_are_those_of_pytorch(data, batch_norm):
+    layers = digits.build(batch_norm, seed=3, dtype=np.float64)
+    rng = np.random.default_rng(4)
+    for layer in layers:
+        for p in layer.parameters.values():
+            p += 0.3 * rng.standard_normal(p.shape)
+    batch = digits.Digits(data[0].x[:20].astype(np.float64), data[0].labels[:20])
+    loss, dy = digits.loss_and_gradient(digits.scores(layers, batch.x, training=True), batch.labels)
+    digits.backward(layers, dy)
+
+    tensors = [torch.tensor(p, requires_grad=True) for a in layers for p in a.parameters.values()]
+    theirs = torch_scores(torch.from_numpy(batch.x), iter(tensors), batch_norm)
+    expected = F.cross_entropy(theirs, torch.from_numpy(batch.labels))
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-12)
+    gradients = [layer.gradients[name] for layer in layers for name in layer.parameters]
+    for got, tensor in zip(gradients, tensors, strict=True):
+        assert_close(got, tensor.grad.numpy(), 1e-12)
+
+
+def test_it_learns_within_a_minute(data, trained):
+    networks, _, seconds = trained
+    assert seconds < 60
+    assert digits.accuracy(networks["with"], data[1]) >= 0.97
+    assert digits.accuracy(networks["without"], data[1]) >= 0.9
+
+
+def test_batch_norm_learns_faster(trained):
+    _, losses, _ = trained
+    for part in (slice(0, 22), slice(-22, None)):
+        assert np.mean(losses["with"][part]) < 0.75 * np.mean(losses["without"][part])
+
+
+def test_the_folded_network_gives_the_same_outputs_and_accuracy(data, trained):
+    network = trained[0]["with"]
+    folded = digits.fold(network)
+    assert not any(isinstance(layer, digits.BatchNorm) for layer in folded)
+    before, after = digits.scores(network, data[1].x), digits.scores(folded, data[1].x)
+    assert np.abs(before - after).max() <= 1e-5
+    assert digits.accuracy(network, data[1]) == digits.accuracy(folded, data[1])
+
+
+def test_inference_does_not_depend_on_the_batch(data, trained):
+    network, x = trained[0]["with"], data[1].x
+    alone = digits.scores(network, x[:1])
+    np.testing.assert_allclose(alone, digits.scores(network, x)[:1], atol=1e-4)
+
+
+def test_training_is_the_same_every_time(data):
+    first, second = (digits.train(digits.build(True), data[0], epochs=1) for _ in range(2))
+    assert first == second
+
+
+def test_training_shows_its_progress(data):
+    with mock.patch.object(sys, "stderr", io.StringIO()) as shown:
+        digits.train(digits.build(True), data[0], epochs=1, hide_progress=False)
+    assert "22/22" in shown.getvalue()
+    assert "loss=" in shown.getvalue()
