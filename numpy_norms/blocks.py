@@ -82,7 +82,10 @@ class Gathered:
 
     def add_sets(self, cut: Cut, values: Any, merge: Merge) -> None:
         """Take in numbers about the sets that a block has a part of."""
-        self._merge(cut.of_sets, values, merge)
+        if cut.alone:
+            self.sets[()] = cut.of_sets, values
+        else:
+            self._merge(cut.of_sets, values, merge)
 
     def _merge(self, slices: Slices, values: Any, merge: Merge) -> None:
         key = tuple([s.start for s in slices])

@@ -46,12 +46,14 @@ class Cache(NamedTuple):
     layout: Layout
     statistics: Statistics
     work: np.dtype[Any]
+    scheme: str = "exact"
 
     def __repr__(self) -> str:
         x = "overwritten" if self.x is None else f"{self.x.dtype.name} {self.x.shape}"
+        scheme = "" if self.scheme == "exact" else f", scheme {self.scheme}"
         given = [n for n in ("gamma", "beta") if getattr(self, n) is not None]
         return (
             f"<cache of {self.norm}: x {x}, {' and '.join(given) or 'no parameters'}, "
             f"{self.rstd.size} sets, statistics {self.rstd.shape} in {self.work.name}, "
-            f"eps {self.eps:g}>"
+            f"eps {self.eps:g}{scheme}>"
         )

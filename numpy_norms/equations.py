@@ -159,18 +159,18 @@ def dx(
     mean_dx_hat_x_hat: Array,
     gamma: Array | None = None,
     *,
-    own: Array,
+    own: tuple[Array, Array],
     out: Array,
 ) -> Array:
-    """The gradient of x through x_hat and both statistics. Overwrites `x_hat` and `own`.
+    """The gradient of x through x_hat and both statistics; uses the arrays `own` on the way.
 
     The averages are E[dx_hat], None where mu = 0 by definition, and E[dx_hat x_hat]. A `gamma` of
     few numbers may be kept apart: then dx_hat is ``gamma * dx_hat``.
     """
-    direct = np.multiply(dx_hat, rstd if gamma is None else rstd * gamma, out=own)
-    through_var = np.multiply(x_hat, rstd * mean_dx_hat_x_hat, out=x_hat)
+    direct = np.multiply(dx_hat, rstd if gamma is None else rstd * gamma, out=own[1])
+    through_var = np.multiply(x_hat, rstd * mean_dx_hat_x_hat, out=own[0])
     if mean_dx_hat is not None:
-        direct = np.subtract(direct, rstd * mean_dx_hat, out=own)  # (12)
+        direct = np.subtract(direct, rstd * mean_dx_hat, out=own[1])  # (12)
     return np.asarray(np.subtract(direct, through_var, out=out))  # (13), where mu = 0
 
 

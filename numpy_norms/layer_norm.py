@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, normalization
+from . import checks, schemes
 from .cache import Array, Cache
 from .plans import Layout
 
@@ -20,6 +20,7 @@ def layer_norm_forward(
     eps: float = 1e-5,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
+    scheme: schemes.Scheme = "exact",
 ) -> tuple[Array, Cache]:
     """Normalize each sample over `axis`, then scale and shift each feature.
 
@@ -43,6 +44,9 @@ def layer_norm_forward(
         The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
     out : ndarray, optional
         Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+    scheme : {"exact", "llama", "gemma", "onnx"}, default "exact"
+        Where to round, as `numpy_norms.schemes` has it: once at the end, or as trained models in
+        half precision do (they compute in ``dtype=np.float32``). "gemma" scales by 1 + gamma.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def layer_norm_forward(
     Raises
     ------
     ValueError
-        If a shape, `axis`, `eps` or the place of `out` is wrong.
+        If a shape, `axis`, `eps`, `scheme` or the place of `out` is wrong.
     TypeError
         If a dtype is: integers, booleans, objects and masked arrays are refused.
 
@@ -77,7 +81,8 @@ def layer_norm_forward(
     sets = tuple([a for a in range(x.ndim) if a not in over])
     gamma = checks.per_feature("gamma", gamma, over, x)
     beta = checks.per_feature("beta", beta, over, x)
-    return normalization.forward(
+    forward = schemes.forward_of(scheme)
+    return forward(
         "layer_norm",
         x,
         gamma,
@@ -126,4 +131,4 @@ def layer_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | Non
     >>> dx.round(4), dgamma.round(4), dbeta
     (array([[ 0.2041,  0.2041, -0.4082]]), array([-1.2247,  0.    ,  0.    ]), None)
     """
-    return normalization.backward(checks.upstream(dy, cache, "layer_norm"), cache)
+    return schemes.backward(checks.upstream(dy, cache, "layer_norm"), cache)

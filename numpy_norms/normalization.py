@@ -18,7 +18,7 @@ from .blocks import Block, Gathered, gather_parameters, gather_sets, sweep
 from .cache import Cache, Statistics
 from .equations import Moments
 from .plans import Layout, Plan, plan_for
-from .rounding import is_foreign, round_to
+from .rounding import is_foreign, native, round_to
 from .scaling import factors_fit, power_of_two, squares_fail, squares_fit
 from .sums import number
 
@@ -38,7 +38,7 @@ def forward(
     centered: bool = True,
 ) -> tuple[Array, Cache]:
     """y and the cache of a norm that shares statistics over ``layout.over``."""
-    y = np.empty(x.shape, x.dtype.newbyteorder("=")) if out is None else out
+    y = np.empty(x.shape, native(x.dtype)) if out is None else out
     in_place = out is not None and np.may_share_memory(x, out)
     if gamma is None and beta is None:
         layout = layout._replace(along=())
@@ -53,7 +53,7 @@ def forward(
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
     """dx, dgamma and dbeta of the norm that made `cache`."""
     assert cache.x is not None
-    dx = np.empty(cache.x.shape, cache.x.dtype.newbyteorder("="))
+    dx = np.empty(cache.x.shape, native(cache.x.dtype))
     run = _Backward(dy, dx, cache)
     with np.errstate(all="ignore"):
         dgamma, dbeta = run.run() if dx.size else run.of_nothing()
@@ -84,7 +84,7 @@ class _Forward:
         self.work = work
         self.widened = work.itemsize > x.dtype.itemsize
         self.squares_fit = squares_fit(x.dtype, work)
-        self.joined = _joins(plan, self.gamma, self.widened, eps)
+        self.joined = _joins(plan, x, self.gamma, eps, work)
         self.moments = _mean_square if not centered else _exact if self.widened else _corrected
         self.scale: Array | None = None
         self.statistics: Statistics
@@ -179,10 +179,10 @@ class _Backward:
         self.dy = plan.view(dy)
         self.dx = plan.view(dx)
         self.gamma = plan.parameter(cache.gamma, work)
-        self.joined = _joins(plan, self.gamma, work.itemsize > cache.x.dtype.itemsize, cache.eps)
+        self.statistics = cache.statistics
+        self.joined = _joins(plan, cache.x, self.gamma, cache.eps, work)
         self.m = number(plan.count, work)
         self.wants = cache.gamma is not None, cache.beta is not None
-        self.statistics = cache.statistics
         self.centered = cache.mean is not None
         self.averages: tuple[Array | None, Array]
 
@@ -217,8 +217,11 @@ class _Backward:
         self.finish(block, x_hat, dx_hat, block.sets(average), block.sets(average_x_hat))
 
     def x_hat_and_dy(self, block: Block) -> tuple[Array, Array]:
-        xc = _centered(block, self.x, self.statistics)
-        x_hat = eq.standardize(xc, block.sets(self.statistics.rstd), out=block.own(0))
+        """x_hat, or x - mu where rstd joins other factors later; and dy."""
+        x_hat = _centered(block, self.x, self.statistics)
+        if not self.plan.few_factors:
+            rstd = block.sets(self.statistics.rstd)
+            x_hat = eq.standardize(x_hat, rstd, out=block.own(0))
         return x_hat, block.lift(self.dy, 1)
 
     def dx_hat(self, block: Block, dy: Array) -> Array:
@@ -234,12 +237,16 @@ class _Backward:
         Gathers dgamma and dbeta on the way.
         """
         plan, m, gamma = self.plan, self.m, block.parameters(self.gamma)
-        if self.joined:  # gamma is the same for many elements: they are summed first
+        if (
+            plan.few_factors
+        ):  # rstd and gamma are the same for many elements: these are summed first
             u, v = plan.inner_sum(dy), plan.inner_sum(dy, x_hat)
+            v = eq.standardize(v, block.sets(self.statistics.rstd), out=v)
             self.gather_parameters(block, u, v, gathered)
             if gamma is not None:
                 u, v = gamma * u, gamma * v
-            return dy, plan.set_sum(u) / m if self.centered else None, plan.set_sum(v) / m
+            average = plan.set_sum(u) / m if self.centered else None
+            return self.dx_hat(block, dy), average, plan.set_sum(v) / m
         if any(self.wants):
             dy_x_hat = np.multiply(dy, x_hat, out=block.own(2))
             self.gather_parameters(block, dy, dy_x_hat, gathered)
@@ -264,17 +271,20 @@ class _Backward:
         average_x_hat: Array,
     ) -> None:
         rstd, scale = block.sets(self.statistics.rstd), block.sets(self.statistics.scale)
-        if scale is not None:
-            rstd = rstd * scale
+        if self.plan.few_factors:
+            average_x_hat = rstd * average_x_hat
         gamma = block.parameters(self.gamma) if self.joined else None
-        own, dx = block.own(1), block.place(self.dx, 1)
-        dx = eq.dx(dx_hat, x_hat, rstd, average, average_x_hat, gamma, own=own, out=dx)
+        own, place = (block.own(0), block.own(1)), block.place(self.dx, 1)
+        out = place if scale is None else own[1]
+        dx = eq.dx(dx_hat, x_hat, rstd, average, average_x_hat, gamma, own=own, out=out)
+        if scale is not None:
+            dx = np.multiply(dx, scale, out=place)
         block.store(dx, self.dx)
 
 
-def _joins(plan: Plan, gamma: Array | None, widened: bool, eps: float) -> bool:
+def _joins(plan: Plan, x: Array, gamma: Array | None, eps: float, work: np.dtype[Any]) -> bool:
     """Whether gamma and rstd are multiplied with each other first, being few beside x."""
-    return plan.few_factors and (widened or factors_fit(gamma, eps))
+    return plan.few_factors and (squares_fit(x.dtype, work) or factors_fit(gamma, eps))
 
 
 def _centered(block: Block, view: Array, statistics: Statistics) -> Array:

@@ -6,9 +6,10 @@
 
     outputs = evaluator("model.onnx").run(None, {"x": x})
 
-The operators compute as the rest of this library does, so that a large mean does not drown the
-variance. Where `stash_type` says so, what is normalized is rounded to that type and then to the
-type of X, and scale and bias are applied in the type of X, as the standard has it.
+The operators compute float32 in float32, as the standard has it, with the equations of this
+library: a large mean does not drown the variance. Half precision is computed in float64; what is
+normalized is rounded to the type that `stash_type` names and then to that of X, and scale and bias
+are applied in the type of X.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 try:
     import onnx
@@ -115,9 +116,11 @@ class BatchNormalization(_Operator):
         finite("input_mean", mean)
         finite("input_var", var)
         if not training_mode:
-            y, _ = batch_norm_inference_forward(rows, mean, var, scale, bias, eps=epsilon)
+            y, _ = batch_norm_inference_forward(
+                rows, mean, var, scale, bias, eps=epsilon, dtype=_work(x)
+            )
             return (y.reshape(x.shape),)
-        y, cache = batch_norm_forward(rows, scale, bias, eps=epsilon)
+        y, cache = batch_norm_forward(rows, scale, bias, eps=epsilon, dtype=_work(x))
         weight = 1 - float(momentum)
         new = update_running_stats(mean, var, cache, momentum=weight, correction=0)
         return y.reshape(x.shape), *new
@@ -128,7 +131,7 @@ class InstanceNormalization(_Operator):
 
     def compute(self, x: Array, scale: Array, bias: Array, *, epsilon: float) -> tuple[Array, ...]:
         """Y."""
-        return (instance_norm_forward(x, scale, bias, eps=epsilon)[0],)
+        return (instance_norm_forward(x, scale, bias, eps=epsilon, dtype=_work(x))[0],)
 
 
 class GroupNormalization(_Operator):
@@ -152,7 +155,7 @@ class GroupNormalization(_Operator):
                 raise ValueError(f"{name} has shape {a.shape}, but X has {x.shape[1]} channels")
 
         def normalize(x: Array, *parameters: Array | None) -> tuple[Array, Cache]:
-            return group_norm_forward(x, num_groups, *parameters, eps=epsilon)
+            return group_norm_forward(x, num_groups, *parameters, eps=epsilon, dtype=_work(x))
 
         along_channels = (-1,) + (1,) * (x.ndim - 2)
         y, _ = _staged(normalize, x, scale, bias, x.shape[1:2], along_channels, stash_type)
@@ -176,7 +179,7 @@ class LayerNormalization(_Operator):
         axes = _from(axis, x)
 
         def normalize(x: Array, *parameters: Array | None) -> tuple[Array, Cache]:
-            return layer_norm_forward(x, *parameters, axis=axes, eps=epsilon)
+            return layer_norm_forward(x, *parameters, axis=axes, eps=epsilon, dtype=_work(x))
 
         y, cache = _staged(normalize, x, scale, bias, x.shape[axes[0] :], None, stash_type)
         kept = x.shape[: axes[0]] + (1,) * len(axes)
@@ -195,7 +198,7 @@ class RMSNormalization(_Operator):
         axes = _from(axis, x)
 
         def normalize(x: Array, gamma: Array | None = None, _: None = None) -> tuple[Array, Cache]:
-            return rms_norm_forward(x, gamma, axis=axes, eps=epsilon)
+            return rms_norm_forward(x, gamma, axis=axes, eps=epsilon, dtype=_work(x))
 
         return (_staged(normalize, x, scale, None, x.shape[axes[0] :], None, stash_type)[0],)
 
@@ -205,7 +208,7 @@ class MeanVarianceNormalization(_Operator):
 
     def compute(self, x: Array, *, axes: list[int]) -> tuple[Array, ...]:
         """Y."""
-        return (mean_variance_norm_forward(x, axis=axes)[0],)
+        return (mean_variance_norm_forward(x, axis=axes, dtype=_work(x))[0],)
 
 
 class LpNormalization(_Operator):
@@ -213,7 +216,7 @@ class LpNormalization(_Operator):
 
     def compute(self, x: Array, *, axis: int, p: int) -> tuple[Array, ...]:
         """Y."""
-        return (lp_normalize_forward(x, p=p, axis=axis, eps=0.0)[0],)
+        return (lp_normalize_forward(x, p=p, axis=axis, eps=0.0, dtype=_work(x))[0],)
 
 
 class LRN(_Operator):
@@ -224,7 +227,13 @@ class LRN(_Operator):
     ) -> tuple[Array, ...]:
         """Y."""
         y, _ = local_response_norm_forward(
-            x, size, alpha=alpha, beta=beta, k=bias, even_window="upper"
+            x,
+            size,
+            alpha=alpha,
+            beta=beta,
+            k=bias,
+            even_window="upper",
+            dtype=_work(x),
         )
         return (y,)
 
@@ -268,6 +277,11 @@ def _staged(
     if bias is not None:
         y = y + (bias if along is None else bias.reshape(along))
     return y.astype(x.dtype, copy=False), cache
+
+
+def _work(x: Array) -> DTypeLike | None:
+    """Float32 for float32, as the standard has it; float64 where halves are rounded step by step."""
+    return np.float32 if x.dtype == np.float32 else None
 
 
 def _dtype(stash_type: int) -> np.dtype[Any]:

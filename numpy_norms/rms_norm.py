@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, normalization
+from . import checks, schemes
 from .cache import Array, Cache
 from .plans import Layout
 
@@ -19,6 +19,7 @@ def rms_norm_forward(
     eps: float = 1e-5,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
+    scheme: schemes.Scheme = "exact",
 ) -> tuple[Array, Cache]:
     """Divide each sample by its root mean square over `axis`, then scale each feature.
 
@@ -44,6 +45,9 @@ def rms_norm_forward(
         The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
     out : ndarray, optional
         Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+    scheme : {"exact", "llama", "gemma", "onnx"}, default "exact"
+        Where to round, as `numpy_norms.schemes` has it: once at the end, or as trained models in
+        half precision do (they compute in ``dtype=np.float32``). "gemma" scales by 1 + gamma.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def rms_norm_forward(
     Raises
     ------
     ValueError
-        If a shape, `axis`, `eps` or the place of `out` is wrong.
+        If a shape, `axis`, `eps`, `scheme` or the place of `out` is wrong.
     TypeError
         If a dtype is: integers, booleans, objects and masked arrays are refused.
 
@@ -76,7 +80,8 @@ def rms_norm_forward(
     over = checks.axes(axis, x)
     sets = tuple([a for a in range(x.ndim) if a not in over])
     gamma = checks.per_feature("gamma", gamma, over, x)
-    return normalization.forward(
+    forward = schemes.forward_of(scheme)
+    return forward(
         "rms_norm",
         x,
         gamma,
@@ -125,5 +130,5 @@ def rms_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None]
     >>> dx, dgamma
     (array([[ 0.196, -0.028]]), array([0.2, 0. ]))
     """
-    dx, dgamma, _ = normalization.backward(checks.upstream(dy, cache, "rms_norm"), cache)
+    dx, dgamma, _ = schemes.backward(checks.upstream(dy, cache, "rms_norm"), cache)
     return dx, dgamma

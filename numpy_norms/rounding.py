@@ -21,6 +21,11 @@ def is_foreign(dtype: np.dtype[Any]) -> bool:
     return dtype.type.__module__ != "numpy"
 
 
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """`dtype` in the byte order of this machine."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
 def round_into(out: Array, a: Array) -> None:
     """Round `a` to the dtype of `out`, to nearest and once."""
     if is_foreign(out.dtype) and a.dtype == np.float64:
@@ -43,7 +48,7 @@ def _to_odd_float32(a: Array) -> Array:
 
 def round_to(a: Array, dtype: np.dtype[Any]) -> Array:
     """`a` rounded to `dtype`, to nearest and once; `a` itself where it has that dtype."""
-    dtype = dtype.newbyteorder("=")
+    dtype = native(dtype)
     if not is_foreign(dtype):
         return a.astype(dtype, copy=False)
     out = np.empty(a.shape, dtype)

@@ -36,9 +36,10 @@ def factors_fit(gamma: Array | None, eps: float) -> bool:
 
 
 def squares_fail(var: Array, eps: float) -> bool:
-    """Whether a variance has overflowed, or lost digits that `eps` does not hide."""
-    small = _small(var.dtype)
-    return bool((eps < small and (var.real < small).any()) or not np.isfinite(var.real).all())
+    """Whether a variance has overflowed, or nearly, or lost digits that `eps` does not hide."""
+    info = np.finfo(var.dtype)
+    small, large = info.tiny / info.eps, np.ldexp(info.max, -(info.maxexp // 8))
+    return bool((eps < small and (var.real < small).any()) or not (var.real < large).all())
 
 
 def power_of_two(smallest: Array, largest: Array, eps: float) -> Array:
@@ -59,8 +60,3 @@ def power_of_two(smallest: Array, largest: Array, eps: float) -> Array:
     safe = info.maxexp // 2 + info.nmant // 2
     k = np.where(smallest < largest, k, np.minimum(safe - exponent, 0))
     return np.asarray(np.ldexp(np.ones_like(largest), np.where(finite, k, 0)))
-
-
-def _small(dtype: np.dtype[Any]) -> float:
-    info = np.finfo(dtype)
-    return float(info.tiny / info.eps)
