@@ -237,7 +237,7 @@ def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
         raise ValueError("out has elements that share memory; pass out=np.empty_like(x)")
     if not out.flags.writeable:
         raise ValueError("out is read-only, but y is written to it; pass a writeable array")
-    if not _same(out, x) and _overlap(out, x):
+    if not same_memory(out, x) and _overlap(out, x):
         raise ValueError("out overlaps x in part; pass x itself, or an array apart from it")
     for name, other in others.items():
         if other is not None and _overlap(out, other):
@@ -245,7 +245,8 @@ def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
     return out
 
 
-def _same(a: Array, b: Array) -> bool:
+def same_memory(a: Array, b: Array) -> bool:
+    """Whether two arrays are the same elements, one by one."""
     place = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
     return place and a.strides == b.strides and a.dtype == b.dtype and a.shape == b.shape
 

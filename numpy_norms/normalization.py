@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import equations as eq
 from .blocks import Block, Gathered, gather_parameters, gather_sets, sweep
 from .cache import Cache, Statistics
+from .checks import same_memory
 from .equations import Moments
 from .plans import Layout, Plan, plan_for
 from .rounding import is_foreign, native, round_to
@@ -39,7 +40,7 @@ def forward(
 ) -> tuple[Array, Cache]:
     """y and the cache of a norm that shares statistics over ``layout.over``."""
     y = np.empty(x.shape, native(x.dtype)) if out is None else out
-    in_place = out is not None and np.may_share_memory(x, out)
+    in_place = out is not None and same_memory(x, out)
     if gamma is None and beta is None:
         layout = layout._replace(along=())
     run = _Forward(x, y, gamma, beta, layout, eps, work, centered)
@@ -237,9 +238,8 @@ class _Backward:
         Gathers dgamma and dbeta on the way.
         """
         plan, m, gamma = self.plan, self.m, block.parameters(self.gamma)
-        if (
-            plan.few_factors
-        ):  # rstd and gamma are the same for many elements: these are summed first
+        if plan.few_factors:
+            # rstd and gamma are the same for many elements: these are summed first
             u, v = plan.inner_sum(dy), plan.inner_sum(dy, x_hat)
             v = eq.standardize(v, block.sets(self.statistics.rstd), out=v)
             self.gather_parameters(block, u, v, gathered)
