@@ -1,0 +1,175 @@
+"""Diagrams that are drawn by hand: the graph of a norm, and a set of three in its plane."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from drawing import (
+    BLUE,
+    GRAY,
+    GREEN,
+    INK,
+    OCHRE,
+    RED,
+    STYLE,
+    Picture,
+    blank,
+    canvas,
+)
+
+Array = NDArray[Any]
+
+
+def staged_graph(
+    x: Array, gamma: Array, beta: Array, dy: Array, eps: float
+) -> Picture:
+    """Draw the graph of (1)-(5) for the first row: values, gradients and the arrows into x."""
+    x, dy = x[0], dy[0]
+    mean, m = x.mean(), x.size
+    xc = x - mean
+    var = np.mean(xc * xc)
+    rstd = (var + eps) ** -0.5
+    x_hat, dx_hat = rstd * xc, gamma * dy
+    drstd = np.sum(dx_hat * xc)
+    dvar = -0.5 * rstd**3 * drstd
+    dmean = -rstd * np.sum(dx_hat)
+    back = {
+        "direct": rstd * dx_hat,
+        "variance": 2 / m * xc * dvar,
+        "mean": np.full(m, dmean / m),
+    }
+    figure, ax = canvas(8.6, 4.4)
+    with matplotlib.rc_context(STYLE):
+        ax.set_xlim(-1.0, 15.6)
+        ax.set_ylim(-3.4, 3.4)
+        _node(ax, 0.6, 0, "x", x, sum(back.values()))
+        _node(ax, 6.0, 2.5, "var  (2)", var, dvar)
+        _node(ax, 10.0, 2.5, "rstd  (3)", rstd, drstd)
+        _node(ax, 6.0, -2.5, "mean  (1)", mean, dmean)
+        _node(ax, 10.0, 0, "x_hat  (4)", x_hat, dx_hat)
+        _node(ax, 14.3, 0, "y  (5)", gamma * x_hat + beta, dy)
+        _arrow(
+            ax,
+            (1.4, 0.85),
+            (4.9, 2.5),
+            back["variance"],
+            "2(x - mean)/m dvar",
+            (2.6, 2.55),
+        )
+        _arrow(
+            ax, (1.95, 0.0), (8.6, 0.0), back["direct"], "r dx_hat", (3.6, 0.5)
+        )
+        _arrow(
+            ax, (1.4, -0.85), (4.9, -2.5), back["mean"], "dmean/m", (2.6, -2.3)
+        )
+        _arrow(ax, (7.1, 2.5), (8.9, 2.5))
+        _arrow(ax, (10.0, 1.65), (10.0, 0.85))
+        _arrow(ax, (7.1, -2.3), (9.4, -0.85))
+        _arrow(ax, (11.4, 0.0), (12.9, 0.0))
+        _arrow(ax, (6.0, -1.65), (6.0, 1.65), dashed=True)
+        ax.text(6.15, -1.2, "0", color=RED, fontsize=10.5)
+        ax.set_axis_off()
+    alt = (
+        "Graph from x to y. Black: values, computed from left to right. Red: gradients, computed "
+        "from right to left. Three arrows leave x, to the variance, to x_hat and to the mean; "
+        "three gradients come back and are added. The arrow from mean to variance carries zero."
+    )
+    return Picture(figure, alt, wide=True)
+
+
+def _numbers(value: Any) -> str:
+    return (
+        "["
+        + " ".join(f"{v + 0.0:.2f}" for v in np.round(np.ravel(value), 2))
+        + "]"
+    )
+
+
+def _node(
+    ax: Axes, x: float, y: float, name: str, value: Any, gradient: Any
+) -> None:
+    place = {"ha": "center", "va": "center"}
+    ax.text(x, y + 0.48, name, **place, fontsize=11.5, fontweight="bold")
+    ax.text(x, y, _numbers(value), **place, fontsize=10.5)
+    ax.text(x, y - 0.45, _numbers(gradient), **place, fontsize=10.5, color=RED)
+
+
+def _arrow(
+    ax: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    gradient: Any = None,
+    label: str = "",
+    place: tuple[float, float] = (0.0, 0.0),
+    *,
+    dashed: bool = False,
+) -> None:
+    line = {
+        "arrowstyle": "-|>",
+        "color": GRAY,
+        "linewidth": 1.2,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
+    ax.annotate(
+        "",
+        end,
+        start,
+        arrowprops=line | ({"linestyle": "--"} if dashed else {}),
+    )
+    if gradient is not None:
+        note = {"ha": "center", "va": "center", "fontsize": 10, "color": RED}
+        ax.text(*place, f"{label}\n{_numbers(gradient)}", **note)
+
+
+def plane_of_three(x: Array, dx_hat: Array) -> Picture:
+    """Draw a set of three seen along (1, 1, 1): x_hat on its circle, dx_hat and dx."""
+    across = np.array([1.0, -1.0, 0.0]) / 2**0.5
+    upward = np.array([-1.0, -1.0, 2.0]) / 6**0.5
+    flat = np.array([across, upward])
+    xc = x - x.mean()
+    x_hat = xc * np.mean(xc * xc) ** -0.5
+    centred = dx_hat - dx_hat.mean()
+    tangent = centred - x_hat * np.mean(dx_hat * x_hat)
+    tip, step, full = flat @ x_hat, flat @ tangent, flat @ centred
+    figure, ax = canvas(4.6, 4.2)
+    with matplotlib.rc_context(STYLE):
+        angle = np.linspace(0, 2 * np.pi, 200)
+        ax.plot(
+            3**0.5 * np.cos(angle),
+            3**0.5 * np.sin(angle),
+            color=GRAY,
+            linewidth=1,
+        )
+        for end, start, colour, name in (
+            (tip, np.zeros(2), BLUE, "x_hat"),
+            (tip + full, tip, OCHRE, "dx_hat less its mean"),
+            (tip + step, tip, GREEN, "dx / rstd"),
+        ):
+            ax.annotate(
+                "",
+                end,
+                start,
+                arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2},
+            )
+            ax.plot([], [], color=colour, linewidth=2, label=name)
+        ax.plot(
+            *zip(tip + full, tip + step, strict=True),
+            ":",
+            color=INK,
+            linewidth=1,
+        )
+        ax.legend(
+            loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, fontsize=10.5
+        )
+        blank(ax)
+    return Picture(
+        figure,
+        "A circle of radius root three. The arrow x_hat ends on it. From there dx_hat, less its "
+        "mean, points away; dx is what is left of it along the tangent.",
+    )
