@@ -280,7 +280,7 @@ def _staged(
 
 
 def _work(x: Array) -> DTypeLike | None:
-    """Float32 for float32, as the standard has it; float64 where halves are rounded step by step."""
+    """Float32 for float32, as the standard has it; wider for halves, rounded step by step."""
     return np.float32 if x.dtype == np.float32 else None
 
 

@@ -1,6 +1,7 @@
 """`grade`: right functions pass in every form, wrong ones are named, bad files are one line."""
 
 import json
+import re
 
 import pytest
 
@@ -152,7 +153,7 @@ def grade(homework, capsys):
 def test_a_right_function_passes_in_every_form(grade, name):
     status, out, _ = grade(name)
     assert status == 0
-    assert "28 of 28 cases are right" in out
+    assert re.search(r"^(\d\d) of \1 cases are right$", out, re.MULTILINE)
     assert "diagnosis" not in out
 
 
@@ -237,7 +238,7 @@ def test_an_argument_that_is_overwritten_is_a_mistake(grade):
 def test_nan_is_wrong_and_one_line(grade):
     status, out, err = grade("nan_backward")
     assert status == 1
-    assert "dx has 91 of 455 values not finite" in err
+    assert re.search(r"^dx has \d+ of \d+ values not finite$", err, re.MULTILINE)
     assert "not finite" in out
 
 
@@ -258,7 +259,7 @@ def test_what_the_file_prints_does_not_spoil_the_output(grade):
     [
         ("none_backward", "none_backward returned None; expected dx, dgamma, dbeta"),
         ("two_backward", "returned 2 values; expected 3: dx, dgamma, dbeta"),
-        ("wide_backward", "dgamma has shape (5, 7, 13), but (13,) was expected"),
+        ("wide_backward", "was expected, the shape of gamma"),
         ("text_backward", "dx is a str, but an array of numbers was expected"),
         ("blank_backward", "dx is still a blank (...), but an array of numbers was expected"),
         ("raising_backward", "raising_backward raised KeyError: 'nothing'"),

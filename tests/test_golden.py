@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import zipfile
 from fractions import Fraction
+from hashlib import sha256
 
 import jsonschema
 import ml_dtypes
@@ -14,13 +15,14 @@ import pytest
 from golden_vectors import arrays, groups, vectors
 
 import numpy_norms.golden.export as writing
-from numpy_norms.golden.cases import cases
+from numpy_norms.golden.cases import CASES_VERSION, cases
 from numpy_norms.golden.exact import PRECISION, round_to
 from numpy_norms.golden.files import MANIFEST
 from numpy_norms.golden.flags import FLAGS
 from numpy_norms.golden.formats import FORMATS, decode, encode
 from numpy_norms.golden.schema import SCHEMA
 
+DIGEST = "bcbf1c67abc3c6f2632d6b756472fff912e3748ff4f009dceca7da52cbab1799"
 NUMBERS = np.random.default_rng(0)
 
 
@@ -78,11 +80,21 @@ def test_what_is_stored_comes_back(name):
 
 
 def test_at_twice_the_precision_every_byte_is_the_same(tmp_path, monkeypatch):
+    files = [file for file in groups() if "float64" in file]
     widest = [case for case in cases() if case.form.name == "float64"]
     monkeypatch.setattr(writing, "cases", lambda: iter(widest))
     writing.export(tmp_path, precision=2 * PRECISION)
-    for file in (file for file in groups() if "float64" in file):
+    for file in files:
         assert (tmp_path / file).read_bytes() == (vectors() / file).read_bytes(), file
+
+
+def test_the_inputs_and_results_of_a_version_never_change():
+    digest = sha256()
+    for file in groups():
+        for name, values in sorted(arrays(file).items()):
+            if not name.endswith(".tolerance"):
+                digest.update(f"{file}/{name}".encode() + values.tobytes())
+    assert (CASES_VERSION, digest.hexdigest()) == ("1.0.0", DIGEST)
 
 
 def test_the_contents_follow_their_schema():

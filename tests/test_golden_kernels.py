@@ -171,8 +171,8 @@ def test_sums_in_float_fail_in_c_only_where_squares_overflow(compiled):
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("sqrt(var / D + eps)", "(sqrt(var / D) + eps)"),
-        ("sqrt(var / D + eps)", "sqrt(var / (D - 1) + eps)"),
+        ("sqrt(var + eps)", "(sqrt(var) + eps)"),
+        ("var = squares / D", "var = squares / (D - 1)"),
         ("(g + r * (x[j] - mu) * gh) / D", "(r * (x[j] - mu) * gh) / D"),
         ("(g + r * (x[j] - mu) * gh) / D", "g / D"),
         ("dgamma[j] += dy[j] * h, dbeta[j] += dy[j]", "dgamma[j] += dy[j], dbeta[j] += dy[j] * h"),

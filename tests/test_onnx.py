@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from onnx.backend.test.case import node as official
 from onnx.reference import ReferenceEvaluator
 
+from benchmarks.onnx_models import MODELS, SMALL, compare
 from numpy_norms.onnx import evaluator, new_ops
 
 OPERATORS = {operator.__name__ for operator in new_ops}
@@ -213,6 +214,12 @@ def test_batch_norm_in_inference_before_training_mode_existed():
     parameters = scale, bias, mean, var
     old = run("BatchNormalization", x, *parameters, opset=9)
     assert_array_equal(old, run("BatchNormalization", x, *parameters, opset=15))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_whole_model_gives_what_the_stock_evaluator_gives(name):
+    make, norm = MODELS[name]
+    assert compare(make(norm, *SMALL[make]), runs=1)["apart"] < 2e-6
 
 
 # The stock evaluator's known mistakes.

@@ -14,6 +14,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from benchmarks import minilm as minilm_benchmark
+
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs"))
 minilm = importlib.import_module("examples.minilm")
@@ -95,6 +97,13 @@ def test_gelu_is_exact_to_float32():
     near = np.abs(x) <= 1
     error = np.abs(minilm.gelu(x.copy()) - exact)[near]
     assert error.max() <= 2 * np.finfo(np.float32).eps
+
+
+def test_the_benchmark_measures_both_sides():
+    for side in minilm_benchmark.SIDES:
+        figures = minilm_benchmark.child(side, threads=torch.get_num_threads(), repeats=1)
+        assert len(figures) == 4
+        assert all(value > 0 for value in figures.values())
 
 
 @pytest.fixture

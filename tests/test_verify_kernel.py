@@ -1,0 +1,153 @@
+"""check_kernel: right kernels pass, whoever wrote them; wrong ones fail and say why."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.peer_kernels import torch_kernel
+from numpy_norms.verify import Accumulator, check_kernel, mutants
+from numpy_norms.verify.arrangement import Arrangement
+from numpy_norms.verify.plain import FEATURE_NORMS, NORMS, plain_kernel
+from numpy_norms.verify.runs import library_kernel
+
+RIGHT = {"plain": plain_kernel, "torch": torch_kernel, "ours": library_kernel}
+forward, backward = plain_kernel("layer_norm")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", RIGHT)
+@pytest.mark.parametrize("norm", NORMS)
+def test_right_kernels_pass(norm, kernel, dtype):
+    report = check_kernel(norm, *RIGHT[kernel](norm), dtype=dtype, seed=3)
+    assert report.passed, report
+    assert report.suspects == ()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_without_a_kernel_the_librarys_own_is_checked(norm):
+    assert check_kernel(norm).passed
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_library_keeps_to_one_rounding_for_float32(norm):
+    assert check_kernel(norm, accumulate=np.float64).passed
+
+
+def test_plain_float32_does_not_pass_for_float64_inside():
+    report = check_kernel("layer_norm", forward, backward, accumulate=np.float64)
+    assert not report.passed
+    assert report.suspects == ()
+
+
+def test_a_plain_kernel_keeps_to_centred_pairwise_sums_along_the_last_axis():
+    declared = Accumulator(np.float32, "naive", centred=True)
+    assert check_kernel("layer_norm", forward, backward, accumulate=declared).passed
+
+
+def test_statistics_that_pytorch_saves_in_float16_are_named():
+    report = check_kernel("layer_norm", *torch_kernel("layer_norm"), dtype="float16")
+    assert report.suspects[0] == "statistics_saved_in_half"
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_other_axes_are_checked_as_well(norm):
+    options = {"axis": (-2, -1)} if norm in FEATURE_NORMS else {"channel_axis": -1}
+    wrapped = Arrangement.of(norm, options).arranged(*plain_kernel(norm))
+    assert check_kernel(norm, *wrapped, **options).passed
+    mutant = next(m for m in mutants(norm) if m.name == "projection_dropped")
+    wrong = Arrangement.of(norm, options).arranged(mutant.forward, mutant.backward)
+    assert check_kernel(norm, *wrong, **options).suspects[0] == "projection_dropped"
+
+
+def test_a_kernel_for_other_axes_fails():
+    assert not check_kernel("batch_norm", *plain_kernel("batch_norm"), channel_axis=-1).passed
+
+
+@pytest.mark.parametrize("factor", [1.0001, 0.9999, 1.000001])
+@pytest.mark.parametrize("output", [0, 1, 2])
+def test_a_factor_close_to_one_is_seen(output, factor):
+    def scaled(*arguments):
+        found = list(backward(*arguments))
+        found[output] = found[output] * np.float32(factor)
+        return found
+
+    assert not check_kernel("layer_norm", forward, scaled).passed
+
+
+def test_one_pass_alone_can_be_checked():
+    ahead = check_kernel("layer_norm", forward)
+    back = check_kernel("layer_norm", backward=backward)
+    assert {row.output for row in ahead.rows if not row.law} == {"y"}
+    assert {row.output for row in back.rows if not row.law} == {"dx", "dgamma", "dbeta"}
+    assert ahead.passed
+    assert back.passed
+
+
+def test_lists_and_tensors_may_come_back():
+    as_list = check_kernel("rms_norm", lambda *a: plain_kernel("rms_norm")[0](*a).tolist())
+    tensor = check_kernel("layer_norm", lambda *a: torch.from_numpy(forward(*a)))
+    assert as_list.passed
+    assert tensor.passed
+
+
+def raising(*_):
+    raise RuntimeError("no kernel image\nmore lines")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "note"),
+    [
+        (raising, "RuntimeError: no kernel image"),
+        (lambda *a: backward(*a)[:2], "returned 2 values; 3 are expected: dx, dgamma, dbeta"),
+        (lambda *a: backward(*a)[0], "returned one value"),
+        (lambda *a: [g[..., :1] for g in backward(*a)], "is expected"),
+        (lambda *a: [None, None, None], "array of object"),
+    ],
+)
+def test_what_is_not_a_result_fails_with_a_note(wrong, note):
+    report = check_kernel("layer_norm", backward=wrong)
+    assert not report.passed
+    assert note in str(report)
+
+
+def test_an_argument_that_was_overwritten_is_restored_and_told():
+    def in_place(x, gamma, beta, eps):
+        y = forward(x, gamma, beta, eps)
+        x[...] = 0
+        return y
+
+    report = check_kernel("layer_norm", in_place, backward)
+    overwritten = {row.output for row in report.rows if not row.passed}
+    assert overwritten == {"x"}
+    assert "argument was overwritten" in str(report)
+
+
+def test_a_failing_report_leads_to_the_worst_case_again():
+    mutant = next(m for m in mutants("layer_norm") if m.name == "padding_counted")
+    report = check_kernel("layer_norm", mutant.forward, mutant.backward, seed=4)
+    space = {}
+    exec(f"from numpy_norms.verify import cases\ncase = {report.reproduce}", space)
+    row = report.worst
+    got = mutant.forward(*space["case"].forward_arguments)
+    assert row.output != "y" or float(got[row.worst]) == row.got
+
+
+def test_the_report_is_plain_data_and_a_table():
+    report = check_kernel("rms_norm", *plain_kernel("rms_norm"))
+    content = json.loads(json.dumps(report.to_dict()))
+    assert content["passed"] is True
+    assert len(content["rows"]) == len(report.rows)
+    assert "passed" in str(report).splitlines()[0]
+    assert "plain float32 NumPy" in str(report)
+    assert all(len(line) <= 120 for line in str(report).splitlines())
+
+
+def test_options_that_a_norm_does_not_have_are_refused():
+    with pytest.raises(TypeError, match="batch_norm has no option 'axis' here"):
+        check_kernel("batch_norm", axis=-1)
+    with pytest.raises(ValueError, match="there is no norm 'lrn' here"):
+        check_kernel("lrn")
