@@ -16,7 +16,7 @@ test:
 
 docs:
 	npm --prefix docs ci --silent
-	sphinx-build -W -n --keep-going -E -b html docs build/docs
+	sphinx-build -W -n --keep-going -E -j auto -b html docs build/docs
 
 format:
 	ruff check --fix .
