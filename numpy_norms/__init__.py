@@ -1,5 +1,11 @@
 """Normalization layers in NumPy alone: forward and backward, every line a numbered equation."""
 
+from .add_norm import (
+    add_layer_norm_backward,
+    add_layer_norm_forward,
+    add_rms_norm_backward,
+    add_rms_norm_forward,
+)
 from .batch_norm import batch_norm_backward, batch_norm_forward
 from .batch_norm_inference import batch_norm_inference_backward, batch_norm_inference_forward
 from .cache import Cache
@@ -19,6 +25,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cache",
+    "add_layer_norm_backward",
+    "add_layer_norm_forward",
+    "add_rms_norm_backward",
+    "add_rms_norm_forward",
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference_backward",

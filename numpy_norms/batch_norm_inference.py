@@ -12,7 +12,10 @@ from . import equations as eq
 from .blocks import Block, Gathered, gather_parameters, sweep
 from .cache import Array, Cache, Statistics
 from .plans import Layout, plan_for
-from .rounding import round_to
+from .rounding import native, round_to
+from .scaling import factors_fit, squares_fit
+
+NEAR = 4.0  # standard deviations between a mean and zero that cost no digit of float32
 
 
 def batch_norm_inference_forward(
@@ -89,12 +92,12 @@ def batch_norm_inference_forward(
     eps = checks.epsilon(eps)
     work = checks.working_dtype(x, dtype)
     layout = Layout(x.shape, over=(), along=(c,), sets=tuple(range(x.ndim)))
-    y = np.empty(x.shape, x.dtype.newbyteorder("=")) if out is None else out
+    y = np.empty(x.shape, native(x.dtype)) if out is None else out
     with np.errstate(all="ignore"):
         mean, var = running_mean.astype(work), running_var.astype(work)
         rstd = eq.rstd(var, eps)
-        _normalize(x, y, mean, rstd, gamma, beta, layout, work)
-    kept = None if out is not None and np.may_share_memory(x, out) else x
+        _normalize(x, y, mean, rstd, gamma, beta, layout, eps)
+    kept = None if out is not None and checks.same_memory(x, out) else x
     given = Statistics(running_mean, None, running_var, rstd, None)
     return y, Cache(
         "batch_norm_inference", kept, gamma, beta, mean, var, rstd, eps, layout, given, work
@@ -109,24 +112,45 @@ def _normalize(
     gamma: Array | None,
     beta: Array | None,
     layout: Layout,
-    work: np.dtype[Any],
+    eps: float,
 ) -> None:
+    work = rstd.dtype
     plan = plan_for(layout, work.itemsize)
     x_view, y_view = plan.view(x), plan.view(y)
-    mean_view, rstd_view = plan.parameter(mean, work), plan.parameter(rstd, work)
-    gamma_view, beta_view = plan.parameter(gamma, work), plan.parameter(beta, work)
+    numbers = _fewest_operations(mean, rstd, gamma, beta, x.dtype, eps)
+    center, slope, scale, shift = [plan.parameter(a, work) for a in numbers]
 
     def visit(block: Block, _: Gathered) -> None:
-        own, target = block.own(0), block.place(y_view, 1)
-        part = block.cut.of_parameters
-        g = None if gamma_view is None else gamma_view[part]
-        b = None if beta_view is None else beta_view[part]
-        xc = eq.center(block.lift(x_view, 0), mean_view[part], None, out=own)
-        r = rstd_view[part]
-        x_hat = eq.standardize(xc, r, out=target if g is None and b is None else own)
-        block.store(eq.affine(x_hat, g, b, own=own, out=target), y_view)
+        own, out = block.own(0), block.place(y_view, 0)
+        g, b = block.parameters(scale), block.parameters(shift)
+        xc = eq.center(block.lift(x_view, 0), block.parameters(center), None, out=own)
+        last = g is None and b is None
+        x_hat = eq.standardize(xc, block.parameters(slope), out=out if last else own)
+        block.store(eq.affine(x_hat, g, b, own=own, out=out), y_view)
 
     sweep(plan, visit, work)
+
+
+def _fewest_operations(
+    mean: Array, rstd: Array, gamma: Array | None, beta: Array | None, x: np.dtype[Any], eps: float
+) -> tuple[Array | None, Array, Array | None, Array | None]:
+    """Center, slope, gamma and beta of each channel, with what can be computed beforehand.
+
+    gamma joins rstd where their product is a normal number. The mean joins beta where the working
+    dtype has digits to spare and every mean is near zero, in standard deviations: then one
+    multiplication and one addition are left for each element.
+    """
+    work, slope = rstd.dtype, rstd
+    if gamma is not None:
+        if not (squares_fit(gamma.dtype, work) or factors_fit(gamma, eps)):
+            return mean, rstd, gamma, beta
+        slope = rstd * gamma.astype(work)
+    if beta is None or not (x.itemsize <= 4 and work.itemsize >= 8):
+        return mean, slope, None, beta
+    shift = beta.astype(work) - mean * slope
+    distance = np.abs(mean * rstd) + 0 * shift  # NaN where gamma is infinite
+    near = np.maximum.reduce(distance, initial=0) <= NEAR
+    return (None, slope, None, shift) if near else (mean, slope, None, beta)
 
 
 def batch_norm_inference_backward(
@@ -173,7 +197,7 @@ def batch_norm_inference_backward(
     """
     dy = checks.upstream(dy, cache, "batch_norm_inference")
     assert cache.x is not None
-    dx = np.empty(cache.x.shape, cache.x.dtype.newbyteorder("="))
+    dx = np.empty(cache.x.shape, native(cache.x.dtype))
     with np.errstate(all="ignore"):
         dbeta, dgamma, dy_xc = _differentiate(dy, dx, cache)
         gamma = 1 if cache.gamma is None else cache.gamma.astype(cache.work)

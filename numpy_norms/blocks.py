@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .plans import Cut, Plan, Shape, Slices
-from .rounding import is_foreign, round_into
+from .rounding import round_into, rounds_twice
 from .threads import in_threads
 
 Array = NDArray[Any]
@@ -63,11 +63,11 @@ class Block:
 
     def place(self, view: Array, slot: int) -> Array:
         """Where to compute the block's part of a result: in the view, if that rounds only once."""
-        return self.own(slot) if is_foreign(view.dtype) else self.part(view)
+        return self.own(slot) if rounds_twice(self.work, view.dtype) else self.part(view)
 
     def store(self, result: Array, view: Array) -> None:
         """Round a result into its place, unless it was computed there."""
-        if is_foreign(view.dtype):
+        if rounds_twice(self.work, view.dtype):
             round_into(self.part(view), result)
 
 

@@ -43,20 +43,22 @@ def forward(
     in_place = out is not None and same_memory(x, out)
     if gamma is None and beta is None:
         layout = layout._replace(along=())
-    run = _Forward(x, y, gamma, beta, layout, eps, work, centered)
     with np.errstate(all="ignore"):
+        run = _Forward(x, y, gamma, beta, layout, eps, work, centered)
         statistics = run.run(in_place) if x.size else run.of_nothing()
         mean, var, rstd = _reported(statistics, run.plan)
     kept = None if in_place else x
     return y, Cache(norm, kept, gamma, beta, mean, var, rstd, eps, layout, statistics, work)
 
 
-def backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
-    """dx, dgamma and dbeta of the norm that made `cache`."""
+def backward(
+    dy: Array, cache: Cache, *, plus: Array | None = None
+) -> tuple[Array, Array | None, Array | None]:
+    """dx, dgamma and dbeta of the norm that made `cache`; `plus` joins dx before it is rounded."""
     assert cache.x is not None
     dx = np.empty(cache.x.shape, native(cache.x.dtype))
-    run = _Backward(dy, dx, cache)
     with np.errstate(all="ignore"):
+        run = _Backward(dy, dx, cache, plus)
         dgamma, dbeta = run.run() if dx.size else run.of_nothing()
         return dx, _as_given(dgamma, cache.gamma), _as_given(dbeta, cache.beta)
 
@@ -172,13 +174,14 @@ def _mean_square(run: _Forward, block: Block) -> tuple[Array, Moments]:
 class _Backward:
     """A backward pass: what its visits to the blocks share."""
 
-    def __init__(self, dy: Array, dx: Array, cache: Cache):
+    def __init__(self, dy: Array, dx: Array, cache: Cache, plus: Array | None):
         assert cache.x is not None
         work = self.work = cache.work
         plan = self.plan = plan_for(cache.layout, work.itemsize)
         self.x = plan.view(cache.x)
         self.dy = plan.view(dy)
         self.dx = plan.view(dx)
+        self.plus = None if plus is None else plan.view(plus)
         self.gamma = plan.parameter(cache.gamma, work)
         self.statistics = cache.statistics
         self.joined = _joins(plan, cache.x, self.gamma, cache.eps, work)
@@ -275,10 +278,12 @@ class _Backward:
             average_x_hat = rstd * average_x_hat
         gamma = block.parameters(self.gamma) if self.joined else None
         own, place = (block.own(0), block.own(1)), block.place(self.dx, 1)
-        out = place if scale is None else own[1]
+        out = place if scale is None and self.plus is None else own[1]
         dx = eq.dx(dx_hat, x_hat, rstd, average, average_x_hat, gamma, own=own, out=out)
         if scale is not None:
-            dx = np.multiply(dx, scale, out=place)
+            dx = np.multiply(dx, scale, out=place if self.plus is None else own[1])
+        if self.plus is not None:
+            dx = np.add(dx, block.lift(self.plus, 0), out=place)
         block.store(dx, self.dx)
 
 

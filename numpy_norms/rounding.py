@@ -13,12 +13,17 @@ Array = NDArray[Any]
 
 @cache
 def is_foreign(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` comes from elsewhere than NumPy, as bfloat16 does.
-
-    NumPy's own types are rounded to nearest, once, by a ufunc that writes to them; those from
-    elsewhere are reached from float64 through float32, which rounds twice.
-    """
+    """Whether `dtype` comes from elsewhere than NumPy, as bfloat16 does."""
     return dtype.type.__module__ != "numpy"
+
+
+@cache
+def rounds_twice(work: np.dtype[Any], out: np.dtype[Any]) -> bool:
+    """Whether a ufunc that computes in `work` and writes to `out` gets there in two steps.
+
+    float64 reaches types from elsewhere through float32, and longdouble reaches float16 so.
+    """
+    return is_foreign(out) or (out == np.float16 and work.itemsize > 8)
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -28,18 +33,21 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def round_into(out: Array, a: Array) -> None:
     """Round `a` to the dtype of `out`, to nearest and once."""
-    if is_foreign(out.dtype) and a.dtype == np.float64:
-        a = _to_odd_float32(a)
+    if rounds_twice(a.dtype, out.dtype):
+        if a.dtype.itemsize > 8:
+            a = _to_odd(a, np.dtype(np.float64), np.int64)
+        if is_foreign(out.dtype) and a.dtype == np.float64:
+            a = _to_odd(a, np.dtype(np.float32), np.int32)
     np.copyto(out, a, casting="unsafe")
 
 
-def _to_odd_float32(a: Array) -> Array:
+def _to_odd(a: Array, dtype: np.dtype[Any], integer: type[np.signedinteger[Any]]) -> Array:
     # Rounding to odd keeps "a little above" and "a little below" apart, so that rounding again,
     # to a type at least two bits narrower, gives what one rounding would have (Boldo and
     # Melquiond 2008).
-    nearest = a.astype(np.float32)
+    nearest = a.astype(dtype)
     inexact = (nearest != a) & np.isfinite(nearest)
-    bits = nearest.view(np.int32)
+    bits = nearest.view(integer)
     away = inexact & (np.abs(nearest) > np.abs(a))
     bits -= away  # sign and magnitude: one less is one step towards zero
     bits |= inexact
@@ -49,7 +57,7 @@ def _to_odd_float32(a: Array) -> Array:
 def round_to(a: Array, dtype: np.dtype[Any]) -> Array:
     """`a` rounded to `dtype`, to nearest and once; `a` itself where it has that dtype."""
     dtype = native(dtype)
-    if not is_foreign(dtype):
+    if not rounds_twice(a.dtype, dtype):
         return a.astype(dtype, copy=False)
     out = np.empty(a.shape, dtype)
     round_into(out, a)

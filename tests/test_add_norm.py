@@ -127,16 +127,15 @@ def test_two_blocks_of_a_transformer_agree_with_pytorch(norm, rng):
 
 
 @both
-@dtypes
-def test_ds_is_added_and_rounded(norm, dtype, rng):
-    arrays, dy, ds = draw(rng, norm, dtype=dtype)
-    _, _, cache = FUSED[norm][0](*arrays)
-    without = FUSED[norm][1](dy, None, cache)[0].astype(np.float64)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_dx_is_rounded_once_with_ds_in_it(norm, dtype, rng):
+    arrays, dy, ds = draw(rng, norm, shape=(53, 769), dtype=dtype)
+    _, s, cache = FUSED[norm][0](*arrays)
     dx = FUSED[norm][1](dy, ds, cache)[0]
+    s, dy, ds, *parameters = (a.astype(np.float64) for a in (s, dy, ds, *arrays[2:]))
+    through_norm = ALONE[norm][1](dy, ALONE[norm][0](s, *parameters)[1])[0]
     assert dx.dtype == dtype
-    unit = float(ml_dtypes.finfo(dtype).eps)
-    distance = np.abs(dx.astype(np.float64) - (without + ds.astype(np.float64)))
-    assert (distance <= unit * (np.abs(without) + np.abs(ds.astype(np.float64)))).all()
+    assert ((through_norm + ds).astype(dtype) == dx).mean() >= 0.99999
 
 
 @both

@@ -1,0 +1,172 @@
+"""check_gradients: right pairs pass, wrong ones do not, and coarse ones are told apart."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import numpy_norms as nn
+from numpy_norms.verify import check_gradients
+from numpy_norms.verify.derivatives import by_complex_step, by_differences, is_analytic
+
+rng = np.random.default_rng(0)
+x = rng.standard_normal((5, 6, 7)) + 2
+per_channel, per_feature = rng.standard_normal((2, 6)), rng.standard_normal((2, 7))
+PAIRS = {
+    "batch_norm": (nn.batch_norm_forward, nn.batch_norm_backward, per_channel),
+    "layer_norm": (nn.layer_norm_forward, nn.layer_norm_backward, per_feature),
+    "group_norm": (
+        lambda x, *rest: nn.group_norm_forward(x, 2, *rest),
+        nn.group_norm_backward,
+        per_channel,
+    ),
+    "instance_norm": (nn.instance_norm_forward, nn.instance_norm_backward, per_channel),
+    "rms_norm": (nn.rms_norm_forward, nn.rms_norm_backward, per_feature[:1]),
+}
+
+
+def black_box(x, gamma, beta):
+    """A layer norm through np.var, which takes complex numbers and is wrong for them."""
+    rstd = (x.var(axis=-1, keepdims=True) + 0.3) ** -0.5
+    return gamma * (x - x.mean(axis=-1, keepdims=True)) * rstd + beta, (x, gamma, rstd)
+
+
+def black_box_backward(dy, cache):
+    x, gamma, rstd = cache
+    x_hat, g = (x - x.mean(axis=-1, keepdims=True)) * rstd, gamma * dy
+    means = [a.mean(axis=-1, keepdims=True) for a in (g, g * x_hat)]
+    dx = rstd * (g - means[0] - x_hat * means[1])
+    return dx, (dy * x_hat).sum(axis=(0, 1)), dy.sum(axis=(0, 1))
+
+
+def scaled(backward, which, factor):
+    def wrong(dy, cache):
+        found = list(backward(dy, cache))
+        found[which] = found[which] * factor
+        return found
+
+    return wrong
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e6], ids=["near", "far"])
+@pytest.mark.parametrize("norm", PAIRS)
+def test_this_librarys_gradients_agree_with_a_complex_step(norm, shift):
+    forward, backward, parameters = PAIRS[norm]
+    report = check_gradients(forward, backward, x + shift, *parameters)
+    assert report.passed, report
+    assert "complex step" in report.title
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_a_forward_pass_that_is_not_analytic_is_checked_by_differences(scale, seed):
+    report = check_gradients(black_box, black_box_backward, x * scale, *per_feature, seed=seed)
+    assert report.passed, report
+    assert "differences" in report.title
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_factor_of_one_and_a_millionth_fails_by_either_method(which):
+    wrong = scaled(nn.layer_norm_backward, which, 1 + 1e-6)
+    assert not check_gradients(nn.layer_norm_forward, wrong, x, *per_feature).passed
+    wrong = scaled(black_box_backward, which, 1 + 1e-6)
+    assert not check_gradients(black_box, wrong, x, *per_feature).passed
+
+
+@pytest.mark.parametrize("width", [3, 1000])
+def test_a_gradient_of_zeros_fails_however_wide_the_rows(width):
+    wide, parameters = rng.standard_normal((3, width)), rng.standard_normal((2, width))
+    wrong = scaled(nn.layer_norm_backward, 0, 0.0)
+    assert not check_gradients(nn.layer_norm_forward, wrong, wide, *parameters).passed
+
+
+def test_eps_of_the_forward_pass_is_part_of_the_gradient():
+    backward = nn.layer_norm_backward
+    assert check_gradients(partial(nn.layer_norm_forward, eps=0.5), backward, x).passed
+
+    def without_eps(dy, cache):
+        return backward(dy, nn.layer_norm_forward(cache.x, cache.gamma, eps=0.4)[1])
+
+    forward = partial(nn.layer_norm_forward, eps=0.5)
+    assert not check_gradients(forward, without_eps, x, per_feature[0]).passed
+
+
+def test_an_absent_array_has_no_gradient():
+    forward, backward = nn.layer_norm_forward, nn.layer_norm_backward
+    assert check_gradients(forward, backward, x, None, per_feature[1]).passed
+    report = check_gradients(forward, lambda *a: [0, 0, 0], x, None, per_feature[1])
+    assert "is of shape (); None is expected" in str(report)
+
+
+def test_too_few_gradients_and_wrong_shapes_are_told():
+    def fewer(dy, cache):
+        return nn.layer_norm_backward(dy, cache)[:2]
+
+    def flat(dy, cache):
+        return [gradient.ravel() for gradient in nn.layer_norm_backward(dy, cache)]
+
+    report = check_gradients(nn.layer_norm_forward, fewer, x, *per_feature)
+    assert "returned 2 gradients for 3 arrays" in str(report)
+    report = check_gradients(nn.layer_norm_forward, flat, x, *per_feature)
+    assert "is of shape (210,); (5, 6, 7) is expected" in str(report)
+
+
+def test_a_forward_pass_in_float32_passes_with_a_remark():
+    coarse = partial(nn.layer_norm_forward, dtype=np.float32)
+    report = check_gradients(coarse, nn.layer_norm_backward, x, *per_feature)
+    assert report.passed, report
+    assert "smaller mistakes pass" in str(report)
+
+
+def test_a_backward_pass_that_is_not_linear_fails():
+    def rounding(dy, cache):
+        return [np.float32(gradient).round(2) for gradient in nn.layer_norm_backward(dy, cache)]
+
+    report = check_gradients(nn.layer_norm_forward, rounding, x, *per_feature)
+    assert any(row.law and not row.passed for row in report.rows)
+
+
+def test_a_pair_that_overwrites_its_arguments_fails():
+    def in_place(x):
+        y = x * 2
+        x += 1
+        return y, None
+
+    report = check_gradients(in_place, lambda dy, _: (2 * dy,), x)
+    assert "broken: no argument is overwritten" in str(report)
+
+
+@pytest.mark.parametrize("array", [np.arange(3), np.ones(3, complex), ["a"], [True]])
+def test_only_real_floating_point_numbers_are_taken(array):
+    with pytest.raises(TypeError, match="pass real floating-point numbers"):
+        check_gradients(nn.layer_norm_forward, nn.layer_norm_backward, array)
+
+
+@pytest.mark.parametrize("at", [0.3, 2.0])
+def test_derivatives_are_within_their_own_error(at):
+    def function(s):
+        return np.sin(at + np.asarray([s]))
+
+    for method, step, least in ((by_complex_step, 1e-30, 1e-14), (by_differences, 0.3, 1e-10)):
+        value, error = method(function, np.ones(1), step)
+        assert abs(value - np.cos(at)) <= error <= least
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
+def test_only_analytic_functions_of_complex_numbers_take_the_complex_step(scale):
+    one = np.ones(1)
+
+    def along(function):
+        return lambda s: np.asarray([function(scale * s)])
+
+    for right in (np.exp, lambda s: 2 * s + 3, lambda s: (s * s + 1) ** -0.5):
+        assert is_analytic(along(right), one, 0.1)
+    for wrong in (
+        lambda s: abs(s + 1),
+        lambda s: (s + 1).real ** 2 + s,
+        lambda s: np.conj(s) + 2 * s,
+        float,
+    ):
+        assert not is_analytic(along(wrong), one, 0.1)

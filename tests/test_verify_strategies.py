@@ -1,0 +1,65 @@
+"""The exported strategies: well-formed inputs, and a search that finds what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+
+from numpy_norms.verify import mutants
+from numpy_norms.verify.plain import FEATURE_NORMS, NORMS, plain_kernel
+from numpy_norms.verify.strategies import aim, norm_cases
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_plain_kernels_stay_within_tolerance_on_whatever_is_drawn(norm):
+    forward, backward = plain_kernel(norm)
+
+    @settings(max_examples=25)
+    @given(norm_cases(norm))
+    def within(case):
+        gradients = backward(*case.backward_arguments)
+        names = dict(zip(("dx", "dgamma", "dbeta"), gradients, strict=False))
+        assert aim(case, y=forward(*case.forward_arguments), **names) < 1
+
+    within()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_is_drawn_fits_together(norm):
+    @settings(max_examples=25)
+    @given(norm_cases(norm, dtype=np.float64))
+    def fits(case):
+        channels = case.x.shape[-1 if norm in FEATURE_NORMS else 1]
+        assert case.gamma.shape == case.beta.shape == (channels,)
+        assert case.dy.shape == case.x.shape
+        assert case.x.dtype == case.dy.dtype == np.float64
+        assert np.isfinite(case.x).all()
+
+    fits()
+
+
+@pytest.mark.parametrize("name", ["padding_counted", "eps_outside_root", "dy_strides_ignored"])
+def test_a_search_finds_a_case_that_shows_a_mistake(name):
+    mutant = next(m for m in mutants("layer_norm") if m.name == name)
+
+    def shows(case):
+        gradients = mutant.backward(*case.backward_arguments)
+        return aim(case, y=mutant.forward(*case.forward_arguments), dx=gradients[0]) > 1
+
+    drawn = st.shared(norm_cases("layer_norm"), key=name)
+    try:
+        assert find(drawn, shows, settings=settings(max_examples=300)) is not None
+    except NoSuchExample:
+        pytest.fail("nothing was found")
+
+
+def test_axes_can_be_chosen():
+    @settings(max_examples=10)
+    @given(norm_cases("batch_norm", channel_axis=-1))
+    def last(case):
+        assert case.gamma.shape == case.x.shape[-1:]
+
+    last()
