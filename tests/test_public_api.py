@@ -25,7 +25,8 @@ SIGNATURES = {
     "channel_axis=1, eps=1e-05, dtype=None, out=None",
     "batch_norm_inference_backward": "dy, cache",
     "update_running_stats": "running_mean, running_var, cache, *, momentum=0.1, correction=1",
-    "layer_norm_forward": "x, gamma=None, beta=None, *, axis=-1, eps=1e-05, dtype=None, out=None, scheme='exact'",
+    "layer_norm_forward": "x, gamma=None, beta=None, *, "
+    "axis=-1, eps=1e-05, dtype=None, out=None, scheme='exact'",
     "layer_norm_backward": "dy, cache",
     "group_norm_forward": "x, num_groups, gamma=None, beta=None, *, "
     "channel_axis=1, eps=1e-05, dtype=None, out=None",
@@ -33,7 +34,8 @@ SIGNATURES = {
     "instance_norm_forward": "x, gamma=None, beta=None, *, "
     "channel_axis=1, eps=1e-05, dtype=None, out=None",
     "instance_norm_backward": "dy, cache",
-    "rms_norm_forward": "x, gamma=None, *, axis=-1, eps=1e-05, dtype=None, out=None, scheme='exact'",
+    "rms_norm_forward": "x, gamma=None, *, "
+    "axis=-1, eps=1e-05, dtype=None, out=None, scheme='exact'",
     "rms_norm_backward": "dy, cache",
     "set_num_threads": "n",
     "get_num_threads": "",
