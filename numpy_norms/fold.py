@@ -26,8 +26,7 @@ def fold_batch_norm(
 ) -> tuple[Array, Array]:
     """Fold a batch norm into the linear layer or convolution that feeds it.
 
-    With running statistics, batch norm is one multiplication and one addition per channel, so it
-    can be done once, on the parameters, and not on every input::
+    At inference batch norm is a factor and a summand per channel, which the parameters take over::
 
         scale  = gamma / sqrt(running_var + eps)
         weight = weight * scale                        along the output channels
@@ -38,17 +37,12 @@ def fold_batch_norm(
     Parameters
     ----------
     weight : ndarray of floats
-        Linear (C, inputs); convolution of any rank (C, inputs / groups, *kernel); transposed
-        convolution (inputs, C / groups, *kernel) with ``axis=1``. C is the length of
-        `running_mean`; the groups of a transposed convolution are read off the shapes.
-    bias : ndarray, shape (C,), or None
-        None means 0; the folded layer needs a bias all the same.
-    running_mean, running_var : ndarray, shape (C,)
-        The running statistics of the batch norm.
-    gamma, beta : ndarray, shape (C,), optional
-        None means 1 and 0.
+        Linear (C, inputs); convolution (C, inputs / groups, *kernel); transposed convolution
+        (inputs, C / groups, *kernel) with ``axis=1``, whose groups are read off the shapes.
+    bias, running_mean, running_var, gamma, beta : ndarray, shape (C,)
+        None stands for a bias of 0, a gamma of 1, a beta of 0.
     eps : float, default 1e-5
-        The eps of the batch norm that is folded (Keras: 1e-3).
+        That of the batch norm (Keras: 1e-3).
     axis : int, default 0
         Where `weight` has its output channels; -1 for the kernels of Keras and Flax.
 

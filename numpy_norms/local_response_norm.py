@@ -45,38 +45,33 @@ def local_response_norm_forward(
 
         y_c = x_c / (k + alpha / size * sum over j in W(c) of x_j**2) ** beta
 
-    Channels that do not exist count as zeros. The letters are the paper's: here beta is an
-    exponent, and no parameter is learned.
+    The letters are the paper's: beta is an exponent, and no parameter is learned.
 
     Parameters
     ----------
     x : ndarray
-        The input, of any rank that has a channel axis.
+        Of any shape that has a channel axis.
     size : int
-        The number of channels in a window.
+        The number of channels in a window; those that do not exist count as zeros.
     alpha, beta, k : float, default 1e-4, 0.75, 1
-        As in the formula. The paper has alpha without ``/ size``: its 1e-4 at size 5 is
-        ``alpha=5e-4`` here. ONNX calls k bias.
+        The paper has alpha without ``/ size``; ONNX calls k bias.
     even_window : {"lower", "upper"}, default "lower"
-        Where a window of even size has one channel more: at the lower channel numbers (PyTorch)
-        or the upper ones (ONNX).
+        Where a window of even size has one channel more: below (PyTorch) or above (ONNX).
     channel_axis : int, default 1
         The axis of the channels.
     dtype : dtype, optional
-        The dtype to compute in; default float64, or the dtype of `x` if that is wider.
+        The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
 
     Returns
     -------
-    y : ndarray
-        Shape and dtype of `x`.
+    y : ndarray, of the shape and dtype of `x`
     cache : LocalResponseCache
         For `local_response_norm_backward`.
 
     Raises
     ------
     ValueError
-        If size is below 1, the axis out of range, even_window another word, or alpha, beta or k
-        not finite, or alpha or k negative.
+        If an option is out of range; alpha and k must not be negative.
     TypeError
         If `x` is no array of floats.
 

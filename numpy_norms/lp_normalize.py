@@ -53,7 +53,7 @@ def lp_normalize_forward(
     Parameters
     ----------
     x : ndarray
-        The input, of any rank.
+        Of any shape with at least one axis.
     p : float, default 2
         Any real number, inf and -inf included.
     axis : int or sequence of ints, default -1
@@ -61,25 +61,20 @@ def lp_normalize_forward(
     eps : float, default 1e-12
         The smallest divisor; in units of x.
     dtype : dtype, optional
-        The dtype to compute in; default float64, or the dtype of `x` if that is wider.
+        The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
 
     Returns
     -------
-    y : ndarray
-        Shape and dtype of `x`.
+    y : ndarray, of the shape and dtype of `x`
     cache : LpCache
         For `lp_normalize_backward`.
 
     Raises
     ------
     ValueError
-        If p is NaN, an axis is out of range or repeated, or eps is negative or not finite.
+        If `p` is NaN, or `axis` or `eps` is out of range.
     TypeError
         If `x` is no array of floats.
-
-    References
-    ----------
-    Equations (P1) to (P5) of ``docs/further_norms.md``.
 
     Examples
     --------

@@ -37,38 +37,31 @@ def mean_variance_norm_forward(
 
         y = (x - E_A[x]) / (sqrt(Var_A[x]) + eps)
 
-    A constant set gives zeros. There are no parameters: this is ONNX' MeanVarianceNormalization,
-    which computes in one pass and may return NaN there.
+    A constant set gives zeros. This is MeanVarianceNormalization of ONNX, opset 13.
 
     Parameters
     ----------
     x : ndarray
-        The input, of any rank.
+        Of any shape that has these axes.
     axis : int or sequence of ints, default (0, 2, 3)
         The axes that share statistics; the default is ONNX', one set per channel of (N, C, H, W).
     eps : float, default 1e-9
         Added to the standard deviation; in units of x.
     dtype : dtype, optional
-        The dtype to compute in; default float64, or the dtype of `x` if that is wider.
+        The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
 
     Returns
     -------
-    y : ndarray
-        Shape and dtype of `x`.
+    y : ndarray, of the shape and dtype of `x`
     cache : MeanVarianceCache
         For `mean_variance_norm_backward`.
 
     Raises
     ------
     ValueError
-        If an axis is out of range or repeated, or eps is negative or not finite.
+        If `axis` or `eps` is out of range.
     TypeError
         If `x` is no array of floats.
-
-    References
-    ----------
-    ONNX operator MeanVarianceNormalization, opset 13; equations (V1) to (V5) of
-    ``docs/further_norms.md``.
 
     Examples
     --------
@@ -143,11 +136,8 @@ def _statistics(x: Array, eps: float) -> tuple[Array, Array, Array, Array]:
 
 
 def _moments(x: Array) -> tuple[Array, Array]:
-    # Less one of its own elements, a constant set is exactly zero, and a large mean is gone before
-    # anything is summed; the mean of what is left is subtracted twice, since the first is rounded.
-    xc = x - x[:, :1]
-    xc -= _mean(xc)  # (V1)
-    xc -= _mean(xc)
+    xc = x - _mean(x)  # (V1)
+    xc -= _mean(xc)  # what rounding took from the first mean
     return xc, _mean(xc * xc)  # (V2)
 
 

@@ -28,6 +28,7 @@ try:
 except ImportError as error:
     raise ImportError("numpy_norms.onnx needs onnx: pip install 'numpy_norms[onnx]'") from error
 
+from . import checks
 from .batch_norm import batch_norm_forward
 from .batch_norm_inference import batch_norm_inference_forward
 from .cache import Cache
@@ -114,7 +115,7 @@ class BatchNormalization(_Operator):
         """Y; and the new running mean and variance where ``training_mode`` is 1."""
         rows = x[:, np.newaxis] if x.ndim == 1 else x  # one axis: one channel
         finite("input_mean", mean)
-        finite("input_var", var)
+        checks.not_negative("input_var", finite("input_var", var))
         if not training_mode:
             y, _ = batch_norm_inference_forward(
                 rows, mean, var, scale, bias, eps=epsilon, dtype=_work(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,11 @@ from benchmarks.machine import on_all_cores
 
 TINY = sorted({entry for entries in SMOKE.values() for entry in entries})
 COMPARED = [c for c in CONTENDERS if c.name != FLOOR]
+
+
+def as_array(value: Any) -> np.ndarray:
+    """Return an array or a tensor as an array."""
+    return np.asarray(value.detach() if hasattr(value, "detach") else value)
 
 
 def slope(entry: Entry, arrays: list[np.ndarray], which: int) -> np.ndarray:
@@ -49,13 +55,13 @@ def test_every_contender_computes_the_same(contender, entry) -> None:
     calls = contender.prepare(problem)
     if calls.forward is not None:
         y = formula(entry, np)(*arrays[:-1])[0]
-        np.testing.assert_allclose(np.asarray(calls.forward()), y, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(as_array(calls.forward()), y, rtol=1e-4, atol=1e-5)
     if calls.backward is not None:
         for got in (calls.backward(), calls.backward()):
             assert len(got) == len(problem.arguments)
             for i, gradient in enumerate(got):
                 truth = slope(entry, arrays, i)
-                np.testing.assert_allclose(np.asarray(gradient), truth, rtol=1e-3, atol=1e-4)
+                np.testing.assert_allclose(as_array(gradient), truth, rtol=1e-3, atol=1e-4)
 
 
 def test_a_contender_that_is_absent_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +102,15 @@ def test_aims_are_reached_on_the_right_side() -> None:
         f"everywhere: {DEFAULT} / {PLAIN}, worst entry": True,
         f"large: {PLAIN} / {FLOAT32}, geometric mean": True,
     }
+
+
+def test_an_entry_above_a_limit_is_named() -> None:
+    times = {FLOAT32: 2.6, DEFAULT: 9.0, TORCH: 1.0, PLAIN: 8.0}
+    large = {"size": "large", "times": {n: {"min": t} for n, t in times.items()}}
+    small = large | {"size": "small"}
+    found = [(r["size"], what) for r, what, _ in summary.exceptions([large, small])]
+    both = f"{DEFAULT} / {PLAIN}"
+    assert found == [("large", f"{FLOAT32} / {TORCH}"), ("large", both), ("small", both)]
 
 
 @pytest.mark.parametrize("least", [1, 10**9])

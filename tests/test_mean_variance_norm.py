@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from extended import Extended, is_nearest
 from further import (
     assert_jacobians_agree,
     assert_layout_is_irrelevant,
@@ -88,6 +89,15 @@ def test_narrow_results_are_rounded_once(mean):
     assert_rounded_once(y, np.array([exact(row, 1e-9) for row in x]))
     assert_rounded_once(y, wide)
     assert_rounded_once(dx, wide_dx)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e3, 1e6])
+def test_no_neighbour_in_float32_is_nearer_to_the_truth(mean):
+    x = (mean + np.random.default_rng(2).standard_normal((200, 333))).astype(np.float32)
+    xc = Extended(x) - Extended(x).mean()
+    truth = xc / ((xc * xc).mean().sqrt() + 1e-9)
+    y, _ = mean_variance_norm_forward(x, axis=1)
+    assert is_nearest(y, truth).mean() >= 0.99999
 
 
 @pytest.mark.parametrize("value", [0.1, 1234.1, -1e300])

@@ -252,7 +252,7 @@ CHANNELS = {"scale": np.ones(6), "bias": np.ones(6), "mean": np.zeros(6), "var":
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"var": -np.ones(6)}, "running_var is -1.0 for channel 0"),
+        ({"var": -np.ones(6)}, "input_var is -1.0 for channel 0"),
         ({"var": np.array([1, 1, np.nan, 1, 1, 1])}, "input_var is nan for channel 2"),
         ({"mean": np.full(6, np.inf)}, "input_mean is inf for channel 0"),
         ({"scale": np.ones(2)}, r"gamma has shape \(2,\), but x has 6 channels"),

@@ -93,6 +93,14 @@ def test_eps_of_the_forward_pass_is_part_of_the_gradient():
     assert not check_gradients(forward, without_eps, x, per_feature[0]).passed
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_gradients_that_are_nearly_zero_are_judged_by_their_terms(width):
+    forward = partial(nn.layer_norm_forward, eps=1e-12)
+    narrow, parameters = rng.standard_normal((7, width)), rng.standard_normal((2, width))
+    report = check_gradients(forward, nn.layer_norm_backward, narrow, *parameters)
+    assert report.passed, report
+
+
 def test_an_absent_array_has_no_gradient():
     forward, backward = nn.layer_norm_forward, nn.layer_norm_backward
     assert check_gradients(forward, backward, x, None, per_feature[1]).passed
@@ -118,6 +126,15 @@ def test_a_forward_pass_in_float32_passes_with_a_remark():
     report = check_gradients(coarse, nn.layer_norm_backward, x, *per_feature)
     assert report.passed, report
     assert "smaller mistakes pass" in str(report)
+
+
+def test_a_pass_that_rounds_to_half_precision_fails():
+    def in_half(dy, cache):
+        dx, *others = nn.layer_norm_backward(dy, cache)
+        return [np.float16(dx).astype(float), *others]
+
+    report = check_gradients(nn.layer_norm_forward, in_half, x, *per_feature)
+    assert "broken: gradient 0 is not rounded more coarsely than float32" in str(report)
 
 
 def test_a_backward_pass_that_is_not_linear_fails():

@@ -1,0 +1,81 @@
+"""Where the axes of a norm lie: from the caller's order to channels second, or features last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .plain import FEATURE_NORMS, Array, Kernel, View, known_norm
+
+__all__ = ["Arrangement"]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The caller's order of axes; `inward` leads to the order in which this kit computes."""
+
+    norm: str
+    axis: tuple[int, ...] = (-1,)
+    channel_axis: int = 1
+
+    @classmethod
+    def of(cls, norm: str, options: Mapping[str, Any]) -> Arrangement:
+        """Read `axis` or `channel_axis` from keyword options; TypeError for any other."""
+        name = "axis" if known_norm(norm) in FEATURE_NORMS else "channel_axis"
+        unknown = sorted(set(options) - {name})
+        if unknown:
+            raise TypeError(f"{norm} has no option {unknown[0]!r} here; it takes {name}")
+        if name == "channel_axis":
+            return cls(norm, channel_axis=options.get(name, 1))
+        axis = options.get(name, -1)
+        return cls(norm, axis=(axis,) if isinstance(axis, int) else tuple(axis))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword options that this library's functions take."""
+        if self.norm in FEATURE_NORMS:
+            return {"axis": self.axis}
+        return {"channel_axis": self.channel_axis}
+
+    @property
+    def features(self) -> int:
+        """The number of axes that gamma has."""
+        return len(self.axis) if self.norm in FEATURE_NORMS else 1
+
+    def inward(self, a: Array) -> Array:
+        """Return a view with channels on axis 1, or with the normalized axes last."""
+        return np.moveaxis(a, *self._axes(a.ndim))
+
+    def outward(self, a: Array) -> Array:
+        """Undo `inward`."""
+        return np.moveaxis(a, *self._axes(a.ndim)[::-1])
+
+    def view(self, x: Array, gamma: Array, num_groups: int | None) -> View:
+        """Return the four-axis view of an `x` that has been brought inward."""
+        return View.of(self.norm, x.shape, gamma.shape, num_groups or 1)
+
+    def arranged(self, forward: Kernel, backward: Kernel) -> tuple[Kernel, Kernel]:
+        """Wrap a kernel for channels second, or features last, to take the caller's order."""
+        if self == Arrangement(self.norm):
+            return forward, backward
+
+        def brought(a: Array) -> Array:
+            return np.ascontiguousarray(self.inward(np.asarray(a)))
+
+        def ahead(x: Any, *rest: Any) -> Any:
+            return self.outward(forward(brought(x), *rest))
+
+        def back(dy: Any, x: Any, *rest: Any) -> Any:
+            dx, *others = backward(brought(dy), brought(x), *rest)
+            return (self.outward(dx), *others)
+
+        return ahead, back
+
+    def _axes(self, ndim: int) -> tuple[list[int], list[int]]:
+        if self.norm not in FEATURE_NORMS:
+            return [self.channel_axis], [1]
+        theirs = sorted(axis % ndim for axis in self.axis)
+        return theirs, list(range(ndim - len(theirs), ndim))

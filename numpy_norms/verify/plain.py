@@ -1,0 +1,210 @@
+"""The plain kernel of every norm, step by step, so that one step can be replaced by a wrong one.
+
+This is the baseline of the reports and the body of the catalogue's mutants. It shares no line
+with the library's own kernels, so that a slip there is not repeated here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "FEATURE_NORMS",
+    "NORMS",
+    "STEPS",
+    "Array",
+    "Kernel",
+    "Step",
+    "View",
+    "Work",
+    "known_norm",
+    "plain_kernel",
+]
+
+NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+
+FEATURE_NORMS = ("layer_norm", "rms_norm")
+
+Array = NDArray[Any]
+Kernel = Callable[..., Any]
+
+
+def known_norm(norm: str) -> str:
+    """Return `norm`, or raise a ValueError that lists the norms there are."""
+    if norm not in NORMS:
+        raise ValueError(f"there is no norm {norm!r} here; choose one of {', '.join(NORMS)}")
+    return norm
+
+
+@dataclass(frozen=True)
+class View:
+    """How a norm sees `x`: four axes, those that share statistics, and those of the parameters."""
+
+    shape: tuple[int, int, int, int]
+    params: tuple[int, int, int, int]
+    over: tuple[int, ...]
+
+    @classmethod
+    def of(cls, norm: str, x: tuple[int, ...], gamma: tuple[int, ...], groups: int = 1) -> View:
+        """Return the view of an `x` with channels on axis 1, or with `gamma`'s axes last."""
+        if norm in FEATURE_NORMS:
+            features = math.prod(gamma)
+            rows = math.prod(x[: len(x) - len(gamma)])
+            return cls((rows, 1, 1, features), (1, 1, 1, features), (3,))
+        samples, channels, positions = x[0], x[1], math.prod(x[2:])
+        if norm == "group_norm":
+            width = channels // groups
+            return cls((samples, groups, width, positions), (1, groups, width, 1), (2, 3))
+        over = (0, 3) if norm == "batch_norm" else (3,)
+        return cls((samples, channels, 1, positions), (1, channels, 1, 1), over)
+
+    @property
+    def summed(self) -> tuple[int, ...]:
+        """The axes along which gamma and beta were broadcast."""
+        return tuple(axis for axis, size in enumerate(self.params) if size == 1)
+
+    @property
+    def set_size(self) -> int:
+        """The number of positions that share statistics."""
+        return math.prod(self.shape[axis] for axis in self.over)
+
+    @property
+    def sum_size(self) -> int:
+        """The number of terms in one element of dgamma and dbeta."""
+        return math.prod(self.shape[axis] for axis in self.summed)
+
+
+@dataclass
+class Work:
+    """What one run of a kernel has computed so far, each array on the four-axis view."""
+
+    norm: str
+    view: View
+    samples: int
+    eps: Any
+    x: Any
+    gamma: Any
+    beta: Any
+    dy: Any = None
+    mean: Any = None
+    var: Any = None
+    rstd: Any = None
+    x_hat: Any = None
+    y: Any = None
+    dx_hat: Any = None
+    dx: Any = None
+    dgamma: Any = None
+    dbeta: Any = None
+
+    def average(self, a: Array) -> Array:
+        """Return the mean over each set."""
+        return np.asarray(a.mean(axis=self.view.over, keepdims=True))
+
+    def total(self, a: Array) -> Array:
+        """Return the sum over the axes along which gamma and beta were broadcast."""
+        return np.asarray(a.sum(axis=self.view.summed, keepdims=True))
+
+
+Step = Callable[[Work], Any]
+Average = Callable[[Work, Array], Array]
+
+
+def _mean(w: Work) -> Array:
+    return np.zeros_like(w.average(w.x)) if w.norm == "rms_norm" else w.average(w.x)
+
+
+STEPS: dict[str, Step] = {
+    "mean": _mean,  # (1)
+    "var": lambda w: w.average((w.x - w.mean) ** 2),  # (2)
+    "rstd": lambda w: 1 / np.sqrt(w.var + w.eps),  # (3)
+    "x_hat": lambda w: (w.x - w.mean) * w.rstd,  # (4)
+    "y": lambda w: w.gamma * w.x_hat + w.beta,  # (5)
+    "dbeta": lambda w: w.total(w.dy),  # (6)
+    "dgamma": lambda w: w.total(w.dy * w.x_hat),  # (7)
+    "dx_hat": lambda w: w.gamma * w.dy,  # (8)
+    "dx": lambda w: (
+        w.rstd * (w.dx_hat - _centre(w) - w.x_hat * w.average(w.dx_hat * w.x_hat))
+    ),  # (12), (13)
+}
+FORWARD = ("mean", "var", "rstd", "x_hat", "y")
+BACKWARD = ("mean", "var", "rstd", "x_hat", "y", "dbeta", "dgamma", "dx_hat", "dx")
+
+
+def _centre(w: Work) -> Any:
+    return 0 if w.norm == "rms_norm" else w.average(w.dx_hat)
+
+
+def plain_kernel(
+    norm: str,
+    steps: Mapping[str, Step] | None = None,
+    backward_steps: Mapping[str, Step] | None = None,
+) -> tuple[Kernel, Kernel]:
+    """Return `forward` and `backward` of a norm in the form that `check_kernel` takes.
+
+    They compute in the type of `x`, or in float32 where that is narrower.
+
+    Parameters
+    ----------
+    norm : str
+    steps : mapping of str to callable, optional
+        Replacements for the steps of both passes.
+    backward_steps : mapping of str to callable, optional
+        Further replacements, for the backward pass alone.
+    """
+    ahead = STEPS | dict(steps or {})
+    back = ahead | dict(backward_steps or {})
+
+    def run(arrays: tuple[Any, ...], dy: Any, chosen: Mapping[str, Step]) -> Work:
+        work = _start(norm, arrays, dy)
+        with np.errstate(all="ignore"):
+            for name in FORWARD if dy is None else BACKWARD:
+                setattr(work, name, chosen[name](work))
+        return work
+
+    def forward(*arrays: Any) -> Any:
+        work = run(arrays, None, ahead)
+        return _finish(work.y, arrays[0])
+
+    def backward(dy: Any, *arrays: Any) -> Any:
+        work = run(arrays, dy, back)
+        like = (arrays[0], arrays[-3], arrays[-2])
+        gradients = tuple(map(_finish, (work.dx, work.dgamma, work.dbeta), like))
+        return gradients[:2] if norm == "rms_norm" else gradients
+
+    if norm == "rms_norm":
+        return (
+            lambda x, gamma, eps: forward(x, gamma, np.zeros_like(gamma), eps),
+            lambda dy, x, gamma, eps: backward(dy, x, gamma, np.zeros_like(gamma), eps),
+        )
+    return forward, backward
+
+
+def _start(norm: str, arrays: tuple[Any, ...], dy: Any) -> Work:
+    x, *groups, gamma, beta, eps = arrays
+    view = View.of(norm, np.shape(x), np.shape(gamma), *groups)
+    working = np.result_type(np.asarray(x).dtype, np.float32)
+
+    def lift(a: Any, shape: tuple[int, ...]) -> Array:
+        return np.asarray(a).astype(working).reshape(shape)
+
+    return Work(
+        norm,
+        view,
+        samples=np.shape(x)[0],
+        eps=working.type(eps),
+        x=lift(x, view.shape),
+        gamma=lift(gamma, view.params),
+        beta=lift(beta, view.params),
+        dy=None if dy is None else lift(dy, view.shape),
+    )
+
+
+def _finish(a: Array, like: Any) -> Array:
+    with np.errstate(all="ignore"):
+        return a.reshape(np.shape(like)).astype(np.asarray(like).dtype)
