@@ -211,7 +211,7 @@ def train(
     data: Digits,
     *,
     epochs: int = 8,
-    rate: float = 0.05,
+    rate: float = 0.03,
     size: int = 64,
     seed: int = 0,
     hide_progress: bool | None = None,

@@ -1,0 +1,113 @@
+"""Count the correctly rounded float32 results against mean / standard deviation.
+
+    python -m benchmarks.accuracy            five norms, mean / std from 0 to 1e6
+    python -m benchmarks.accuracy --smoke    two ratios, to see that everything runs
+
+The truth is 106-bit arithmetic (`numpy_norms.reference`). A result is correctly rounded if neither
+of its neighbours in float32 is nearer to the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from numpy_norms.reference import Exact, evaluate
+
+from .contenders import DEFAULT, FLOAT32, PLAIN, TORCH, installed
+from .grid import EPS, NUM_GROUPS, Array, Entry, Problem
+from .machine import setting
+
+RESULTS = Path(__file__).parent / "results" / "accuracy.json"
+NAMES = (DEFAULT, FLOAT32, TORCH, PLAIN)
+RATIOS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
+ENTRIES = (
+    Entry("layer", (256, 1024)),
+    Entry("rms", (256, 1024)),
+    Entry("group", (8, 64, 24, 24)),
+    Entry("instance", (8, 64, 24, 24)),
+    Entry("batch", (8, 64, 24, 24)),
+)
+
+
+def share_correctly_rounded(got: Array, exact: Exact) -> float:
+    """Return the share of elements that have no nearer neighbour."""
+    error = exact.error(got)
+    sides = [exact.error(np.nextafter(got, got.dtype.type(side))) for side in (np.inf, -np.inf)]
+    return float(np.mean((error <= sides[0]) & (error <= sides[1])))
+
+
+def largest_error(got: Array, exact: Exact) -> float:
+    """Return the largest error, as a multiple of the root mean square of the true values."""
+    return float(exact.error(got).max() / np.sqrt(np.mean(exact.value.hi**2)))
+
+
+def measure(entry: Entry, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """Yield the figures of every contender at every ratio."""
+    contenders = [c for c in installed() if c.name in NAMES]
+    for ratio in ratios:
+        problem = Problem.of(entry, seed=1, mean=ratio)
+        norm = f"{entry.norm}_norm"
+        exact = evaluate(norm, problem.named, problem.dy, num_groups=NUM_GROUPS, eps=EPS)
+        for contender in contenders:
+            calls = contender.prepare(problem)
+            got = {"y": _result(calls.forward), "dx": _result(calls.backward)}
+            figures = {
+                key: {
+                    "share": share_correctly_rounded(value, exact[key]),
+                    "largest error": largest_error(value, exact[key]),
+                }
+                for key, value in got.items()
+            }
+            yield {
+                "norm": entry.norm,
+                "shape": list(entry.shape),
+                "ratio": ratio,
+                "contender": contender.name,
+                **figures,
+            }
+
+
+def _result(call: Callable[[], Any] | None) -> Array:
+    assert call is not None
+    got = call()
+    return np.asarray(got[0] if isinstance(got, tuple) else got)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--smoke", action="store_true", help="two ratios, small arrays")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.smoke and options.json == RESULTS:
+        parser.error("a smoke run does not replace the measured results; pass --json FILE")
+    ratios = (0.0, 1e4) if options.smoke else RATIOS
+    entries = (Entry("layer", (16, 64)),) if options.smoke else ENTRIES
+    rows = []
+    print(f"{'correctly rounded':32}{'mean / std':>10}{'y':>12}{'dx':>12}   largest errors")
+    for entry in entries:
+        for row in measure(entry, ratios):
+            rows.append(row)
+            shares = "".join(f"{row[key]['share']:12.4%}" for key in ("y", "dx"))
+            errors = "".join(f"{row[key]['largest error']:9.0e}" for key in ("y", "dx"))
+            print(f"{entry.norm:9}{row['contender']:23}{row['ratio']:10g}{shares}   {errors}")
+    report = {
+        "setting": setting(["torch"]), "smoke": options.smoke, "ratios": list(ratios), "rows": rows
+    }  # fmt: skip
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"\nwritten: {options.json}")
+
+
+if __name__ == "__main__":
+    main()
