@@ -21,6 +21,7 @@ from .threads import in_threads
 Array = NDArray[Any]
 Merge = Callable[[Any, Any], Any]
 Visit = Callable[["Block", "Gathered"], None]
+Store = Callable[[Slices, Sequence[Array | None]], None]
 
 THREADED = 128 * 1024  # elements below which one thread does it all
 
@@ -49,8 +50,11 @@ class Block:
         return a if a is None or self.cut.alone else a[self.cut.of_sets]
 
     def parameters(self, a: Array | None) -> Any:
-        """The part of a parameter that belongs to the block."""
-        return a if a is None or self.cut.alone else a[self.cut.of_parameters]
+        """The part of a parameter that belongs to the block, in the working dtype."""
+        if a is None:
+            return None
+        part = a if self.cut.alone else a[self.cut.of_parameters]
+        return part.astype(self.work, copy=False)
 
     def lift(self, view: Array, slot: int) -> Array:
         """The block's part of a view, contiguous and in the working dtype; only to be read."""
@@ -100,17 +104,22 @@ class Gathered:
             _add_to(self.parameters[1], values)
 
 
-def sweep(plan: Plan, visit: Visit, work: np.dtype[Any]) -> list[Gathered]:
-    """Visit every block once; return what each lane has gathered, in a fixed order."""
-    if plan.alone is not None:
-        gathered = Gathered()
-        visit(Block(plan, plan.alone, work, _memory()), gathered)
-        return [gathered]
+def sweep(
+    plan: Plan, visit: Visit, work: np.dtype[Any], store: Store | None = None
+) -> list[Gathered]:
+    """Visit every block once; return what each lane has gathered, in a fixed order.
+
+    `store` takes the sums of a lane that alone has its part of the parameters, so that they need
+    not be kept.
+    """
 
     def along_lane(lane: list[Cut]) -> Gathered:
         gathered, memory = Gathered(), _memory()
         for cut in lane:
             visit(Block(plan, cut, work, memory), gathered)
+        if store is not None and gathered.parameters and not plan.lanes_share_parts:
+            store(*gathered.parameters)
+            gathered.parameters = None
         return gathered
 
     def along_lane_quietly(lane: list[Cut]) -> Gathered:
@@ -143,8 +152,7 @@ def gather_parameters(plan: Plan, lanes: list[Gathered]) -> tuple[Any, ...]:
         return tuple(lanes[0].parameters[1])
     parts: dict[tuple[int | None, ...], tuple[Slices, list[Array | None]]] = {}
     for lane in lanes:
-        if lane.parameters is None:
-            return None, None
+        assert lane.parameters is not None
         slices, values = lane.parameters
         key = tuple([s.start for s in slices])
         if key in parts:

@@ -7,6 +7,7 @@ averaged and a second sweep applies it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,8 +19,8 @@ from .blocks import Block, Gathered, gather_parameters, gather_sets, sweep
 from .cache import Cache, Statistics
 from .checks import same_memory
 from .equations import Moments
-from .plans import Layout, Plan, plan_for
-from .rounding import is_foreign, native, round_to
+from .plans import Layout, Plan, Slices, plan_for
+from .rounding import is_foreign, native, round_into
 from .scaling import factors_fit, power_of_two, squares_fail, squares_fit
 from .sums import number
 
@@ -57,10 +58,14 @@ def backward(
     """dx, dgamma and dbeta of the norm that made `cache`; `plus` joins dx before it is rounded."""
     assert cache.x is not None
     dx = np.empty(cache.x.shape, native(cache.x.dtype))
-    with np.errstate(all="ignore"):
-        run = _Backward(dy, dx, cache, plus)
-        dgamma, dbeta = run.run() if dx.size else run.of_nothing()
-        return dx, _as_given(dgamma, cache.gamma), _as_given(dbeta, cache.beta)
+    make = np.empty if dx.size else np.zeros
+    dgamma, dbeta = (
+        None if a is None else make(a.shape, native(a.dtype)) for a in (cache.gamma, cache.beta)
+    )
+    if dx.size:
+        with np.errstate(all="ignore"):
+            _Backward(dy, dx, dgamma, dbeta, cache, plus).run()
+    return dx, dgamma, dbeta
 
 
 class _Forward:
@@ -80,8 +85,8 @@ class _Forward:
         plan = self.plan = plan_for(layout, work.itemsize)
         self.x = plan.view(x)
         self.y = plan.view(y)
-        self.gamma = plan.parameter(gamma, work)
-        self.beta = plan.parameter(beta, work)
+        self.gamma = plan.parameter(gamma)
+        self.beta = plan.parameter(beta)
         self.given_eps = eps
         self.eps = number(eps, work)
         self.work = work
@@ -174,7 +179,15 @@ def _mean_square(run: _Forward, block: Block) -> tuple[Array, Moments]:
 class _Backward:
     """A backward pass: what its visits to the blocks share."""
 
-    def __init__(self, dy: Array, dx: Array, cache: Cache, plus: Array | None):
+    def __init__(
+        self,
+        dy: Array,
+        dx: Array,
+        dgamma: Array | None,
+        dbeta: Array | None,
+        cache: Cache,
+        plus: Array | None,
+    ):
         assert cache.x is not None
         work = self.work = cache.work
         plan = self.plan = plan_for(cache.layout, work.itemsize)
@@ -182,27 +195,30 @@ class _Backward:
         self.dy = plan.view(dy)
         self.dx = plan.view(dx)
         self.plus = None if plus is None else plan.view(plus)
-        self.gamma = plan.parameter(cache.gamma, work)
+        self.dgamma = plan.parameter(dgamma)
+        self.dbeta = plan.parameter(dbeta)
+        self.gamma = plan.parameter(cache.gamma)
         self.statistics = cache.statistics
         self.joined = _joins(plan, cache.x, self.gamma, cache.eps, work)
         self.m = number(plan.count, work)
-        self.wants = cache.gamma is not None, cache.beta is not None
         self.centered = cache.mean is not None
         self.averages: tuple[Array | None, Array]
 
-    def run(self) -> tuple[Array | None, Array | None]:
-        if self.plan.whole:
-            lanes = sweep(self.plan, self.differentiate_whole, self.work)
+    def run(self) -> None:
+        plan, work = self.plan, self.work
+        if plan.whole:
+            lanes = sweep(plan, self.differentiate_whole, work, self.store_parameters)
         else:
-            lanes = sweep(self.plan, self.gather_averages, self.work)
-            self.averages = gather_sets(self.plan, lanes, _add)
-            sweep(self.plan, self.differentiate, self.work)
-        dgamma, dbeta = gather_parameters(self.plan, lanes)
-        return dgamma, dbeta
+            lanes = sweep(plan, self.gather_averages, work, self.store_parameters)
+            self.averages = gather_sets(plan, lanes, _add)
+            sweep(plan, self.differentiate, work)
+        if plan.lanes_share_parts:
+            self.store_parameters((), gather_parameters(plan, lanes))
 
-    def of_nothing(self) -> tuple[Array, Array]:
-        zero = np.zeros(self.plan.parameter_shape, self.work)
-        return zero, zero
+    def store_parameters(self, part: Slices, sums: Sequence[Array | None]) -> None:
+        for gradient, total in zip((self.dgamma, self.dbeta), sums, strict=True):
+            if gradient is not None and total is not None:
+                round_into(gradient[part], total)
 
     def differentiate_whole(self, block: Block, gathered: Gathered) -> None:
         x_hat, dy = self.x_hat_and_dy(block)
@@ -240,17 +256,18 @@ class _Backward:
 
         Gathers dgamma and dbeta on the way.
         """
-        plan, m, gamma = self.plan, self.m, block.parameters(self.gamma)
+        plan, m = self.plan, self.m
         if plan.few_factors:
             # rstd and gamma are the same for many elements: these are summed first
             u, v = plan.inner_sum(dy), plan.inner_sum(dy, x_hat)
             v = eq.standardize(v, block.sets(self.statistics.rstd), out=v)
             self.gather_parameters(block, u, v, gathered)
+            gamma = block.parameters(self.gamma)
             if gamma is not None:
                 u, v = gamma * u, gamma * v
             average = plan.set_sum(u) / m if self.centered else None
             return self.dx_hat(block, dy), average, plan.set_sum(v) / m
-        if any(self.wants):
+        if self.dgamma is not None or self.dbeta is not None:
             dy_x_hat = np.multiply(dy, x_hat, out=block.own(2))
             self.gather_parameters(block, dy, dy_x_hat, gathered)
         dx_hat = self.dx_hat(block, dy)
@@ -261,8 +278,8 @@ class _Backward:
         self, block: Block, dy: Array, dy_x_hat: Array, gathered: Gathered
     ) -> None:
         S = self.plan.parameter_sum
-        dgamma = eq.dgamma(dy_x_hat, S) if self.wants[0] else None
-        dbeta = eq.dbeta(dy, S) if self.wants[1] else None
+        dgamma = None if self.dgamma is None else eq.dgamma(dy_x_hat, S)
+        dbeta = None if self.dbeta is None else eq.dbeta(dy, S)
         gathered.add_parameters(block.cut, (dgamma, dbeta))
 
     def finish(
@@ -320,12 +337,6 @@ def _extremes(a: Any, b: Any) -> tuple[Array, Array]:
 
 def _add(a: Any, b: Any) -> tuple[Array | None, Array]:
     return None if a[0] is None else a[0] + b[0], a[1] + b[1]
-
-
-def _as_given(gradient: Array | None, parameter: Array | None) -> Array | None:
-    if gradient is None or parameter is None:
-        return None
-    return round_to(gradient, parameter.dtype).reshape(parameter.shape)
 
 
 def _reported(statistics: Statistics, plan: Plan) -> tuple[Array | None, Array, Array]:

@@ -100,6 +100,7 @@ class Plan:
         self.average = Sum(self.over, ndim, average=True)
         self.parameter_sum = Sum(others, ndim)
         self.lanes: list[list[Cut]] = []
+        self.lanes_share_parts = False
         self.whole = True
         if self.size:
             extent, self.whole = _extents(layout, itemsize)
@@ -112,8 +113,10 @@ class Plan:
         parts = list(product(*[pieces[i] for i in self.along]))
         rests = list(product(*[pieces[i] for i in others]))
         part_bytes = 16 * prod([extent[i] for i in self.along])
-        wanted = max(1, min(LANES // len(parts), max(2, LANES * LANE // part_bytes)))
+        least = 2 if len(parts) == 1 else 1
+        wanted = max(least, min(LANES // len(parts), LANES * LANE // part_bytes))
         length = ceil(len(rests) / wanted)
+        self.lanes_share_parts = length < len(rests)
         axes = (*self.along, *others)
         return [
             [
@@ -141,12 +144,14 @@ class Plan:
         return a if self.reported is None else a.transpose(self.reported)
 
     @overload
-    def parameter(self, a: Array, work: np.dtype[Any]) -> Array: ...
+    def parameter(self, a: Array, work: np.dtype[Any] | None = None) -> Array: ...
     @overload
-    def parameter(self, a: None, work: np.dtype[Any]) -> None: ...
-    def parameter(self, a: Array | None, work: np.dtype[Any]) -> Array | None:
-        """A parameter in the working dtype, with an axis of length one where it does not vary."""
-        return None if a is None else a.astype(work, copy=False).reshape(self.parameter_shape)
+    def parameter(self, a: None, work: np.dtype[Any] | None = None) -> None: ...
+    def parameter(self, a: Array | None, work: np.dtype[Any] | None = None) -> Array | None:
+        """A parameter with an axis of length one where it does not vary; in `work` if given."""
+        if a is None:
+            return None
+        return (a if work is None else a.astype(work, copy=False)).reshape(self.parameter_shape)
 
 
 @lru_cache(maxsize=64)

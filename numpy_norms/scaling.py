@@ -29,7 +29,7 @@ def factors_fit(gamma: Array | None, eps: float) -> bool:
     """Whether gamma times any reciprocal standard deviation is a normal number."""
     if gamma is None:
         return True
-    size = np.abs(gamma)
+    size = np.abs(gamma.astype(np.float64) if is_foreign(gamma.dtype) else gamma)
     if eps < 2.0**-100 or not size.max(initial=0) < 2.0**60:
         return False
     return bool(size.min(initial=1) > 2.0**-60 or ((size == 0) | (size > 2.0**-60)).all())

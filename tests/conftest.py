@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+collect_ignore = ["conftest.py"]  # for the doctests: three files have this name
+
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=30, derandomize=True, database=None, **quiet)
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=60, print_blob=True)

@@ -11,12 +11,20 @@ import numpy as np
 
 from .plain import Array
 
-__all__ = ["Estimate", "by_complex_step", "by_differences", "is_analytic", "rounding_noise"]
+__all__ = [
+    "Estimate",
+    "by_complex_step",
+    "by_differences",
+    "is_analytic",
+    "natural_step",
+    "rounding_noise",
+]
 
 _U = 2.0**-53
 _STEPS = 14
 _SAFETY = 10.0
 _VISIBLE = 1e-3
+_HALVINGS = 40
 
 Function = Callable[[Any], Array]
 Estimate = tuple[float, float]
@@ -32,6 +40,24 @@ def by_complex_step(function: Function, dy: Array, step: float) -> Estimate:
     ]
     terms = float(abs(dy * function(1j * step).imag / step).sum())
     return values[0], _SAFETY * (max(values) - min(values)) + 64 * _U * terms
+
+
+def natural_step(function: Function, dy: Array, largest: float) -> float:
+    """Return the largest step, of `largest` and its halves, at which `function` is nearly straight.
+
+    That is where halving it changes the central differences by less than a tenth of their norm.
+    """
+
+    def slopes(size: float) -> Array:
+        return np.asarray(dy * (function(size) - function(-size)) / (2 * size))
+
+    coarse = slopes(largest)
+    for size in (largest / 2**k for k in range(_HALVINGS)):
+        fine = slopes(size / 2)
+        if np.linalg.norm(coarse - fine) <= 0.1 * np.linalg.norm(fine):
+            return float(size)
+        coarse = fine
+    return largest
 
 
 def rounding_noise(values: Sequence[Array]) -> float:
@@ -79,7 +105,7 @@ def is_analytic(function: Function, dy: Array, step: float) -> bool:
     """
     turns = np.exp(2j * np.pi * np.arange(8) / 8)
     slopes = []
-    for size in (step * 4.0**k for k in range(-4, 16)):
+    for size in (step * 4.0**k for k in range(-8, 16)):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .derivatives import by_complex_step, by_differences, is_analytic, rounding_noise
+from .derivatives import by_complex_step, by_differences, is_analytic, natural_step, rounding_noise
 from .plain import Array
 from .report import Report, Row
 
@@ -130,20 +130,20 @@ class _Pair:
         self.rng, self.dy, self.gradients = rng, dy, gradients
         self.methods: list[bool] = []
         self.uncertainty = 0.0
+        self.first = [None if p is None else rng.standard_normal(p.shape) for p in points]
+        self.steps = [self._step(i) for i in range(len(points))]
         self.noise = self._noise()
 
     def rows(self, i: int, place: int) -> Iterator[Row]:
         """Yield a row for each kind of direction of array `i`."""
-        point = self.points[i]
-        if point is None or not point.size:
+        first = self.first[i]
+        if first is None or not first.size:
             return
-        scale = _scale(point)
-        first = self.rng.standard_normal(point.shape)
-        analytic = is_analytic(self._along(i, first), self.dy, scale / 4)
+        analytic = is_analytic(self._along(i, first), self.dy, self.steps[i])
         self.methods.append(analytic)
         for kind, directions in self._directions(i, place, first).items():
             results = [
-                self._compare(i, place, t, scale, analytic)
+                self._compare(i, place, t, analytic)
                 for t in directions
                 if np.isfinite(t).all() and t.any()
             ]
@@ -177,11 +177,13 @@ class _Pair:
 
     def rounding_rows(self) -> Iterator[Row]:
         """Yield the laws that nothing rounds more coarsely than float32."""
-        points = [point for point in self.points if point is not None]
         y = _size(np.asarray(self.forward(*self.points)[0]))
-        typical = [y, *(_size(self.dy) * y / _scale(point) for point in points)]
+        steps = [
+            step for step, point in zip(self.steps, self.points, strict=True) if point is not None
+        ]
+        typical = [y, *(_size(self.dy) * y / step for step in steps)]
         found = [y, *map(_size, self.gradients)]
-        names = ["y", *(f"gradient {place}" for place in range(len(points)))]
+        names = ["y", *(f"gradient {place}" for place in range(len(steps)))]
         for name, noise, *sizes in zip(names, self.noise, typical, found, strict=True):
             units = noise / (_COARSE * max(*sizes, math.ulp(0.0)))
             law = f"{name} is not rounded more coarsely than float32"
@@ -219,16 +221,14 @@ class _Pair:
             "elements": [(np.arange(size) == k).astype(float).reshape(shape) for k in chosen],
         }
 
-    def _compare(
-        self, i: int, place: int, t: Array, scale: float, analytic: bool
-    ) -> tuple[float, float, float]:
+    def _compare(self, i: int, place: int, t: Array, analytic: bool) -> tuple[float, float, float]:
         """Return the difference in units of its uncertainty, and the two derivatives."""
         function, gradient = self._along(i, t), self.gradients[place]
         claimed, size = float((gradient * t).sum()), float(abs(gradient * t).sum())
         if analytic:
-            value, error = by_complex_step(function, self.dy, scale * 1e-30)
+            value, error = by_complex_step(function, self.dy, self.steps[i] * 1e-30)
         else:
-            value, error = by_differences(function, self.dy, scale / 4)
+            value, error = by_differences(function, self.dy, 2 * self.steps[i])
         error += 10 * self.noise[1 + place] * float(np.sqrt((t * t).sum())) + 64 * 2.0**-53 * size
         if size > 0:
             self.uncertainty = max(self.uncertainty, error / size)
@@ -236,24 +236,25 @@ class _Pair:
         units = off / error if np.isfinite(off) and error > 0 else 0.0 if off == 0 else math.inf
         return units, claimed, value
 
+    def _step(self, i: int) -> float:
+        """Return how far array `i` can be moved before y is visibly not straight."""
+        point, t = self.points[i], self.first[i]
+        if point is None or t is None or not point.size:
+            return 0.0
+        largest = float(point.std()) or float(abs(point).max()) or 1.0
+        return natural_step(self._along(i, t), self.dy, largest)
+
     def _noise(self) -> list[float]:
         """Return the rounding noise of y and each gradient, from nearby points: both are smooth."""
-        along = [None if p is None else self.rng.standard_normal(p.shape) for p in self.points]
-        scales = [0.0 if p is None else _scale(p) / 2**10 for p in self.points]
-        w = self.rng.standard_normal(self.dy.shape) / 2**10
+        w = self.rng.standard_normal(self.dy.shape) / 2**8
         table = []
         for k in range(8):
             points = [
-                None if p is None or t is None else p + k * scale * t
-                for p, t, scale in zip(self.points, along, scales, strict=True)
+                None if p is None or t is None else p + k * step / 2**8 * t
+                for p, t, step in zip(self.points, self.first, self.steps, strict=True)
             ]
             table.append(self._both(self.dy + k * w, points))
         return [rounding_noise(values) for values in zip(*table, strict=True)]
-
-
-def _scale(point: Array) -> float:
-    """Return a typical size of the differences within an array."""
-    return float(point.std()) or float(abs(point).max()) or 1.0
 
 
 def _size(a: Array) -> float:
