@@ -181,8 +181,8 @@ def onnx_reference(problem: Problem) -> Calls:
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in (*arguments, "y")]
     graph = helper.make_graph([node], norm, values[:-1], values[-1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)])
-    session: Any = ReferenceEvaluator(model)
-    return Calls(lambda: session.run(["y"], arguments)[0])
+    evaluator: Any = ReferenceEvaluator(model)
+    return Calls(lambda: evaluator.run(["y"], arguments)[0])
 
 
 def numpy_ml(problem: Problem) -> Calls:

@@ -134,11 +134,6 @@ class Weights:
         )
 
 
-def layer_norm(x: Array, norm: dict[str, Any]) -> Array:
-    """Normalize each token over its features, in place."""
-    return nn.layer_norm_forward(x, **norm, out=x)[0]
-
-
 def softmax(scores: Array) -> Array:
     """Turn the last axis into weights, in place."""
     scores -= scores.max(axis=-1, keepdims=True)
@@ -206,12 +201,12 @@ def encode(model: Model, sentences: Sequence[str]) -> Array:
     )
 
     x = model.words[ids] + model.positions[: ids.shape[1]]
-    x = layer_norm(x.reshape(ids.size, -1), model.norm)  # (N * T, D)
+    x, _ = nn.layer_norm_forward(x.reshape(ids.size, -1), **model.norm)
     for block in model.blocks:
-        x += attention(x, block, ignore, model.heads)
-        layer_norm(x, block.attention_norm)
-        x += block.down(gelu(block.up(x)))
-        layer_norm(x, block.norm)
+        mixed = attention(x, block, ignore, model.heads)
+        x, *_ = nn.add_layer_norm_forward(mixed, x, **block.attention_norm)
+        hidden = gelu(block.up(x))
+        x, *_ = nn.add_layer_norm_forward(block.down(hidden), x, **block.norm)
 
     weights = mask / mask.sum(axis=1, keepdims=True)
     pooled = np.einsum("nt,ntd->nd", weights, x.reshape(*ids.shape, -1))
