@@ -22,7 +22,7 @@ from .equations import Moments
 from .plans import Layout, Plan, Slices, plan_for
 from .rounding import is_foreign, native, round_into
 from .scaling import factors_fit, power_of_two, squares_fail, squares_fit
-from .sums import number
+from .sums import Sum, number
 
 Array = NDArray[Any]
 
@@ -261,23 +261,22 @@ class _Backward:
             # rstd and gamma are the same for many elements: these are summed first
             u, v = plan.inner_sum(dy), plan.inner_sum(dy, x_hat)
             v = eq.standardize(v, block.sets(self.statistics.rstd), out=v)
-            self.gather_parameters(block, u, v, gathered)
+            self.gather_parameters(block, u, v, plan.outer_parameter_sum, gathered)
             gamma = block.parameters(self.gamma)
             if gamma is not None:
                 u, v = gamma * u, gamma * v
-            average = plan.set_sum(u) / m if self.centered else None
-            return self.dx_hat(block, dy), average, plan.set_sum(v) / m
+            average = plan.outer_set_sum(u) / m if self.centered else None
+            return self.dx_hat(block, dy), average, plan.outer_set_sum(v) / m
         if self.dgamma is not None or self.dbeta is not None:
             dy_x_hat = np.multiply(dy, x_hat, out=block.own(2))
-            self.gather_parameters(block, dy, dy_x_hat, gathered)
+            self.gather_parameters(block, dy, dy_x_hat, plan.parameter_sum, gathered)
         dx_hat = self.dx_hat(block, dy)
         average = plan.set_sum(dx_hat) / m if self.centered else None
         return dx_hat, average, plan.set_sum(dx_hat, x_hat) / m
 
     def gather_parameters(
-        self, block: Block, dy: Array, dy_x_hat: Array, gathered: Gathered
+        self, block: Block, dy: Array, dy_x_hat: Array, S: Sum, gathered: Gathered
     ) -> None:
-        S = self.plan.parameter_sum
         dgamma = None if self.dgamma is None else eq.dgamma(dy_x_hat, S)
         dbeta = None if self.dbeta is None else eq.dbeta(dy, S)
         gathered.add_parameters(block.cut, (dgamma, dbeta))

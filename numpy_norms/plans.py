@@ -96,6 +96,8 @@ class Plan:
         inner_axes = tuple([i for i in self.over if i not in self.along])
         self.few_factors = prod([self.shape[i] for i in inner_axes]) > 1
         self.inner_sum = Sum(inner_axes, ndim)
+        self.outer_set_sum = Sum(tuple([i for i in self.over if i not in inner_axes]), ndim)
+        self.outer_parameter_sum = Sum(tuple([i for i in others if i not in inner_axes]), ndim)
         self.set_sum = Sum(self.over, ndim)
         self.average = Sum(self.over, ndim, average=True)
         self.parameter_sum = Sum(others, ndim)

@@ -25,7 +25,7 @@ GEMV = 8192  # elements of a slab that a row of ones is multiplied with
 class Sum:
     """Sums, or averages, over `axes` of arrays of `ndim` axes; the axes stay, at length one."""
 
-    __slots__ = ("average", "axes", "first_of_set", "kept", "leading", "trailing")
+    __slots__ = ("average", "axes", "first_of_set", "leading", "trailing")
 
     def __init__(self, axes: tuple[int, ...], ndim: int, *, average: bool = False):
         trailing = 0
@@ -34,13 +34,10 @@ class Sum:
         self.axes = axes
         self.trailing = trailing
         self.leading = tuple([a for a in axes if a < ndim - trailing])
-        self.kept = [a for a in range(ndim) if a not in axes]
         self.first_of_set = tuple([slice(0, 1) if a in axes else slice(None) for a in range(ndim)])
         self.average = average
 
     def __call__(self, a: Array, b: Array | None = None, /) -> Array:
-        if b is None and a.size == prod([a.shape[i] for i in self.kept]):
-            return a.copy()
         if self.trailing:
             s = self._of_rows(a, b)
             if self.leading:
@@ -48,7 +45,7 @@ class Sum:
         elif self.leading:
             s = _of_columns(a, b, self.leading)
         else:
-            s = a if b is None else a * b
+            s = a.copy() if b is None else a * b  # never a itself, which may be scratch
         if self.average:
             np.divide(s, number(a.size // s.size, s.dtype), out=s)
         return s
@@ -74,8 +71,7 @@ def _dot(a: Array, b: Array | None) -> Array:
     if a.dtype.char not in "fd":  # no dot product that keeps to one order and does not conjugate
         return np.asarray(np.add.reduce(a if b is None else a * b, axis=-1, keepdims=True))
     if m <= PIECE:
-        s = np.vecdot(a, _ones(a.dtype, m) if b is None else b)
-        return np.asarray(s)[..., np.newaxis]
+        return np.asarray(np.vecdot(a, _ones(a.dtype, m) if b is None else b))[..., None]
     whole = m - m % PIECE
     pieces = np.vecdot(_cut(a, whole), _ones(a.dtype, PIECE) if b is None else _cut(b, whole))
     total = np.add.reduce(pieces, axis=-1, dtype=np.float64, keepdims=True)

@@ -79,8 +79,8 @@ def by_differences(function: Function, dy: Array, step: float) -> Estimate:
     rounding of its differences as error (Ridders 1982).
     """
     best: Estimate = (np.nan, np.inf)
-    nearby = [dy * function(step / 2**8 * k) for k in range(8)]
-    noise = rounding_noise(nearby) * math.sqrt(dy.size)
+    nearby = [[dy * function(step / gap * k) for k in range(8)] for gap in (97, 389, 1543)]
+    noise = max(map(rounding_noise, nearby)) * math.sqrt(dy.size)
     above: list[float] = []
     for k in range(_STEPS):
         size = step / 2**k
