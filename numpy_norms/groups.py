@@ -79,7 +79,7 @@ def groups(
     if num_groups is not None:
         channels = x.shape[channel]
         c = c // (channels // checks.number_of_groups(num_groups, channels))
-    return _number(x.shape, [index[batch], c] if batch < channel else [c, index[batch]])
+    return _number(x.shape, [index[batch], c])
 
 
 def _number(shape: tuple[int, ...], kept: list[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -76,6 +76,10 @@ def lp_normalize_forward(
     TypeError
         If `x` is no array of floats.
 
+    References
+    ----------
+    ONNX, operator LpNormalization, opset 22; the (P) equations of ``docs/further_norms.md``.
+
     Examples
     --------
     >>> import numpy as np

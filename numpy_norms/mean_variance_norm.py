@@ -63,6 +63,11 @@ def mean_variance_norm_forward(
     TypeError
         If `x` is no array of floats.
 
+    References
+    ----------
+    ONNX, operator MeanVarianceNormalization, opset 13; the (V) equations of
+    ``docs/further_norms.md``.
+
     Examples
     --------
     >>> import numpy as np

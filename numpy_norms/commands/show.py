@@ -102,7 +102,7 @@ def _sets(args: argparse.Namespace) -> Sets:
     c = channel_axis % len(shape)
     n = 1 if c == 0 else 0
     per_sample = num_groups or shape[c]
-    statistics: tuple[int, ...] = (shape[n], per_sample) if n < c else (per_sample, shape[n])
+    statistics: tuple[int, ...] = (shape[n], per_sample)
     if args.norm == "batch_norm":
         statistics = (shape[c],)
     return Sets(args.norm, labels, statistics, (shape[c],), n, c)
