@@ -84,6 +84,7 @@ SWAPS: dict[type, tuple[type, ...]] = {
     ast.Div: (ast.Mult,),
     ast.Pow: (ast.Mult,),
 }
+FACTORS = ("1.0001", "0.9999")
 NAMES = ("seen", "given", "mean", "var", "square", "rstd", "x_hat", "g", "centre", "projection")
 Change = tuple[str, str, ast.Module]
 
@@ -136,11 +137,11 @@ def _edits(node: ast.AST, norm: str) -> Iterator[tuple[str, Callable[[Any], None
             yield kind, lambda n, swap=swap: setattr(n, "op", swap())
         for side in ("left", "right"):
             yield "sign", lambda n, side=side: _wrap(n, side, "-({})")
-            for factor in ("1.0001", "0.9999"):
+            for factor in FACTORS:
                 form = f"{factor} * ({{}})"
                 yield "factor", lambda n, side=side, form=form: _wrap(n, side, form)
     if isinstance(node, ast.Assign):
-        for factor in ("1.0001", "0.9999"):
+        for factor in FACTORS:
             yield "factor", lambda n, form=f"{factor} * ({{}})": _wrap(n, "value", form)
     if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value is not True:
         for value in {node.value + 1, node.value - 1, 2 * node.value} - {node.value}:
@@ -218,6 +219,8 @@ def main() -> None:
         f"NumPy {np.__version__}, float32 kernels.",
         "",
         *survey(options.bugs, options.seed),
+        "",
+        "A minus sign under a square changes nothing: such a kernel is right.",
     ]
     if options.out is None:
         print("\n".join(lines))

@@ -101,6 +101,14 @@ def test_gradients_that_are_nearly_zero_are_judged_by_their_terms(width):
     assert report.passed, report
 
 
+def test_an_empty_batch_passes():
+    parameters = per_feature[:, :3]
+    report = check_gradients(
+        nn.layer_norm_forward, nn.layer_norm_backward, np.empty((0, 3)), *parameters
+    )
+    assert report.passed, report
+
+
 def test_an_absent_array_has_no_gradient():
     forward, backward = nn.layer_norm_forward, nn.layer_norm_backward
     assert check_gradients(forward, backward, x, None, per_feature[1]).passed

@@ -114,6 +114,16 @@ def test_what_is_not_a_result_fails_with_a_note(wrong, note):
     assert note in str(report)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_results_without_sense_fail_without_a_warning(value):
+    def senseless(*arguments):
+        return [np.full_like(np.float64(gradient), value) for gradient in backward(*arguments)]
+
+    report = check_kernel("layer_norm", lambda x, *_: np.full(x.shape, value), senseless)
+    assert not report.passed
+    assert "FAILED" in str(report)
+
+
 def test_an_argument_that_was_overwritten_is_restored_and_told():
     def in_place(x, gamma, beta, eps):
         y = forward(x, gamma, beta, eps)

@@ -76,11 +76,18 @@ def by_differences(function: Function, dy: Array, step: float) -> Estimate:
 
     Central differences with steps `step`, `step` / 2, ... each remove one more even power of the
     step; the entry that differs least from its neighbours is taken, with that difference and the
-    rounding of its differences as error (Ridders 1982).
+    rounding of its differences as error (Ridders 1982). Two ladders of steps guard against
+    neighbours that agree by chance.
     """
-    best: Estimate = (np.nan, np.inf)
     nearby = [[dy * function(step / gap * k) for k in range(8)] for gap in (97, 389, 1543)]
     noise = max(map(rounding_noise, nearby)) * math.sqrt(dy.size)
+    value, error = _extrapolated(function, dy, step, noise)
+    other, its_error = _extrapolated(function, dy, 0.7 * step, noise)
+    return value, _SAFETY * (max(error, its_error) + abs(value - other))
+
+
+def _extrapolated(function: Function, dy: Array, step: float, noise: float) -> Estimate:
+    best: Estimate = (np.nan, np.inf)
     above: list[float] = []
     for k in range(_STEPS):
         size = step / 2**k
@@ -93,7 +100,7 @@ def by_differences(function: Function, dy: Array, step: float) -> Estimate:
             if error < best[1]:
                 best = row[-1], error
         above = row
-    return best[0], _SAFETY * best[1]
+    return best
 
 
 def is_analytic(function: Function, dy: Array, step: float) -> bool:

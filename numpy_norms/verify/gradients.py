@@ -185,7 +185,7 @@ class _Pair:
         found = [y, *map(_size, self.gradients)]
         names = ["y", *(f"gradient {place}" for place in range(len(steps)))]
         for name, noise, *sizes in zip(names, self.noise, typical, found, strict=True):
-            units = noise / (_COARSE * max(*sizes, math.ulp(0.0)))
+            units = noise / max(*(_COARSE * size for size in sizes), math.ulp(0.0))
             law = f"{name} is not rounded more coarsely than float32"
             yield Row("nearby points", law, units, units, units, units <= 1, law=True)
 
@@ -240,7 +240,7 @@ class _Pair:
         """Return how far array `i` can be moved before y is visibly not straight."""
         point, t = self.points[i], self.first[i]
         if point is None or t is None or not point.size:
-            return 0.0
+            return 1.0
         largest = float(point.std()) or float(abs(point).max()) or 1.0
         return natural_step(self._along(i, t), self.dy, largest)
 

@@ -109,7 +109,8 @@ class Trial:
             for judge, found, plain in zip(self.judges, runs, self.plain, strict=True)
             for row in _rows(judge, found, plain)
         ]
-        rows += law_rows(self.arrangement, self.judges, forward, backward)
+        with np.errstate(all="ignore"):
+            rows += law_rows(self.arrangement, self.judges, forward, backward)
         failed = {row.case for row in rows if not row.passed}
         worst = max(rows, key=lambda row: row.ratio).case
         return Report(

@@ -135,12 +135,12 @@ BACKWARD_MISTAKES = (
     ),
     Mistake(
         "statistics_saved_in_half",
-        "mean and rstd are saved in float16",
+        "mean and rstd are saved in half precision",
         "x_hat = half(r) (x - half(mu)) in the backward pass",
         "flagos-ai/FlagGems#221",
         backward={
-            "mean": lambda w: in_half(STEPS["mean"](w)),
-            "rstd": lambda w: in_half(1 / np.sqrt(w.var + w.eps)),
+            "mean": lambda w: in_half(w, STEPS["mean"](w)),
+            "rstd": lambda w: in_half(w, 1 / np.sqrt(w.var + w.eps)),
         },
     ),
     Mistake(

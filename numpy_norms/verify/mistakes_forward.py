@@ -12,9 +12,9 @@ from .plain import Array, Average, Step, Work
 __all__ = ["FORWARD_MISTAKES", "in_half", "per_sample", "statistics_over"]
 
 
-def in_half(a: Array) -> Array:
-    """Round to float16 and back."""
-    return np.asarray(np.real(a).astype(np.float16).astype(a.dtype))
+def in_half(w: Work, a: Array) -> Array:
+    """Round to half precision and back."""
+    return np.asarray(np.real(a).astype(w.half).astype(a.dtype))
 
 
 def per_sample(w: Work, a: Array) -> Array:
@@ -116,7 +116,7 @@ FORWARD_MISTAKES = (
         "deviations are squared in float16, which overflows from 256 on",
         "var = E[half(x - mu)^2]",
         "microsoft/onnxruntime#28442",
-        steps={"var": lambda w: w.average(in_half(in_half(w.x - w.mean) ** 2))},
+        steps={"var": lambda w: w.average(in_half(w, in_half(w, w.x - w.mean) ** 2))},
     ),
     Mistake(
         "eps_outside_root",
@@ -151,14 +151,14 @@ FORWARD_MISTAKES = (
         "eps is rounded to float16",
         "r = (var + half(eps))^(-1/2)",
         "keras-team/keras#22586",
-        steps={"rstd": lambda w: 1 / np.sqrt(w.var + in_half(w.eps))},
+        steps={"rstd": lambda w: 1 / np.sqrt(w.var + in_half(w, w.eps))},
     ),
     Mistake(
         "variance_in_half",
         "var + eps is rounded to float16",
         "r = half(var + eps)^(-1/2)",
         "deepspeedai/DeepSpeed#581",
-        steps={"rstd": lambda w: 1 / np.sqrt(in_half(w.var + w.eps))},
+        steps={"rstd": lambda w: 1 / np.sqrt(in_half(w, w.var + w.eps))},
     ),
     Mistake(
         "eps_not_rescaled",

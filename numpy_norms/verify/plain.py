@@ -82,11 +82,16 @@ class View:
 
 @dataclass
 class Work:
-    """What one run of a kernel has computed so far, each array on the four-axis view."""
+    """What one run of a kernel has computed so far, each array on the four-axis view.
+
+    `samples` is the length of the first axis of `x`, `half` its type if that has 16 bits, and
+    otherwise float16.
+    """
 
     norm: str
     view: View
     samples: int
+    half: np.dtype[Any]
     eps: Any
     x: Any
     gamma: Any
@@ -188,7 +193,8 @@ def plain_kernel(
 def _start(norm: str, arrays: tuple[Any, ...], dy: Any) -> Work:
     x, *groups, gamma, beta, eps = arrays
     view = View.of(norm, np.shape(x), np.shape(gamma), *groups)
-    working = np.result_type(np.asarray(x).dtype, np.float32)
+    given = np.asarray(x).dtype
+    working = np.result_type(given, np.float32)
 
     def lift(a: Any, shape: tuple[int, ...]) -> Array:
         return np.asarray(a).astype(working).reshape(shape)
@@ -197,6 +203,7 @@ def _start(norm: str, arrays: tuple[Any, ...], dy: Any) -> Work:
         norm,
         view,
         samples=np.shape(x)[0],
+        half=given if given.itemsize == 2 else np.dtype(np.float16),
         eps=working.type(eps),
         x=lift(x, view.shape),
         gamma=lift(gamma, view.params),

@@ -1,0 +1,56 @@
+"""The measurements of the kit run, and measure what they say."""
+
+from __future__ import annotations
+
+import ast
+
+import numpy as np
+import pytest
+
+from benchmarks import calibrate_tolerances, kill_table, random_bugs
+from numpy_norms.commands.gradient_checkers import CHECKERS, Kernel
+from numpy_norms.verify import cases, mutants
+from numpy_norms.verify.plain import NORMS, plain_kernel
+from numpy_norms.verify.runs import library_kernel
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_kernel_that_is_broken_at_random_is_right_before(norm):
+    forward, backward = random_bugs.compiled(ast.parse(random_bugs.source(norm)))
+    ours = library_kernel(norm)
+    case = cases(norm, dtype=np.float64)[0]
+    assert np.allclose(forward(*case.forward_arguments), ours[0](*case.forward_arguments))
+    for got, expected in zip(
+        backward(*case.backward_arguments), ours[1](*case.backward_arguments), strict=True
+    ):
+        assert np.allclose(got, expected)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_change_is_one_line_and_there_are_hundreds(norm):
+    changes = list(random_bugs.broken(norm))
+    assert len(changes) > 200
+    assert {kind for kind, *_ in changes} >= {"sign", "axis", "constant", "factor"}
+    before = ast.unparse(ast.parse(random_bugs.source(norm))).splitlines()
+    for _, line, module in changes:
+        after = ast.unparse(module).splitlines()
+        different = [new for old, new in zip(before, after, strict=True) if old != new]
+        assert [text.strip() for text in different] == [line]
+
+
+def test_the_sweep_stays_within_the_tolerances_and_uses_them():
+    rows = list(calibrate_tolerances.sweep_table(1))[2:]
+    used = [float(cell) for row in rows for cell in row.split("|")[4:8]]
+    assert 0.2 < max(used) < 1
+
+
+def test_a_gradient_checker_is_asked_about_the_mutant_itself():
+    (x, *parameters), eps, groups = kill_table.common_inputs("rms_norm", 0)
+    wrong = next(m for m in mutants("rms_norm") if m.name == "gamma_forgotten")
+    right = Kernel(*plain_kernel("rms_norm"), x, tuple(parameters), eps, groups)
+    broken = Kernel(wrong.forward, wrong.backward, x, tuple(parameters), eps, groups)
+    torch = next(checker for checker in CHECKERS if checker.name == "PyTorch slow")
+    assert not kill_table.rejects(torch, right)
+    assert kill_table.rejects(torch, broken)
+    assert not kill_table.gradients_reject(right, 0)
+    assert kill_table.gradients_reject(broken, 0)
