@@ -116,7 +116,8 @@ class Plan:
         rests = list(product(*[pieces[i] for i in others]))
         part_bytes = 16 * prod([extent[i] for i in self.along])
         least = 2 if len(parts) == 1 else 1
-        wanted = max(least, min(LANES // len(parts), LANES * LANE // part_bytes))
+        room = LANES * LANE // (part_bytes * len(parts))
+        wanted = max(least, min(LANES // len(parts), room))
         length = ceil(len(rests) / wanted)
         self.lanes_share_parts = length < len(rests)
         axes = (*self.along, *others)
@@ -188,7 +189,9 @@ def _extents(layout: Layout, itemsize: int) -> tuple[list[int], bool]:
         few = max(SMALL // itemsize, prod(shape) // BLOCKS)
         grow([a for a in backwards if a not in over], min(limit, few))
     else:
-        grow([a for a in backwards if a in over], limit)
+        # Sums for parameters that vary along the set are as long as the block, in float64.
+        parameters_too = any(a in layout.along for a in over)
+        grow([a for a in backwards if a in over], limit // 4 if parameters_too else limit)
     return extent, whole
 
 
