@@ -109,13 +109,10 @@ class Weights:
 
     def linear(self, *prefixes: str) -> Linear:
         """Return one linear map, or several with the same input side by side."""
-        weight = np.concatenate(
-            [self[f"{prefix}.weight"].T for prefix in prefixes], axis=1
-        )
-        return Linear(
-            weight,
-            np.concatenate([self[f"{prefix}.bias"] for prefix in prefixes]),
-        )
+        weights = [self[f"{prefix}.weight"] for prefix in prefixes]
+        weight = np.ascontiguousarray(np.concatenate(weights).T)  # (in, out)
+        bias = np.concatenate([self[f"{prefix}.bias"] for prefix in prefixes])
+        return Linear(weight, bias)
 
     def block(self, prefix: str) -> Block:
         """Return one encoder block."""
