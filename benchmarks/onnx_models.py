@@ -82,7 +82,7 @@ def transformer(norm: str, batch: int = 8, tokens: int = 128, d: int = 384) -> o
     return g.model(normalize(x))
 
 
-def residual(norm: str, batch: int = 8, c: int = 64, side: int = 28) -> onnx.ModelProto:
+def residual(norm: str, batch: int = 8, c: int = 64, side: int = 56) -> onnx.ModelProto:
     """Return four blocks of norm, ReLU and a convolution of 1 x 1, each added to its input."""
     g = Graph((batch, c, side, side))
     x = "x"
