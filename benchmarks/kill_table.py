@@ -99,13 +99,14 @@ def our_checker(seeds: int) -> tuple[Share, Share]:
     named: Share = defaultdict(list)
     for norm in NORMS:
         for seed in range(seeds):
-            print(norm, "seed", seed, file=sys.stderr)
             trial = Trial(norm, np.float32, None, seed, {})
             caught[RIGHT, OURS].append(not trial.of(*plain_kernel(norm)).passed)
             for mutant in mutants(norm):
                 report = trial.of(mutant.forward, mutant.backward)
                 caught[mutant.name, OURS].append(not report.passed)
                 named[mutant.name, OURS].append(report.suspects[:1] == (mutant.name,))
+            seen = sum(caught[mutant.name, OURS][-1] for mutant in mutants(norm))
+            print(f"{norm} seed {seed}: {seen} of {len(mutants(norm))} caught", file=sys.stderr)
     return caught, named
 
 
