@@ -23,7 +23,8 @@ Merge = Callable[[Any, Any], Any]
 Visit = Callable[["Block", "Gathered"], None]
 Store = Callable[[Slices, Sequence[Array | None]], None]
 
-THREADED = 128 * 1024  # elements below which one thread does it all
+THREADED = 1536 * 1024  # bytes in the working dtype below which waking a thread costs more
+SETTINGS = 16 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
 
 
 class Block:
@@ -38,7 +39,7 @@ class Block:
         self.memory = memory
 
     def own(self, slot: int) -> Array:
-        """Scratch of the block's shape; there are three slots, used again and again."""
+        """Scratch of the block's shape; there are two slots, used again and again."""
         return self.memory.array(slot, self.cut.shape, self.cut.size, self.work)
 
     def part(self, view: Array) -> Array:
@@ -122,13 +123,16 @@ def sweep(
             gathered.parameters = None
         return gathered
 
-    def along_lane_quietly(lane: list[Cut]) -> Gathered:
-        with np.errstate(all="ignore"):  # a setting of the thread
+    def along_lane_with_settings(lane: list[Cut]) -> Gathered:
+        with np.errstate(all="ignore"):  # of this thread; the size of the buffer ends with it
+            np.setbufsize(plan.buffer)
             return along_lane(lane)
 
-    if len(plan.lanes) > 1 and plan.size >= THREADED:
-        return in_threads(along_lane_quietly, plan.lanes)
-    return [along_lane(lane) for lane in plan.lanes]
+    if plan.size < SETTINGS:
+        return [along_lane(lane) for lane in plan.lanes]
+    if plan.size * work.itemsize < THREADED:
+        return [along_lane_with_settings(lane) for lane in plan.lanes]
+    return in_threads(along_lane_with_settings, plan.lanes)
 
 
 def gather_sets(plan: Plan, lanes: list[Gathered], merge: Merge) -> tuple[Any, ...]:

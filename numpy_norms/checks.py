@@ -177,6 +177,8 @@ def number_of_groups(num_groups: int, channels: int) -> int:
 
 def number(name: str, value: Any) -> float:
     """A number as a float."""
+    if type(value) is float:
+        return value
     if not isinstance(value, Real | np.generic) or isinstance(value, bool | np.bool_ | np.str_):
         raise TypeError(f"{name} is {value!r}, but a real number was expected; pass {name}=1e-5")
     return float(value)

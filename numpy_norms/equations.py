@@ -65,7 +65,7 @@ def rounded_moments(
     xc = np.subtract(x, pivot, out=out)
     rest, var = E(xc), E(xc, xc)  # (2)
     lost = (rest * rest).real > precision * precision * var.real
-    if not lost.any():
+    if not np.count_nonzero(lost):
         return xc, Moments(n, pivot, None, var)
     rest = np.where(lost, _exact_if_constant(rest, E.first(xc)), 0)
     xc = np.subtract(xc, rest, out=out)
@@ -95,6 +95,20 @@ def merge(a: Moments, b: Moments) -> Moments:
     rest = rest_a + d * (b.n / n)  # (16)
     m2 = m2 + d * d * (a.n * (b.n / n))  # (17)
     return Moments(n, a.pivot, rest, m2 / n)
+
+
+def settle(m: Moments, reach: float) -> Moments:
+    """The same moments with the mean as one number, where rounding that does no harm.
+
+    It does where the mean is more than `reach` standard deviations away from zero.
+    """
+    if m.pivot is None or m.rest is None:
+        return m
+    mean = m.pivot + m.rest
+    far = (mean * mean).real > reach * reach * m.var.real
+    if not np.count_nonzero(far):
+        return Moments(m.n, mean, None, m.var)
+    return Moments(m.n, mean, np.where(far, (m.pivot - mean) + m.rest, 0), m.var)
 
 
 def rstd(var: Array, eps: float | Array) -> Array:
@@ -128,9 +142,9 @@ def dbeta(dy: Array, S: Reduce) -> Array:
     return S(dy)  # (6)
 
 
-def dgamma(dy_x_hat: Array, S: Reduce) -> Array:
-    """The gradient of gamma, from the products dy * x_hat."""
-    return S(dy_x_hat)  # (7)
+def dgamma(dy: Array, x_hat: Array | None, S: Reduce) -> Array:
+    """The gradient of gamma; without x_hat, `dy` holds the products dy * x_hat already."""
+    return S(dy, x_hat)  # (7)
 
 
 def dx_hat(dy: Array, gamma: Array | None, *, out: Array) -> Array:

@@ -26,6 +26,10 @@ from .sums import Sum, number
 
 Array = NDArray[Any]
 
+# Standard deviations from zero up to which the mean may be rounded: beyond 256 too many results of
+# a narrower type would be rounded wrongly, beyond 8 the last digits of the own type are lost.
+REACH, OWN_REACH = 256.0, 8.0
+
 
 def forward(
     norm: str,
@@ -100,9 +104,9 @@ class _Forward:
     def run(self, in_place: bool) -> Statistics:
         if self.plan.whole and (self.squares_fit or not in_place):
             lanes = sweep(self.plan, self.normalize_whole, self.work)
-            statistics = Statistics(*gather_sets(self.plan, lanes, _once))
-            if self.squares_fit or not squares_fail(statistics.var, self.given_eps):
-                return statistics
+            *moments, rstd = gather_sets(self.plan, lanes, _once)
+            if self.squares_fit or not squares_fail(moments[-1], self.given_eps):
+                return self.settled(Moments(*moments), rstd)
         self.statistics = self.gathered()
         if not self.squares_fit and squares_fail(self.statistics.var, self.given_eps):
             self.rescale()
@@ -116,8 +120,13 @@ class _Forward:
 
     def gathered(self) -> Statistics:
         lanes = sweep(self.plan, self.gather_moments, self.work)
-        _, pivot, rest, var = gather_sets(self.plan, lanes, eq.merge)
-        return Statistics(pivot, rest, var, eq.rstd(var, self.eps), self.scale)
+        moments = Moments(*gather_sets(self.plan, lanes, eq.merge))
+        return self.settled(moments, eq.rstd(moments.var, self.eps))
+
+    def settled(self, moments: Moments, rstd: Array) -> Statistics:
+        reach = REACH if self.widened else OWN_REACH
+        _, pivot, rest, var = eq.settle(moments, reach)
+        return Statistics(pivot, rest, var, rstd, self.scale)
 
     def rescale(self) -> None:
         lanes = sweep(self.plan, self.gather_extremes, self.work)
@@ -131,9 +140,9 @@ class _Forward:
         self.statistics = self.gathered()
 
     def normalize_whole(self, block: Block, gathered: Gathered) -> None:
-        xc, (_, pivot, rest, var) = self.moments(self, block)
-        rstd = eq.rstd(var, self.eps)
-        gathered.add_sets(block.cut, (pivot, rest, var, rstd, None), _once)
+        xc, moments = self.moments(self, block)
+        rstd = eq.rstd(moments.var, self.eps)
+        gathered.add_sets(block.cut, (*moments, rstd), _once)
         self.finish(block, xc, rstd)
 
     def gather_extremes(self, block: Block, gathered: Gathered) -> None:
@@ -261,23 +270,27 @@ class _Backward:
             # rstd and gamma are the same for many elements: these are summed first
             u, v = plan.inner_sum(dy), plan.inner_sum(dy, x_hat)
             v = eq.standardize(v, block.sets(self.statistics.rstd), out=v)
-            self.gather_parameters(block, u, v, plan.outer_parameter_sum, gathered)
+            self.gather_parameters(block, u, (v, None), plan.outer_parameter_sum, gathered)
             gamma = block.parameters(self.gamma)
             if gamma is not None:
                 u, v = gamma * u, gamma * v
             average = plan.outer_set_sum(u) / m if self.centered else None
             return self.dx_hat(block, dy), average, plan.outer_set_sum(v) / m
         if self.dgamma is not None or self.dbeta is not None:
-            dy_x_hat = np.multiply(dy, x_hat, out=block.own(2))
-            self.gather_parameters(block, dy, dy_x_hat, plan.parameter_sum, gathered)
+            self.gather_parameters(block, dy, (dy, x_hat), plan.parameter_sum, gathered)
         dx_hat = self.dx_hat(block, dy)
         average = plan.set_sum(dx_hat) / m if self.centered else None
         return dx_hat, average, plan.set_sum(dx_hat, x_hat) / m
 
     def gather_parameters(
-        self, block: Block, dy: Array, dy_x_hat: Array, S: Sum, gathered: Gathered
+        self,
+        block: Block,
+        dy: Array,
+        dy_x_hat: tuple[Array, Array | None],
+        S: Sum,
+        gathered: Gathered,
     ) -> None:
-        dgamma = None if self.dgamma is None else eq.dgamma(dy_x_hat, S)
+        dgamma = None if self.dgamma is None else eq.dgamma(*dy_x_hat, S)
         dbeta = None if self.dbeta is None else eq.dbeta(dy, S)
         gathered.add_parameters(block.cut, (dgamma, dbeta))
 

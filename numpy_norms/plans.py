@@ -22,13 +22,16 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 Slices = tuple[slice, ...]
 
-BLOCK = 1024 * 1024  # bytes that a block takes at the most in the working dtype
+BLOCK = 1792 * 1024  # bytes that a block takes at the most in the working dtype
 SMALL = 256 * 1024  # bytes of a block below which there are not enough elements for each call
-BLOCKS = 4  # blocks that an array is cut into at least, if they are not too small
+BLOCKS = 2  # blocks that an array is cut into at least, if they are not too small
 RUN = 256  # elements that are neighbours in memory and are not parted
 COLUMNS = 16  # so many neighbours that belong to different sets are left in their order
 LANES = 16  # independent parts of a sum over blocks, so many threads at the most
 LANE = 256 * 1024  # bytes that the partial sums of a lane may take before there are fewer lanes
+
+BUFFER = 8192  # elements that NumPy buffers of each operand if it is not told otherwise
+ROW = 256  # elements of a row from which on NumPy does not gain by gathering rows
 
 _ALL = slice(None)
 
@@ -101,6 +104,7 @@ class Plan:
         self.set_sum = Sum(self.over, ndim)
         self.average = Sum(self.over, ndim, average=True)
         self.parameter_sum = Sum(others, ndim)
+        self.buffer = _buffer(self.shape, self.along)
         self.lanes: list[list[Cut]] = []
         self.lanes_share_parts = False
         self.whole = True
@@ -193,6 +197,17 @@ def _extents(layout: Layout, itemsize: int) -> tuple[list[int], bool]:
         parameters_too = any(a in layout.along for a in over)
         grow([a for a in backwards if a in over], limit // 4 if parameters_too else limit)
     return extent, whole
+
+
+def _buffer(shape: Shape, along: Shape) -> int:
+    """The elements that NumPy may buffer, so few that it does not gather rows in its buffer."""
+    last = len(shape) - 1
+    row = 1
+    for axis in range(last, -1, -1):
+        if (axis in along) != (last in along):
+            break
+        row *= shape[axis]
+    return min(BUFFER, ceil(row / 16) * 16) if row >= ROW else BUFFER
 
 
 def _pieces(n: int, extent: int) -> list[slice]:

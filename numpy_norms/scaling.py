@@ -37,9 +37,14 @@ def factors_fit(gamma: Array | None, eps: float) -> bool:
 
 def squares_fail(var: Array, eps: float) -> bool:
     """Whether a variance has overflowed, or nearly, or lost digits that `eps` does not hide."""
-    info = np.finfo(var.dtype)
-    small, large = info.tiny / info.eps, np.ldexp(info.max, -(info.maxexp // 8))
+    small, large = _safe_squares(var.dtype)
     return bool((eps < small and (var.real < small).any()) or not (var.real < large).all())
+
+
+@cache
+def _safe_squares(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    info = np.finfo(dtype)
+    return info.tiny / info.eps, np.ldexp(info.max, -(info.maxexp // 8))
 
 
 def power_of_two(smallest: Array, largest: Array, eps: float) -> Array:

@@ -1,15 +1,17 @@
 """Sums over axes of a contiguous array: fast, accurate, and the same bits every time.
 
 A dot product sums several times as fast as ``np.add.reduce``, and needs no temporary for a product.
-It is taken over pieces of at most `PIECE` elements, so short that the linear-algebra library keeps
-to one thread and one order for them; the sums of the pieces are added pairwise. Down columns, a row
-of ones times a slab of few rows does the same.
+It is taken over pieces, so short that the linear-algebra library keeps to one thread and one order
+for them, and so many that NumPy lets other threads run meanwhile, which it does from 501 on. The
+sums of the pieces are added pairwise. Down columns, slabs of few rows are summed, several rows side
+by side where they are short.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-PIECE = 4096  # elements of a dot product
+WHOLE = 1024  # elements that are summed by one dot product
+PIECE = 256  # elements of each dot product where there are more
 SLAB = 32  # rows that are added to each other
-GEMV = 8192  # elements of a slab that a row of ones is multiplied with
+WIDTH = 1024  # elements of rows, or of several rows side by side, that are added at once
 
 
 class Sum:
@@ -39,7 +42,7 @@ class Sum:
 
     def __call__(self, a: Array, b: Array | None = None, /) -> Array:
         if self.trailing:
-            s = self._of_rows(a, b)
+            s = _dot(a, b) if self.trailing == 1 else self._of_rows(a, b)
             if self.leading:
                 s = np.add.reduce(s, axis=self.leading, keepdims=True)
         elif self.leading:
@@ -55,8 +58,6 @@ class Sum:
         return a[self.first_of_set]
 
     def _of_rows(self, a: Array, b: Array | None) -> Array:
-        if self.trailing == 1:
-            return _dot(a, b)
         s = _dot(self._flat(a), None if b is None else self._flat(b))
         return s.reshape(s.shape[:-1] + (1,) * self.trailing)
 
@@ -70,54 +71,60 @@ def _dot(a: Array, b: Array | None) -> Array:
     m = a.shape[-1]
     if a.dtype.char not in "fd":  # no dot product that keeps to one order and does not conjugate
         return np.asarray(np.add.reduce(a if b is None else a * b, axis=-1, keepdims=True))
-    if m <= PIECE:
-        return np.asarray(np.vecdot(a, _ones(a.dtype, m) if b is None else b))[..., None]
-    whole = m - m % PIECE
-    pieces = np.vecdot(_cut(a, whole), _ones(a.dtype, PIECE) if b is None else _cut(b, whole))
+    if m <= WHOLE:
+        s: Array = np.vecdot(a, _ones(a.dtype, m) if b is None else b)[..., None]
+        return s
+    piece = _piece(m)
+    whole = m - m % piece
+    other = _ones(a.dtype, piece) if b is None else _cut(b, whole, piece)
+    pieces = np.vecdot(_cut(a, whole, piece), other)
     total = np.add.reduce(pieces, axis=-1, dtype=np.float64, keepdims=True)
     if whole < m:
         total += _dot(a[..., whole:], None if b is None else b[..., whole:])
     return np.asarray(total.astype(a.dtype, copy=False))
 
 
-def _cut(a: Array, whole: int) -> Array:
-    return a[..., :whole].reshape(*a.shape[:-1], whole // PIECE, PIECE)
+def _cut(a: Array, whole: int, piece: int) -> Array:
+    return a[..., :whole].reshape(*a.shape[:-1], whole // piece, piece)
+
+
+@lru_cache(maxsize=256)
+def _piece(m: int) -> int:
+    """A length of at most `PIECE` to cut m elements into, if possible without a rest."""
+    fitting = (p for p in range(PIECE, PIECE // 4, -1) if m % p == 0)
+    return next(fitting, PIECE)
 
 
 def _of_columns(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
     """The sums of a or a * b along axes that are not the last."""
     axis = axes[-1]
     n, columns = a.shape[axis], prod(a.shape[axis + 1 :])
-    height = min(SLAB, GEMV // columns)
-    if n <= 2 * SLAB or height < 8:
+    if n <= 2 * SLAB:
         return _added(a, b, axes)
-    whole = n - n % height
-    slabs = _slabs(a, axis, whole, height)
-    if b is not None:
-        s = _added(slabs, _slabs(b, axis, whole, height), (axis + 1,))
-    elif a.dtype.char in "fd":
-        s = np.matmul(_ones(a.dtype, height), slabs.reshape(*slabs.shape[: axis + 2], columns))
-        s = s.reshape(*a.shape[:axis], whole // height, 1, *a.shape[axis + 1 :])
-    else:
-        s = _added(slabs, None, (axis + 1,))
-    s = np.add.reduce(s, axis=(*axes, axis + 1), keepdims=True).squeeze(axis + 1)
+    side_by_side = min(max(1, WIDTH // columns), n // SLAB)
+    whole = n - n % (SLAB * side_by_side)
+    before, after = a.shape[:axis], a.shape[axis + 1 :]
+    slabs = (*before, whole // (SLAB * side_by_side), SLAB, side_by_side * columns)
+    head, tail = ((*[slice(None)] * axis, s) for s in (slice(0, whole), slice(whole, n)))
+    b_head, b_tail = (None, None) if b is None else (b[head].reshape(slabs), b[tail])
+    s = _added(a[head].reshape(slabs), b_head, (axis + 1,))
+    s = np.add.reduce(s.reshape(*before, whole // SLAB, *after), axis=axes, keepdims=True)
     if whole < n:
-        tail = (*[slice(None)] * axis, slice(whole, n))
-        s += _added(a[tail], None if b is None else b[tail], axes)
+        s += _of_columns(a[tail], b_tail, axes)
     return np.asarray(s)
-
-
-def _slabs(a: Array, axis: int, whole: int, height: int) -> Array:
-    head = a[(*[slice(None)] * axis, slice(0, whole))]
-    return head.reshape(*a.shape[:axis], whole // height, height, *a.shape[axis + 1 :])
 
 
 def _added(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
     if b is None:
         return np.asarray(np.add.reduce(a, axis=axes, keepdims=True))
-    every = list(range(a.ndim))
-    s = np.einsum(a, every, b, every, [i for i in every if i not in axes])
+    s = np.einsum(_subscripts(a.ndim, axes), a, b)
     return np.asarray(s).reshape([1 if i in axes else k for i, k in enumerate(a.shape)])
+
+
+@lru_cache(maxsize=64)
+def _subscripts(ndim: int, axes: tuple[int, ...]) -> str:
+    every = ascii_letters[:ndim]
+    return f"{every},{every}->{''.join([c for i, c in enumerate(every) if i not in axes])}"
 
 
 @lru_cache(maxsize=256)
@@ -128,8 +135,8 @@ def number(value: float, dtype: np.dtype[Any]) -> Array:
 
 @lru_cache(maxsize=256)
 def _ones(dtype: np.dtype[Any], m: int) -> Array:
-    if m < PIECE:
-        return _ones(dtype, PIECE)[:m]
-    ones = np.ones(PIECE, dtype)
+    if m < WHOLE:
+        return _ones(dtype, WHOLE)[:m]
+    ones = np.ones(WHOLE, dtype)
     ones.flags.writeable = False
     return ones
