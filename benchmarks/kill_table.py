@@ -16,6 +16,7 @@ import platform
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from numpy_norms.commands.gradient_checkers import CHECKERS, Checker, Kernel
 from numpy_norms.verify import Mutant, cases, check_gradients, mutants
 from numpy_norms.verify.kernel import Trial
 from numpy_norms.verify.plain import FEATURE_NORMS, NORMS, plain_kernel
+
+from .machine import cores
 
 OURS, GRADIENTS = "check_kernel", "check_gradients"
 RIGHT = "(right kernels)"
@@ -97,17 +100,26 @@ def our_checker(seeds: int) -> tuple[Share, Share]:
     """Give every kernel to `check_kernel`: whether it is caught, and whether it is named first."""
     caught: Share = defaultdict(list)
     named: Share = defaultdict(list)
-    for norm in NORMS:
-        for seed in range(seeds):
-            trial = Trial(norm, np.float32, None, seed, {})
-            caught[RIGHT, OURS].append(not trial.of(*plain_kernel(norm)).passed)
-            for mutant in mutants(norm):
-                report = trial.of(mutant.forward, mutant.backward)
-                caught[mutant.name, OURS].append(not report.passed)
-                named[mutant.name, OURS].append(report.suspects[:1] == (mutant.name,))
-            seen = sum(caught[mutant.name, OURS][-1] for mutant in mutants(norm))
-            print(f"{norm} seed {seed}: {seen} of {len(mutants(norm))} caught", file=sys.stderr)
+    with ProcessPoolExecutor(cores()) as pool:
+        trials = [(norm, seed) for norm in NORMS for seed in range(seeds)]
+        for (norm, seed), reports in zip(trials, pool.map(_reports, trials), strict=True):
+            right, *wrong = reports
+            caught[RIGHT, OURS].append(not right[0])
+            for mutant, (passed, first) in zip(mutants(norm), wrong, strict=True):
+                caught[mutant.name, OURS].append(not passed)
+                named[mutant.name, OURS].append(first == mutant.name)
+            seen = sum(not passed for passed, _ in wrong)
+            print(f"{norm} seed {seed}: {seen} of {len(wrong)} caught", file=sys.stderr, flush=True)
     return caught, named
+
+
+def _reports(trial: tuple[str, int]) -> list[tuple[bool, str | None]]:
+    """Whether the right kernel and each mutant pass, and the first suspect."""
+    norm, seed = trial
+    kernels = [plain_kernel(norm), *((m.forward, m.backward) for m in mutants(norm))]
+    trials = Trial(norm, np.float32, None, seed, {})
+    reports = [trials.of(*kernel) for kernel in kernels]
+    return [(r.passed, r.suspects[0] if r.suspects else None) for r in reports]
 
 
 def page(seeds: int, our_seeds: int) -> Iterator[str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import accuracy, bounds, memory, side_by_side
+from . import accuracy, bounds, memory, passes, side_by_side
 from .contenders import CONTENDERS, DEFAULT, FLOAT32, TORCH
 from .grid import DIRECTIONS, GRID
 from .machine import IDLE
@@ -28,6 +28,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 SOURCES = {
     "side_by_side": side_by_side,
     "bounds": bounds,
+    "passes": passes,
     "accuracy": accuracy,
     "memory": memory,
 }
@@ -110,30 +111,52 @@ def times(report: Report, size: str) -> str:
     return table(header, [list(cells(r)) for r in results])
 
 
-def bounding(report: Report) -> str:
-    """Return the table that says what bounds the times of the large grid."""
+def costs(report: Report) -> str:
+    """Return what moving memory and calling NumPy cost."""
     where = report["setting"]
+    return (
+        f"Copy bandwidth {where['copy bandwidth, GB/s']:g} GB/s, first touch "
+        f"{where['first touch, ms for each MB']:g} ms for each MB, the least call of NumPy "
+        f"{where['least call of NumPy, us']:g} us."
+    )
+
+
+def bounding(report: Report, size: str) -> str:
+    """Return the table that says what bounds the times of one size."""
+    scale, unit = side_by_side.UNITS[size]
+    times = ("seconds", "seconds on one thread")
+    parts = ("seconds of copying", "seconds of first touch")
     rows = [
         [
             f"{_what(r)} {r['direction']} {r['dtype']}",
-            *[f"{1e3 * r[name]:.1f}" for name in ("seconds", "seconds on one thread")],
+            *[f"{scale * r[name]:.3g}" for name in times],
             r["sweeps"],
-            f"{r['bytes'] / 1e6:.0f}",
-            *[f"{1e3 * r[name]:.1f}" for name in ("seconds of copying", "seconds of first touch")],
+            f"{r['bytes'] / 1e6:.2g}",
+            *[f"{scale * r[name]:.2g}" for name in parts],
             r["calls"],
+            f"{scale * r['seconds of calls']:.2g}",
             f"{100 * r['share in NumPy']:.0f} %",
             r["bound by"],
         ]
         for r in report["rows"]
-        if r["size"] == "large"
+        if r["size"] == size
     ]
-    header = ["large, time in ms", "time", "one thread", "sweeps", "MB moved", "copying them"]
-    header += ["first touch", "calls of NumPy", "share in them", "bound by"]
-    return (
-        f"Copy bandwidth {where['copy bandwidth, GB/s']:g} GB/s, first touch "
-        f"{where['first touch, ms for each MB']:g} ms for each MB, the least call of NumPy "
-        f"{where['least call of NumPy, us']:g} us.\n\n" + table(header, rows)
-    )
+    header = [f"{size}, time in {unit}", "time", "one thread", "sweeps", "MB moved"]
+    header += ["copying them", "first touch", "calls of NumPy", "at the least", "share in them"]
+    return table([*header, "bound by"], rows)
+
+
+def passing(report: Report) -> str:
+    """Return the table of the passes that a layer norm is made of."""
+    lines = []
+    for row in report["rows"]:
+        whole = row["ns"][passes.WHOLE]
+        names = passes.PASSES[row["dtype"]]
+        lines += [[f"{row['dtype']}: {name}", f"{row['ns'][name]:.2f}"] for name in names]
+        lines.append([f"**{row['dtype']}: all passes**", f"**{row['sum']:.2f}**"])
+        lines.append([f"{passes.WHOLE}, in the same rounds", f"{whole:.2f}"])
+        lines.append(["all passes / PyTorch", f"{row['sum'] / whole:.1f}"])
+    return table(["forward pass of a layer norm, one thread", "ns for each element"], lines)
 
 
 def exactness(report: Report) -> str:
@@ -239,7 +262,9 @@ def blocks(reports: dict[str, Report]) -> dict[str, str]:
         "aims": aimed_at(side),
         "exceptions": exceptional(side),
         **{f"times {size}": times(side, size) for size in GRID},
-        "bounds": bounding(reports["bounds"]),
+        "costs": costs(reports["bounds"]),
+        **{f"bounds {size}": bounding(reports["bounds"], size) for size in GRID},
+        "passes": passing(reports["passes"]),
         "accuracy layer": exactness(exact),
         "accuracy all": exactness_of_all(exact),
         "allocations": allocations(space),

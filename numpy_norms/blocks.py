@@ -55,7 +55,7 @@ class Block:
         if a is None:
             return None
         part = a if self.cut.alone else a[self.cut.of_parameters]
-        return part.astype(self.work, copy=False)
+        return part if part.dtype is self.work else part.astype(self.work, copy=False)
 
     def lift(self, view: Array, slot: int) -> Array:
         """The block's part of a view, contiguous and in the working dtype; only to be read."""
@@ -113,26 +113,29 @@ def sweep(
     `store` takes the sums of a lane that alone has its part of the parameters, so that they need
     not be kept.
     """
+    if plan.size < SETTINGS:
+        return [_along_lane(lane, plan, visit, work, store) for lane in plan.lanes]
 
-    def along_lane(lane: list[Cut]) -> Gathered:
-        gathered, memory = Gathered(), _memory()
-        for cut in lane:
-            visit(Block(plan, cut, work, memory), gathered)
-        if store is not None and gathered.parameters and not plan.lanes_share_parts:
-            store(*gathered.parameters)
-            gathered.parameters = None
-        return gathered
-
-    def along_lane_with_settings(lane: list[Cut]) -> Gathered:
+    def with_settings(lane: list[Cut]) -> Gathered:
         with np.errstate(all="ignore"):  # of this thread; the size of the buffer ends with it
             np.setbufsize(plan.buffer)
-            return along_lane(lane)
+            return _along_lane(lane, plan, visit, work, store)
 
-    if plan.size < SETTINGS:
-        return [along_lane(lane) for lane in plan.lanes]
     if plan.size * work.itemsize < THREADED:
-        return [along_lane_with_settings(lane) for lane in plan.lanes]
-    return in_threads(along_lane_with_settings, plan.lanes)
+        return [with_settings(lane) for lane in plan.lanes]
+    return in_threads(with_settings, plan.lanes)
+
+
+def _along_lane(
+    lane: list[Cut], plan: Plan, visit: Visit, work: np.dtype[Any], store: Store | None
+) -> Gathered:
+    gathered, memory = Gathered(), _memory()
+    for cut in lane:
+        visit(Block(plan, cut, work, memory), gathered)
+    if store is not None and gathered.parameters and not plan.lanes_share_parts:
+        store(*gathered.parameters)
+        gathered.parameters = None
+    return gathered
 
 
 def gather_sets(plan: Plan, lanes: list[Gathered], merge: Merge) -> tuple[Any, ...]:

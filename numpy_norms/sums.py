@@ -115,6 +115,8 @@ def _of_columns(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
 
 
 def _added(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
+    if prod([a.shape[i] for i in axes]) == 1:
+        return a.copy() if b is None else a * b
     if b is None:
         return np.asarray(np.add.reduce(a, axis=axes, keepdims=True))
     s = np.einsum(_subscripts(a.ndim, axes), a, b)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, bounds, memory, report, side_by_side, summary
+from benchmarks import accuracy, bounds, memory, passes, report, side_by_side, summary
 from benchmarks.contenders import (
     CONTENDERS,
     DEFAULT,
@@ -144,6 +144,16 @@ def test_bounds_run_and_count(tmp_path) -> None:
     assert all(row["sweeps"] == 1 and row["calls"] > 5 for row in rows)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_passes_run_and_add_up(tmp_path) -> None:
+    path = tmp_path / "passes.json"
+    passes.main(["--smoke", "--json", str(path)])
+    for row in json.loads(path.read_text())["rows"]:
+        every = [row["ns"][name] for name in passes.PASSES[row["dtype"]]]
+        assert row["sum"] == pytest.approx(sum(every))
+        assert min(every) > 0
+
+
 def test_an_array_larger_than_a_block_takes_two_sweeps_where_its_sets_are_parted() -> None:
     problem = Problem.of(Entry("batch", (30_000, 32)))
     whole = Problem.of(Entry("layer", (30_000, 32)))
@@ -183,7 +193,7 @@ def test_passes_allocate_their_outputs_and_little_more(family: str) -> None:
         assert found[direction]["traced"] <= memory.PER_THREAD * found["threads"]
 
 
-@pytest.mark.parametrize("module", [side_by_side, bounds, accuracy, memory])
+@pytest.mark.parametrize("module", [side_by_side, bounds, passes, accuracy, memory])
 def test_a_smoke_run_does_not_replace_results(module, capsys) -> None:
     with pytest.raises(SystemExit):
         module.main(["--smoke"])
