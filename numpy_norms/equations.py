@@ -97,20 +97,6 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(n, a.pivot, rest, m2 / n)
 
 
-def settle(m: Moments, reach: float) -> Moments:
-    """The same moments with the mean as one number, where rounding that does no harm.
-
-    It does where the mean is more than `reach` standard deviations away from zero.
-    """
-    if m.pivot is None or m.rest is None:
-        return m
-    mean = m.pivot + m.rest
-    far = (mean * mean).real > reach * reach * m.var.real
-    if not np.count_nonzero(far):
-        return Moments(m.n, mean, None, m.var)
-    return Moments(m.n, mean, np.where(far, (m.pivot - mean) + m.rest, 0), m.var)
-
-
 def rstd(var: Array, eps: float | Array) -> Array:
     """Reciprocal standard deviation, eps inside the root."""
     return np.reciprocal(np.sqrt(var + eps))  # (3)

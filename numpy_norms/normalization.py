@@ -26,10 +26,6 @@ from .sums import Sum, number
 
 Array = NDArray[Any]
 
-# Standard deviations from zero up to which the mean may be rounded: beyond 256 too many results of
-# a narrower type would be rounded wrongly, beyond 8 the last digits of the own type are lost.
-REACH, OWN_REACH = 256.0, 8.0
-
 
 def forward(
     norm: str,
@@ -104,9 +100,9 @@ class _Forward:
     def run(self, in_place: bool) -> Statistics:
         if self.plan.whole and (self.squares_fit or not in_place):
             lanes = sweep(self.plan, self.normalize_whole, self.work)
-            *moments, rstd = gather_sets(self.plan, lanes, _once)
-            if self.squares_fit or not squares_fail(moments[-1], self.given_eps):
-                return self.settled(Moments(*moments), rstd)
+            statistics = Statistics(*gather_sets(self.plan, lanes, _once))
+            if self.squares_fit or not squares_fail(statistics.var, self.given_eps):
+                return statistics
         self.statistics = self.gathered()
         if not self.squares_fit and squares_fail(self.statistics.var, self.given_eps):
             self.rescale()
@@ -120,13 +116,8 @@ class _Forward:
 
     def gathered(self) -> Statistics:
         lanes = sweep(self.plan, self.gather_moments, self.work)
-        moments = Moments(*gather_sets(self.plan, lanes, eq.merge))
-        return self.settled(moments, eq.rstd(moments.var, self.eps))
-
-    def settled(self, moments: Moments, rstd: Array) -> Statistics:
-        reach = REACH if self.widened else OWN_REACH
-        _, pivot, rest, var = eq.settle(moments, reach)
-        return Statistics(pivot, rest, var, rstd, self.scale)
+        _, pivot, rest, var = gather_sets(self.plan, lanes, eq.merge)
+        return Statistics(pivot, rest, var, eq.rstd(var, self.eps), self.scale)
 
     def rescale(self) -> None:
         lanes = sweep(self.plan, self.gather_extremes, self.work)
@@ -140,9 +131,9 @@ class _Forward:
         self.statistics = self.gathered()
 
     def normalize_whole(self, block: Block, gathered: Gathered) -> None:
-        xc, moments = self.moments(self, block)
-        rstd = eq.rstd(moments.var, self.eps)
-        gathered.add_sets(block.cut, (*moments, rstd), _once)
+        xc, (_, pivot, rest, var) = self.moments(self, block)
+        rstd = eq.rstd(var, self.eps)
+        gathered.add_sets(block.cut, (pivot, rest, var, rstd, None), _once)
         self.finish(block, xc, rstd)
 
     def gather_extremes(self, block: Block, gathered: Gathered) -> None:
