@@ -33,6 +33,15 @@ def test_a_long_constant_set_gives_exact_zeros(size, value):
     assert_array_equal(cache.var, [0.0, 0.0])
 
 
+@pytest.mark.parametrize("size", [7, 769, 2851])
+def test_constant_sets_of_complex_numbers_give_exact_zeros(size, rng):
+    values = rng.standard_normal((50, 1)) * 10.0 ** rng.integers(-8, 8, (50, 1))
+    x = np.repeat(values.astype(np.complex128), size, axis=1)
+    zeros = np.zeros((50, size))
+    assert_array_equal(layer_norm_forward(x)[0], zeros)
+    assert_array_equal(batch_norm_forward(np.ascontiguousarray(x.T))[0], zeros.T)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e9, -1e200, 1.7e308])
 @parametrize(CENTERED)
 def test_dx_of_a_constant_set_is_dx_hat_without_its_mean_over_root_eps(norm, value):
