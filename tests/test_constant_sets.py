@@ -40,6 +40,9 @@ def test_constant_sets_of_complex_numbers_give_exact_zeros(size, rng):
     zeros = np.zeros((50, size))
     assert_array_equal(layer_norm_forward(x)[0], zeros)
     assert_array_equal(batch_norm_forward(np.ascontiguousarray(x.T))[0], zeros.T)
+    nudge = rng.standard_normal(x.shape)
+    slope = layer_norm_forward(x + 1e-30j * nudge, eps=1e-4)[0].imag / 1e-30
+    assert_close(slope, 100 * (nudge - nudge.mean(axis=1, keepdims=True)), 1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e9, -1e200, 1.7e308])
