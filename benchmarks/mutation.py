@@ -1,6 +1,6 @@
 """Change the equations one at a time and see whether the library's own tests fail.
 
-    python -m benchmarks.mutation                     every mutant, an hour
+    python -m benchmarks.mutation                     every mutant, half an hour
     python -m benchmarks.mutation --again             only those that survived the last time
     python -m benchmarks.mutation --page              write the page from the results
 
