@@ -193,7 +193,7 @@ def _join(shape: Shape, parts: list[tuple[Slices, Any]]) -> Any:
 
 
 def _widened(a: Array | None) -> Array | None:
-    return None if a is None else a.astype(np.promote_types(a.dtype, np.float64), copy=False)
+    return a if a is None or a.dtype.itemsize >= 8 else a.astype(np.float64)
 
 
 def _add_to(sums: list[Array | None], values: Sequence[Array | None]) -> None:

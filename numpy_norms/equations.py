@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+FAR = 4  # standard deviations from 0 beyond which rounding the mean costs x_hat digits
+
 
 class Reduce(Protocol):
     """An average or a sum over some axes, of an array or of the product of two."""
@@ -59,12 +61,15 @@ def rounded_moments(
 ) -> tuple[Array, Moments]:
     """The same where no such number is known: the pivot is the mean, rounded.
 
-    `rest` is kept where it exceeds `precision` standard deviations.
+    `rest` is kept where it exceeds `precision` standard deviations, `FAR` rounding errors of 1.
     """
     pivot = E(x)  # (1)
     xc = np.subtract(x, pivot, out=out)
-    rest, var = E(xc), E(xc, xc)  # (2)
-    lost = (rest * rest).real > precision * precision * var.real
+    var = E(xc, xc)  # (2)
+    lost = (pivot * pivot).real > FAR * FAR * var.real
+    if np.count_nonzero(lost):
+        rest = E(xc)
+        lost &= (rest * rest).real > precision * precision * var.real
     if not np.count_nonzero(lost):
         return xc, Moments(n, pivot, None, var)
     rest = np.where(lost, _exact_if_constant(rest, E.first(xc)), 0)

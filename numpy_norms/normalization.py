@@ -356,4 +356,4 @@ def _reported(statistics: Statistics, plan: Plan) -> tuple[Array | None, Array, 
 @cache
 def _precision(work: np.dtype[Any]) -> float:
     """The error of x_hat, from rounding the mean, that is not worth a pass over the data."""
-    return 4 * float(np.finfo(work).eps)
+    return eq.FAR * float(np.finfo(work).eps)
