@@ -23,7 +23,6 @@ Merge = Callable[[Any, Any], Any]
 Visit = Callable[["Block", "Gathered"], None]
 Store = Callable[[Slices, Sequence[Array | None]], None]
 
-THREADED = 1536 * 1024  # bytes in the working dtype below which waking a thread costs more
 SETTINGS = 16 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
 
 
@@ -121,8 +120,6 @@ def sweep(
             np.setbufsize(plan.buffer)
             return _along_lane(lane, plan, visit, work, store)
 
-    if plan.size * work.itemsize < THREADED:
-        return [with_settings(lane) for lane in plan.lanes]
     return in_threads(with_settings, plan.lanes)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-FAR = 4  # standard deviations from 0 beyond which rounding the mean costs x_hat digits
+FAR = 2  # standard deviations; to round a mean farther from 0 costs x_hat digits
 
 
 class Reduce(Protocol):
@@ -56,23 +56,18 @@ def moments(x: Array, n: int, E: Reduce, *, pivot: Array, out: Array) -> tuple[A
     return xc, Moments(n, pivot, rest, E(xc, xc))  # (2)
 
 
-def rounded_moments(
-    x: Array, n: int, E: Reduce, *, precision: float, out: Array
-) -> tuple[Array, Moments]:
+def rounded_moments(x: Array, n: int, E: Reduce, *, out: Array) -> tuple[Array, Moments]:
     """The same where no such number is known: the pivot is the mean, rounded.
 
-    `rest` is kept where it exceeds `precision` standard deviations, `FAR` rounding errors of 1.
+    What rounding took is `rest`, kept where the mean lies more than `FAR` deviations from 0.
     """
     pivot = E(x)  # (1)
     xc = np.subtract(x, pivot, out=out)
     var = E(xc, xc)  # (2)
-    lost = (pivot * pivot).real > FAR * FAR * var.real
-    if np.count_nonzero(lost):
-        rest = E(xc)
-        lost &= (rest * rest).real > precision * precision * var.real
-    if not np.count_nonzero(lost):
+    far = (pivot * pivot).real > FAR * FAR * var.real
+    if not np.count_nonzero(far):
         return xc, Moments(n, pivot, None, var)
-    rest = np.where(lost, _exact_if_constant(rest, E.first(xc)), 0)
+    rest = np.where(far, _exact_if_constant(E(xc), E.first(xc)), 0)
     xc = np.subtract(xc, rest, out=out)
     return xc, Moments(n, pivot, rest, E(xc, xc))
 

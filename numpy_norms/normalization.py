@@ -8,7 +8,6 @@ averaged and a second sweep applies it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -168,7 +167,7 @@ def _exact(run: _Forward, block: Block) -> tuple[Array, Moments]:
 def _corrected(run: _Forward, block: Block) -> tuple[Array, Moments]:
     # The pivot is subtracted from x with rounding: it is the mean, as well as it can be rounded.
     x, E, own = _scaled(block, run.x, run.scale), run.plan.average, block.own(0)
-    return eq.rounded_moments(x, block.cut.count, E, precision=_precision(run.work), out=own)
+    return eq.rounded_moments(x, block.cut.count, E, out=own)
 
 
 def _mean_square(run: _Forward, block: Block) -> tuple[Array, Moments]:
@@ -351,9 +350,3 @@ def _reported(statistics: Statistics, plan: Plan) -> tuple[Array | None, Array, 
         mean = None if mean is None else mean / scale
         var, rstd = var / scale / scale, rstd * scale
     return None if mean is None else plan.report(mean), plan.report(var), plan.report(rstd)
-
-
-@cache
-def _precision(work: np.dtype[Any]) -> float:
-    """The error of x_hat, from rounding the mean, that is not worth a pass over the data."""
-    return eq.FAR * float(np.finfo(work).eps)

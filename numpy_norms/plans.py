@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 from math import ceil, prod
 from typing import Any, NamedTuple, overload
 
@@ -23,9 +23,7 @@ Shape = tuple[int, ...]
 Slices = tuple[slice, ...]
 
 BLOCK = 1792 * 1024  # bytes that a block takes at the most in the working dtype
-SMALL = 256 * 1024  # bytes of a block below which there are not enough elements for each call
-BLOCKS = 2  # blocks that an array is cut into at least, if they are not too small
-RUN = 256  # elements that are neighbours in memory and are not parted
+RUN = 256  # elements, or half as many, that are neighbours in memory and are not parted
 COLUMNS = 16  # so many neighbours that belong to different sets are left in their order
 LANES = 16  # independent parts of a sum over blocks, so many threads at the most
 LANE = 256 * 1024  # bytes that the partial sums of a lane may take before there are fewer lanes
@@ -121,9 +119,9 @@ class Plan:
         part_bytes = 16 * prod([extent[i] for i in self.along])
         least = 2 if len(parts) == 1 else 1
         room = LANES * LANE // (part_bytes * len(parts))
-        wanted = max(least, min(LANES // len(parts), room))
-        length = ceil(len(rests) / wanted)
-        self.lanes_share_parts = length < len(rests)
+        number = min(len(rests), max(least, min(LANES // len(parts), room)))
+        ends = [i * len(rests) // number for i in range(number + 1)]
+        self.lanes_share_parts = number > 1
         axes = (*self.along, *others)
         return [
             [
@@ -133,10 +131,10 @@ class Plan:
                     self.along,
                     self.shape,
                 )
-                for rest in rests[i : i + length]
+                for rest in rests[start:end]
             ]
             for part in parts
-            for i in range(0, len(rests), length)
+            for start, end in pairwise(ends)
         ]
 
     def view(self, a: Array) -> Array:
@@ -179,6 +177,8 @@ def _extents(layout: Layout, itemsize: int) -> tuple[list[int], bool]:
         for axis in axes:
             room = max(extent[axis], target // (prod(extent) // extent[axis]))
             pieces = ceil(shape[axis] / room)
+            if 1 < pieces < shape[axis]:
+                pieces += pieces % 2  # two threads have the same work
             extent[axis] = ceil(shape[axis] / pieces)
             if pieces > 1:
                 return
@@ -190,8 +190,7 @@ def _extents(layout: Layout, itemsize: int) -> tuple[list[int], bool]:
     if whole:
         for axis in over:
             extent[axis] = shape[axis]
-        few = max(SMALL // itemsize, prod(shape) // BLOCKS)
-        grow([a for a in backwards if a not in over], min(limit, few))
+        grow([a for a in backwards if a not in over], limit)
     else:
         # Sums for parameters that vary along the set are as long as the block, in float64.
         parameters_too = any(a in layout.along for a in over)

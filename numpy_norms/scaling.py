@@ -30,15 +30,18 @@ def factors_fit(gamma: Array | None, eps: float) -> bool:
     if gamma is None:
         return True
     size = np.abs(gamma.astype(np.float64) if is_foreign(gamma.dtype) else gamma)
-    if eps < 2.0**-100 or not size.max(initial=0) < 2.0**60:
+    if eps < 2.0**-100:
         return False
-    return bool(size.min(initial=1) > 2.0**-60 or ((size == 0) | (size > 2.0**-60)).all())
+    fit = (size > 2.0**-60) & (size < 2.0**60)
+    return np.count_nonzero(fit) == size.size or bool((fit | (size == 0)).all())
 
 
 def squares_fail(var: Array, eps: float) -> bool:
     """Whether a variance has overflowed, or nearly, or lost digits that `eps` does not hide."""
     small, large = _safe_squares(var.dtype)
-    return bool((eps < small and (var.real < small).any()) or not (var.real < large).all())
+    if eps < small and np.count_nonzero(var.real < small):
+        return True
+    return bool(np.count_nonzero(var.real < large) < var.size)
 
 
 @cache
