@@ -9,8 +9,6 @@ of its neighbours in float32 is nearer to the truth.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 
 from numpy_norms.reference import Exact, evaluate
 
+from .command_line import keep, measuring, parsed
 from .contenders import DEFAULT, FLOAT32, PLAIN, TORCH, installed
 from .grid import EPS, NUM_GROUPS, Array, Entry, Problem
 from .machine import setting
@@ -81,16 +80,8 @@ def _result(call: Callable[[], Any] | None) -> Array:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--smoke", action="store_true", help="two ratios, small arrays")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    if options.smoke and options.json == RESULTS:
-        parser.error("a smoke run does not replace the measured results; pass --json FILE")
+    parser = measuring("accuracy", __doc__, RESULTS, smoke="two ratios, small arrays")
+    options = parsed(parser, arguments)
     ratios = (0.0, 1e4) if options.smoke else RATIOS
     entries = (Entry("layer", (16, 64)),) if options.smoke else ENTRIES
     rows = []
@@ -101,12 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             shares = "".join(f"{row[key]['share']:12.4%}" for key in ("y", "dx"))
             errors = "".join(f"{row[key]['largest error']:9.0e}" for key in ("y", "dx"))
             print(f"{entry.norm:9}{row['contender']:23}{row['ratio']:10g}{shares}   {errors}")
-    report = {
-        "setting": setting(["torch"]), "smoke": options.smoke, "ratios": list(ratios), "rows": rows
-    }  # fmt: skip
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nwritten: {options.json}")
+    keep(options, setting(["torch"]), ratios=list(ratios), rows=rows)
 
 
 if __name__ == "__main__":

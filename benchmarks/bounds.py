@@ -11,8 +11,6 @@ and timed, so that what is left is Python's own work.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ import numpy as np
 import numpy_norms
 from numpy_norms import blocks
 
+from .command_line import keep, measuring, parsed
 from .contenders import ours
 from .grid import DIRECTIONS, GRID, SMOKE, Entry, Problem
 from .machine import best, copy_bandwidth, cores, setting
@@ -167,17 +166,9 @@ def line(row: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.bounds",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--smoke", action="store_true", help="tiny shapes")
+    parser = measuring("bounds", __doc__, RESULTS, smoke="tiny shapes")
     parser.add_argument("--sizes", nargs="+", choices=list(REPEATS), default=list(REPEATS))
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    if options.smoke and options.json == RESULTS:
-        parser.error("a smoke run does not replace the measured results; pass --json FILE")
+    options = parsed(parser, arguments)
     machine = Machine.measured(8 if options.smoke else 256)
     where = setting() | {
         "copy bandwidth, GB/s": round(machine.bandwidth / 1e9, 1),
@@ -196,10 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     row = {"size": size} | examine(entry, direction, dtype, machine, repeats)
                     rows.append(row | {"bound by": verdict(row)})
                     print(line(row), flush=True)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    report = {"setting": where, "smoke": options.smoke, "rows": rows}
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nwritten: {options.json}")
+    keep(options, where, rows=rows)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from .command_line import keep, measuring, parsed
 from .machine import setting
 from .memory_cases import FAMILIES, MIB
 
@@ -111,33 +112,21 @@ def cost(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--smoke", action="store_true", help="small arrays")
+    parser = measuring("memory", __doc__, RESULTS, smoke="small arrays")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--sizes", nargs="+", type=float, default=[16, 256, 1024], help="MiB")
     parser.add_argument("--largest", type=float, default=4096, help="MiB, of the cost's arrays")
     parser.add_argument("--scratch", help="folder for the two files (default: the system's)")
     parser.add_argument("--file", type=float, default=4096, help="MiB (default: %(default)s)")
     parser.add_argument("--limit", type=float, default=256, help="MiB (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    if options.smoke and options.json == RESULTS:
-        parser.error("a smoke run does not replace the measured results; pass --json FILE")
+    options = parsed(parser, arguments)
     options.families, options.modes = list(FAMILIES), MODES
     options.growing = [4.0**i for i in range(7) if 4.0**i <= options.largest]
     if options.smoke:
         options.families, options.modes = list(GROWING), (None,)
         options.sizes, options.growing, options.file = [1], [0.25, 1], 288
-    report: dict[str, Any] = {"setting": setting(), "smoke": options.smoke}
-    for part in options.parts:
-        report[part] = list(globals()[part](options))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nwritten: {options.json}")
+    where = setting()
+    keep(options, where, **{part: list(globals()[part](options)) for part in options.parts})
 
 
 if __name__ == "__main__":

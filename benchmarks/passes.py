@@ -9,14 +9,13 @@ in NumPy can take. All is timed on one thread, on arrays that fit the cache, int
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .command_line import keep, measuring, parsed
 from .grid import Entry, Problem
 from .machine import setting, warn_if_busy
 from .side_by_side import interleaved
@@ -98,16 +97,8 @@ def measure(rounds: int) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.passes",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--smoke", action="store_true", help="two rounds")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    if options.smoke and options.json == RESULTS:
-        parser.error("a smoke run does not replace the measured results; pass --json FILE")
+    parser = measuring("passes", __doc__, RESULTS, smoke="two rounds")
+    options = parsed(parser, arguments)
     where = setting(["torch"])
     warn_if_busy(where)
     rows = measure(2 if options.smoke else ROUNDS)
@@ -116,10 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, ns in row["ns"].items():
             print(f"  {name:28}{ns:6.2f}")
         print(f"  {'sum of the passes':28}{row['sum']:6.2f}")
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    report = {"setting": where, "smoke": options.smoke, "rows": rows}
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nwritten: {options.json}")
+    keep(options, where, rows=rows)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import random
 import statistics
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .command_line import keep, measuring, parsed
 from .contenders import CONTENDERS, DEFAULT, FLOAT32, TORCH, Call, Contender, installed
 from .grid import DIRECTIONS, GRID, SMOKE, Entry, Problem
 from .machine import copy_bandwidth, setting, warn_if_busy
@@ -102,8 +102,8 @@ def heading(names: Sequence[str]) -> str:
     return "\n".join(" " * 34 + "".join(f"{c[i]:>10}" for c in columns) for i in (0, 1))
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, printing as it goes, and return what is written as JSON."""
+def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[Result]]:
+    """Measure, printing as it goes; return where that was, and the results."""
     contenders = installed()
     names = [c.name for c in contenders]
     missing = [c.name for c in CONTENDERS if c.name not in names]
@@ -123,30 +123,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for result in measure(size, entry, contenders, rounds, turn):
                 print(row(result, names), flush=True)
                 results.append(result)
-    return {"setting": where, "smoke": options.smoke, "results": results}
+    return where, results
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.side_by_side",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--smoke", action="store_true", help="tiny shapes, two rounds")
+    parser = measuring("side_by_side", __doc__, RESULTS, smoke="tiny shapes, two rounds")
     parser.add_argument("--sizes", nargs="+", choices=list(GRID), default=list(GRID))
     parser.add_argument("--rounds", type=float, default=1.0, help="times the usual number")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    if options.smoke and options.json == RESULTS:
-        parser.error("a smoke run does not replace the measured results; pass --json FILE")
-    report = run(options)
+    options = parsed(parser, arguments)
+    where, results = run(options)
     if not options.smoke:
-        print("\nBy the minima:", *aims(report["results"]), sep="\n  ")
-        print("By the medians:", *aims(report["results"], "median"), sep="\n  ")
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nwritten: {options.json}")
+        print("\nBy the minima:", *aims(results), sep="\n  ")
+        print("By the medians:", *aims(results, "median"), sep="\n  ")
+    report = keep(options, where, results=results)
     draw(report, options.json.with_suffix(".svg"))
 
 
