@@ -122,10 +122,10 @@ def _normalize(
 
     def visit(block: Block, _: Gathered) -> None:
         own, out = block.own(0), block.place(y_view, 0)
-        g, b = block.parameters(scale), block.parameters(shift)
-        xc = eq.center(block.lift(x_view, 0), block.parameters(center), None, out=own)
+        c, s, g, b = [block.wide(block.parameters(a)) for a in (center, slope, scale, shift)]
+        xc = eq.center(block.lift(x_view, 0), c, None, out=own)
         last = g is None and b is None
-        x_hat = eq.standardize(xc, block.parameters(slope), out=out if last else own)
+        x_hat = eq.standardize(xc, s, out=out if last else own)
         block.store(eq.affine(x_hat, g, b, own=own, out=out), y_view)
 
     sweep(plan, visit, work)

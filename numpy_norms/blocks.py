@@ -56,6 +56,13 @@ class Block:
         part = a if self.cut.alone else a[self.cut.of_parameters]
         return part if part.dtype is self.work else part.astype(self.work, copy=False)
 
+    def wide(self, a: Any) -> Any:
+        """Numbers for sets or parameters, repeated for rows that lie side by side."""
+        axis = self.plan.beside
+        if axis is None or a is None or a.shape[axis] > 1:
+            return a
+        return np.repeat(a, self.plan.rows, axis)
+
     def lift(self, view: Array, slot: int) -> Array:
         """The block's part of a view, contiguous and in the working dtype; only to be read."""
         part = self.part(view)

@@ -152,6 +152,7 @@ class _Forward:
         if self.joined and gamma is not None:
             rstd, gamma = rstd * gamma, None
         own, y = block.own(0), block.place(self.y, 1)
+        rstd, gamma, beta = block.wide(rstd), block.wide(gamma), block.wide(beta)
         x_hat = eq.standardize(xc, rstd, out=y if gamma is None and beta is None else own)
         block.store(eq.affine(x_hat, gamma, beta, own=own, out=y), self.y)
 
@@ -239,14 +240,14 @@ class _Backward:
         """x_hat, or x - mu where rstd joins other factors later; and dy."""
         x_hat = _centered(block, self.x, self.statistics)
         if not self.plan.few_factors:
-            rstd = block.sets(self.statistics.rstd)
+            rstd = block.wide(block.sets(self.statistics.rstd))
             x_hat = eq.standardize(x_hat, rstd, out=block.own(0))
         return x_hat, block.lift(self.dy, 1)
 
     def dx_hat(self, block: Block, dy: Array) -> Array:
         """dx_hat; dy itself where gamma joins other factors later."""
         gamma = None if self.joined else block.parameters(self.gamma)
-        return eq.dx_hat(dy, gamma, out=block.own(1))
+        return eq.dx_hat(dy, block.wide(gamma), out=block.own(1))
 
     def reduce(
         self, block: Block, x_hat: Array, dy: Array, gathered: Gathered
@@ -296,9 +297,10 @@ class _Backward:
         if self.plan.few_factors:
             average_x_hat = rstd * average_x_hat
         gamma = block.parameters(self.gamma) if self.joined else None
+        few = [block.wide(a) for a in (rstd, average, average_x_hat, gamma)]
         own, place = (block.own(0), block.own(1)), block.place(self.dx, 1)
         out = place if scale is None and self.plus is None else own[1]
-        dx = eq.dx(dx_hat, x_hat, rstd, average, average_x_hat, gamma, own=own, out=out)
+        dx = eq.dx(dx_hat, x_hat, *few, own=own, out=out)
         if scale is not None:
             dx = np.multiply(dx, scale, out=place if self.plus is None else own[1])
         if self.plus is not None:
@@ -316,7 +318,8 @@ def _centered(block: Block, view: Array, statistics: Statistics) -> Array:
     pivot, rest, _, _, scale = statistics
     lift = _unscaled if scale is None and pivot is not None else _scaled
     x = lift(block, view, scale)
-    return eq.center(x, block.sets(pivot), block.sets(rest), out=block.own(0))
+    pivot, rest = block.wide(block.sets(pivot)), block.wide(block.sets(rest))
+    return eq.center(x, pivot, rest, out=block.own(0))
 
 
 def _scaled(block: Block, view: Array, scale: Array | None) -> Array:

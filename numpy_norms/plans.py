@@ -25,6 +25,7 @@ Slices = tuple[slice, ...]
 BLOCK = 1792 * 1024  # bytes that a block takes at the most in the working dtype
 RUN = 256  # elements, or half as many, that are neighbours in memory and are not parted
 COLUMNS = 16  # so many neighbours that belong to different sets are left in their order
+WIDE = 2048  # elements of short rows that are taken side by side, as one long row
 LANES = 16  # independent parts of a sum over blocks, so many threads at the most
 LANE = 256 * 1024  # bytes that the partial sums of a lane may take before there are fewer lanes
 
@@ -65,23 +66,24 @@ class Plan:
     """The cutting of a layout into blocks, for a working dtype of `itemsize` bytes.
 
     Axes are put in the order: those not reduced, those reduced, and last, where enough neighbours
-    in memory belong to different sets, those neighbours. A lane is a sequence of blocks with the
-    same part of the parameters, worked on by one thread.
+    in memory belong to different sets, those neighbours. Where these are few, the axis before them
+    is cut in two, and the rows along the second, `rows` of them on axis `beside`, make one long row
+    with numbers that are repeated as often. A lane is a sequence of blocks with the same part of
+    the parameters, worked on by one thread.
     """
 
     def __init__(self, layout: Layout, itemsize: int):
+        layout, beside = _side_by_side(layout)
         shape, over, along, sets = layout
         ndim = len(shape)
-        inner = ndim
-        while over and inner - 1 not in over:
-            inner -= 1
-        if prod(shape[inner:]) < COLUMNS:
-            inner = ndim
+        inner = _first_column(layout)
         outer = [a for a in range(ndim) if a not in over and a < inner]
         order = (*outer, *over, *range(inner, ndim))
         self.layout = layout
         self.order = None if order == tuple(range(ndim)) else order
         self.shape = tuple([shape[a] for a in order])
+        self.beside = None if beside is None else order.index(beside)
+        self.rows = 1 if beside is None else shape[beside]
         self.over = tuple(range(len(outer), len(outer) + len(over)))
         self.along = tuple([i for i, a in enumerate(order) if a in along])
         kept = sorted(sets)
@@ -102,7 +104,7 @@ class Plan:
         self.set_sum = Sum(self.over, ndim)
         self.average = Sum(self.over, ndim, average=True)
         self.parameter_sum = Sum(others, ndim)
-        self.buffer = _buffer(self.shape, self.along)
+        self.buffer = _buffer(self.shape, (*self.along, self.beside))
         self.lanes: list[list[Cut]] = []
         self.lanes_share_parts = False
         self.whole = True
@@ -198,7 +200,36 @@ def _extents(layout: Layout, itemsize: int) -> tuple[list[int], bool]:
     return extent, whole
 
 
-def _buffer(shape: Shape, along: Shape) -> int:
+def _first_column(layout: Layout) -> int:
+    """The first of the last axes along which neighbours in memory belong to different sets.
+
+    Where nothing is reduced, they have different parameters.
+    """
+    shape, over, along, _ = layout
+    inner = len(shape)
+    while inner and (inner - 1 not in over if over else inner - 1 in along):
+        inner -= 1
+    return inner if prod(shape[inner:]) >= COLUMNS else len(shape)
+
+
+def _side_by_side(layout: Layout) -> tuple[Layout, int | None]:
+    """The layout with the axis before short rows cut in two, and the second of these, if any.
+
+    NumPy begins every row anew, and a short one takes no longer than that.
+    """
+    shape = layout.shape
+    last = _first_column(layout) - 1
+    columns = prod(shape[last + 1 :])
+    if last < 0 or not COLUMNS <= columns <= RUN or prod(shape) < 16 * WIDE:
+        return layout, None
+    rows = max(r for r in range(1, WIDE // columns + 1) if shape[last] % r == 0)
+    cut = (*shape[:last], shape[last] // rows, rows, *shape[last + 1 :])
+    now = [(a,) if a < last else (a, a + 1) if a == last else (a + 1,) for a in range(len(shape))]
+    over, along, sets = ([b for a in axes for b in now[a]] for axes in layout[1:])
+    return Layout(cut, tuple(over), tuple(along), tuple(sets)), last + 1
+
+
+def _buffer(shape: Shape, along: tuple[int | None, ...]) -> int:
     """The elements that NumPy may buffer, so few that it does not gather rows in its buffer."""
     last = len(shape) - 1
     row = 1

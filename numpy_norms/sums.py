@@ -97,6 +97,10 @@ def _piece(m: int) -> int:
 def _of_columns(a: Array, b: Array | None, axes: tuple[int, ...]) -> Array:
     """The sums of a or a * b along axes that are not the last."""
     axis = axes[-1]
+    if axis - 1 in axes:
+        shape = (*a.shape[: axis - 1], a.shape[axis - 1] * a.shape[axis], *a.shape[axis + 1 :])
+        a, b = a.reshape(shape), None if b is None else b.reshape(shape)
+        return np.expand_dims(_of_columns(a, b, axes[:-1]), axis)
     n, columns = a.shape[axis], prod(a.shape[axis + 1 :])
     if n <= 2 * SLAB:
         return _added(a, b, axes)

@@ -23,6 +23,7 @@ LARGE = [
     batch_norm((300_000, 3)),
     batch_norm((37, 5, 91, 29)),
     batch_norm((17, 91, 29, 5), channel_axis=-1),
+    batch_norm((17, 91, 29, 40), channel_axis=-1),
     layer_norm((1501, 389)),
     layer_norm((3, 300_001)),
     layer_norm((13, 96, 41, 7), axis=1),
@@ -30,6 +31,7 @@ LARGE = [
     group_norm((7, 59, 61, 12), 3, channel_axis=-1),
     instance_norm((7, 12, 59, 61)),
     instance_norm((5, 301, 29, 3), channel_axis=-1),
+    instance_norm((3, 301, 30, 36), channel_axis=-1),
     rms_norm((1501, 389)),
     rms_norm((2, 300_001)),
 ]

@@ -27,6 +27,15 @@ RANKS = [
     instance_norm((2, 3, 4, 5, 6)),
     rms_norm((2, 3, 4, 5, 6), axis=(2, 3, 4)),
 ]
+# Rows so short, and so many, that several are worked on as one; of them, also what fits no block.
+SHORT_ROWS = [
+    batch_norm((3000, 24)),
+    batch_norm((20_000, 32)),
+    batch_norm((5, 18, 30, 40), channel_axis=-1),
+    instance_norm((3, 61, 60, 40), channel_axis=-1),
+    layer_norm((9, 40, 13, 9), axis=1),
+    rms_norm((9, 40, 13, 9), axis=1),
+]
 present = pytest.mark.parametrize("present", [(), ("gamma",), ("beta",), ("gamma", "beta")])
 
 
@@ -58,7 +67,7 @@ def torch_forward(norm, x, gamma=None, beta=None):
 
 
 @present
-@parametrize([*NORMS, *RANKS])
+@parametrize([*NORMS, *RANKS, *SHORT_ROWS])
 def test_forward_and_backward_agree(norm, present):
     arrays, dy = norm.draw()
     arrays = {name: a for name, a in arrays.items() if name in ("x", *present)}
@@ -72,7 +81,9 @@ def test_forward_and_backward_agree(norm, present):
 
 
 @present
-@pytest.mark.parametrize("shape", [(7, 3), (5, 3, 4), (4, 3, 2, 5), (2, 3, 4, 5, 6)])
+@pytest.mark.parametrize(
+    "shape", [(7, 3), (5, 3, 4), (4, 3, 2, 5), (2, 3, 4, 5, 6), (3000, 24), (20_000, 32)]
+)
 def test_inference_agrees(shape, present):
     norm = batch_norm_inference(shape)
     arrays, dy = norm.draw()
