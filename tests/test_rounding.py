@@ -13,6 +13,9 @@ from cases import batch_norm, group_norm, instance_norm, layer_norm, parametrize
 from extended import Reference, is_nearest
 from measure import assert_rounded_once, assert_within_float64
 
+from numpy_norms.equations import rounded_moments
+from numpy_norms.sums import Sum
+
 REQUIRED = 0.99999
 MIDDLE = [
     batch_norm((15_013, 5)),
@@ -82,3 +85,11 @@ def test_float64_results_are_exact_to_a_few_roundoffs(norm, mean):
     for name, got, exact, scale in results(norm, mean, np.float64):
         sums = norm.set_size if name in ("y", "x") else math.prod(norm.shape) // got.size
         assert_within_float64(got, exact, scale, terms=sums)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.9, 2.0, -1.9, 2.1, -2.1, 1e4])
+def test_the_mean_is_put_right_where_it_lies_far_from_zero(mean):
+    x = np.array([[mean - 1, mean + 1]])
+    average = Sum((1,), 2, average=True)
+    _, found = rounded_moments(x, 2, average, out=np.empty_like(x))
+    assert (found.rest is not None) == (abs(mean) > 2)
