@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .plans import Cut, Plan, Shape, Slices
+from .plans import Cut, Plan, Run, Shape, Slices
 from .rounding import round_into, rounds_twice
 from .threads import in_threads
 
 Array = NDArray[Any]
 Merge = Callable[[Any, Any], Any]
 Visit = Callable[["Block", "Gathered"], None]
+Start = tuple[int | None, ...]
 Store = Callable[[Slices, Sequence[Array | None]], None]
 
 SETTINGS = 16 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
@@ -88,27 +89,47 @@ class Gathered:
     __slots__ = ("parameters", "sets")
 
     def __init__(self) -> None:
-        self.sets: dict[tuple[int | None, ...], tuple[Slices, Any]] = {}
-        self.parameters: tuple[Slices, list[Array | None]] | None = None
+        self.sets: dict[Start, tuple[Slices, Any]] = {}
+        self.parameters: dict[Start, tuple[Slices, list[Array | None]]] = {}
 
     def add_sets(self, cut: Cut, values: Any, merge: Merge) -> None:
         """Take in numbers about the sets that a block has a part of."""
-        if cut.alone:
-            self.sets[()] = cut.of_sets, values
-        else:
-            self._merge(cut.of_sets, values, merge)
+        self._merge(() if cut.alone else _start(cut.of_sets), cut.of_sets, values, merge)
 
-    def _merge(self, slices: Slices, values: Any, merge: Merge) -> None:
-        key = tuple([s.start for s in slices])
+    def _merge(self, key: Start, slices: Slices, values: Any, merge: Merge) -> None:
         seen = self.sets.get(key)
         self.sets[key] = slices, values if seen is None else merge(seen[1], values)
 
     def add_parameters(self, cut: Cut, values: Sequence[Array | None]) -> None:
         """Add sums for the parameters that a block has a part of, in float64 or wider."""
-        if self.parameters is None:
-            self.parameters = cut.of_parameters, [_widened(v) for v in values]
+        key = () if cut.alone else _start(cut.of_parameters)
+        if key in self.parameters:
+            _add_to(self.parameters[key][1], values)
         else:
-            _add_to(self.parameters[1], values)
+            self.parameters[key] = cut.of_parameters, [_widened(v) for v in values]
+
+
+class Table:
+    """Numbers for sets that lie whole in blocks, written down where they belong."""
+
+    def __init__(self, plan: Plan):
+        self.shape = plan.set_shape
+        self.arrays: list[Any] = []
+        self.lock = threading.Lock()
+
+    def write(self, cut: Cut, values: Sequence[Array | None]) -> None:
+        """Write the numbers for the sets of a block; None stands for zeros."""
+        if cut.alone:
+            self.arrays = list(values)
+            return
+        with self.lock:
+            self.arrays = self.arrays or [None] * len(values)
+            for i, a in enumerate(values):
+                if a is not None and self.arrays[i] is None:
+                    self.arrays[i] = np.zeros(self.shape, a.dtype)
+        for whole, a in zip(self.arrays, values, strict=True):
+            if a is not None:
+                whole[cut.of_sets] = a
 
 
 def sweep(
@@ -116,13 +137,13 @@ def sweep(
 ) -> list[Gathered]:
     """Visit every block once; return what each lane has gathered, in a fixed order.
 
-    `store` takes the sums of a lane that alone has its part of the parameters, so that they need
+    `store` takes the sums for a part of the parameters that no other lane has, so that they need
     not be kept.
     """
     if plan.size < SETTINGS:
         return [_along_lane(lane, plan, visit, work, store) for lane in plan.lanes]
 
-    def with_settings(lane: list[Cut]) -> Gathered:
+    def with_settings(lane: list[Run]) -> Gathered:
         with np.errstate(all="ignore"):  # of this thread; the size of the buffer ends with it
             np.setbufsize(plan.buffer)
             return _along_lane(lane, plan, visit, work, store)
@@ -131,46 +152,41 @@ def sweep(
 
 
 def _along_lane(
-    lane: list[Cut], plan: Plan, visit: Visit, work: np.dtype[Any], store: Store | None
+    lane: list[Run], plan: Plan, visit: Visit, work: np.dtype[Any], store: Store | None
 ) -> Gathered:
     gathered, memory = Gathered(), _memory()
-    for cut in lane:
-        visit(Block(plan, cut, work, memory), gathered)
-    if store is not None and gathered.parameters and not plan.lanes_share_parts:
-        store(*gathered.parameters)
-        gathered.parameters = None
+    for run in lane:
+        for cut in run:
+            visit(Block(plan, cut, work, memory), gathered)
+        if store is not None and not plan.lanes_share_parts:
+            while gathered.parameters:
+                store(*gathered.parameters.popitem()[1])
     return gathered
 
 
 def gather_sets(plan: Plan, lanes: list[Gathered], merge: Merge) -> tuple[Any, ...]:
     """Merge what lanes have found out about the sets: arrays with one number for each set."""
-    if plan.alone is not None:
-        ((_, values),) = lanes[0].sets.values()
-        return tuple(values)
-    if len(lanes) == 1:
-        merged = lanes[0]
-    else:
-        merged = Gathered()
-        for lane in lanes:
-            for slices, values in lane.sets.values():
-                merged._merge(slices, values, merge)
+    merged, *others = lanes
+    for lane in others:
+        for key, (slices, values) in lane.sets.items():
+            merged._merge(key, slices, values, merge)
     return _assemble(plan.set_shape, list(merged.sets.values()))
 
 
 def gather_parameters(plan: Plan, lanes: list[Gathered]) -> tuple[Any, ...]:
     """The sums that lanes have gathered for the parameters: arrays of the parameters' shape."""
-    if len(lanes) == 1 and lanes[0].parameters is not None:
-        return tuple(lanes[0].parameters[1])
-    parts: dict[tuple[int | None, ...], tuple[Slices, list[Array | None]]] = {}
+    parts: dict[Start, tuple[Slices, list[Array | None]]] = {}
     for lane in lanes:
-        assert lane.parameters is not None
-        slices, values = lane.parameters
-        key = tuple([s.start for s in slices])
-        if key in parts:
-            _add_to(parts[key][1], values)
-        else:
-            parts[key] = slices, values
+        for key, (slices, sums) in lane.parameters.items():
+            if key in parts:
+                _add_to(parts[key][1], sums)
+            else:
+                parts[key] = slices, sums
     return _assemble(plan.parameter_shape, list(parts.values()))
+
+
+def _start(slices: Slices) -> Start:
+    return tuple([s.start for s in slices])
 
 
 def _assemble(shape: Shape, parts: list[tuple[Slices, Any]]) -> tuple[Any, ...]:

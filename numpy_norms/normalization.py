@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import equations as eq
-from .blocks import Block, Gathered, gather_parameters, gather_sets, sweep
+from .blocks import Block, Gathered, Table, gather_parameters, gather_sets, sweep
 from .cache import Cache, Statistics
 from .checks import same_memory
 from .equations import Moments
@@ -95,11 +95,13 @@ class _Forward:
         self.moments = _mean_square if not centered else _exact if self.widened else _corrected
         self.scale: Array | None = None
         self.statistics: Statistics
+        self.table: Table
 
     def run(self, in_place: bool) -> Statistics:
         if self.plan.whole and (self.squares_fit or not in_place):
-            lanes = sweep(self.plan, self.normalize_whole, self.work)
-            statistics = Statistics(*gather_sets(self.plan, lanes, _once))
+            self.table = Table(self.plan)
+            sweep(self.plan, self.normalize_whole, self.work)
+            statistics = Statistics(*self.table.arrays)
             if self.squares_fit or not squares_fail(statistics.var, self.given_eps):
                 return statistics
         self.statistics = self.gathered()
@@ -129,10 +131,10 @@ class _Forward:
         self.eps = self.eps * self.scale * self.scale
         self.statistics = self.gathered()
 
-    def normalize_whole(self, block: Block, gathered: Gathered) -> None:
-        xc, (_, pivot, rest, var) = self.moments(self, block)
-        rstd = eq.rstd(var, self.eps)
-        gathered.add_sets(block.cut, (pivot, rest, var, rstd, None), _once)
+    def normalize_whole(self, block: Block, _: Gathered) -> None:
+        xc, moments = self.moments(self, block)
+        rstd = eq.rstd(moments.var, self.eps)
+        self.table.write(block.cut, (moments.pivot, moments.rest, moments.var, rstd, None))
         self.finish(block, xc, rstd)
 
     def gather_extremes(self, block: Block, gathered: Gathered) -> None:
@@ -330,10 +332,6 @@ def _scaled(block: Block, view: Array, scale: Array | None) -> Array:
 def _unscaled(block: Block, view: Array, _: Array | None = None) -> Array:
     # The subtraction that comes next casts as it goes, from NumPy's own dtypes.
     return block.lift(view, 0) if is_foreign(view.dtype) else block.part(view)
-
-
-def _once(a: Any, b: Any) -> Any:
-    raise AssertionError("two blocks hold the same set whole")
 
 
 def _extremes(a: Any, b: Any) -> tuple[Array, Array]:

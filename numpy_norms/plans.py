@@ -7,7 +7,7 @@ results depend neither on how an array lies in memory nor on the number of threa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise, product
 from math import ceil, prod
@@ -27,6 +27,7 @@ RUN = 256  # elements, or half as many, that are neighbours in memory and are no
 COLUMNS = 16  # so many neighbours that belong to different sets are left in their order
 WIDE = 2048  # elements of short rows that are taken side by side, as one long row
 LANES = 16  # independent parts of a sum over blocks, so many threads at the most
+KEPT = 64  # blocks that a plan remembers; of more, each is made when its turn comes
 LANE = 256 * 1024  # bytes that the partial sums of a lane may take before there are fewer lanes
 
 BUFFER = 8192  # elements that NumPy buffers of each operand if it is not told otherwise
@@ -62,14 +63,31 @@ class Cut:
         self.of_parameters = tuple([s if i in along else _ALL for i, s in enumerate(slices)])
 
 
+class Run:
+    """Blocks with the same part of the parameters, one after the other."""
+
+    __slots__ = ("cuts", "make")
+
+    def __init__(self, plan: Plan, axes: Shape, part: Slices, rests: list[Slices], keep: bool):
+        def make() -> Iterator[Cut]:
+            for rest in rests:
+                slices = [s for _, s in sorted(zip(axes, (*part, *rest), strict=True))]
+                yield Cut(tuple(slices), plan.over, plan.along, plan.shape)
+
+        self.make = make
+        self.cuts = list(make()) if keep else None
+
+    def __iter__(self) -> Iterator[Cut]:
+        return self.make() if self.cuts is None else iter(self.cuts)
+
+
 class Plan:
     """The cutting of a layout into blocks, for a working dtype of `itemsize` bytes.
 
     Axes are put in the order: those not reduced, those reduced, and last, where enough neighbours
     in memory belong to different sets, those neighbours. Where these are few, the axis before them
     is cut in two, and the rows along the second, `rows` of them on axis `beside`, make one long row
-    with numbers that are repeated as often. A lane is a sequence of blocks with the same part of
-    the parameters, worked on by one thread.
+    with numbers that are repeated as often. A lane is worked on by one thread, run by run.
     """
 
     def __init__(self, layout: Layout, itemsize: int):
@@ -105,38 +123,34 @@ class Plan:
         self.average = Sum(self.over, ndim, average=True)
         self.parameter_sum = Sum(others, ndim)
         self.buffer = _buffer(self.shape, (*self.along, self.beside))
-        self.lanes: list[list[Cut]] = []
+        self.lanes: list[list[Run]] = []
         self.lanes_share_parts = False
         self.whole = True
         if self.size:
             extent, self.whole = _extents(layout, itemsize)
             self.lanes = self._lanes([extent[a] for a in order], others)
-        first = self.lanes[0][0] if self.lanes else None
+        first = next(iter(self.lanes[0][0])) if self.lanes else None
         self.alone = first if first is not None and first.alone else None
 
-    def _lanes(self, extent: list[int], others: Shape) -> list[list[Cut]]:
+    def _lanes(self, extent: list[int], others: Shape) -> list[list[Run]]:
         pieces = [_pieces(n, e) for n, e in zip(self.shape, extent, strict=True)]
         parts = list(product(*[pieces[i] for i in self.along]))
         rests = list(product(*[pieces[i] for i in others]))
+        axes, keep = (*self.along, *others), len(parts) * len(rests) <= KEPT
+        if len(parts) >= LANES:
+            return [
+                [Run(self, axes, part, rests, keep) for part in parts[start:end]]
+                for start, end in _shares(len(parts), LANES)
+            ]
         part_bytes = 16 * prod([extent[i] for i in self.along])
         least = 2 if len(parts) == 1 else 1
         room = LANES * LANE // (part_bytes * len(parts))
         number = min(len(rests), max(least, min(LANES // len(parts), room)))
-        ends = [i * len(rests) // number for i in range(number + 1)]
         self.lanes_share_parts = number > 1
-        axes = (*self.along, *others)
         return [
-            [
-                Cut(
-                    tuple([s for _, s in sorted(zip(axes, (*part, *rest), strict=True))]),
-                    self.over,
-                    self.along,
-                    self.shape,
-                )
-                for rest in rests[start:end]
-            ]
+            [Run(self, axes, part, rests[start:end], keep)]
             for part in parts
-            for start, end in pairwise(ends)
+            for start, end in _shares(len(rests), number)
         ]
 
     def view(self, a: Array) -> Array:
@@ -238,6 +252,11 @@ def _buffer(shape: Shape, along: tuple[int | None, ...]) -> int:
             break
         row *= shape[axis]
     return min(BUFFER, ceil(row / 16) * 16) if row >= ROW else BUFFER
+
+
+def _shares(n: int, number: int) -> Iterator[tuple[int, int]]:
+    """The ends of `number` equal shares of n things, as nearly as can be."""
+    return pairwise([i * n // number for i in range(number + 1)])
 
 
 def _pieces(n: int, extent: int) -> list[slice]:
