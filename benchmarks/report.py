@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from . import accuracy, bounds, memory, passes, side_by_side
-from .contenders import CONTENDERS, DEFAULT, FLOAT32, TORCH
+from .contenders import CONTENDERS, DEFAULT, FLOAT32, FLOOR, PLAIN, TORCH
 from .grid import DIRECTIONS, GRID
 from .machine import IDLE
 from .memory import PER_THREAD
 from .memory_cases import MIB
-from .summary import aims, exceptions
+from .summary import aims, exceptions, geometric_mean, ratios
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 SOURCES = {
@@ -81,6 +81,23 @@ def aimed_at(report: Report) -> str:
         for least, median in both
     ]
     return table(["figure", "by minima", "by medians", "aim", ""], rows)
+
+
+def plain_beside(report: Report) -> str:
+    """Return the geometric means of the plain formula and the floor over PyTorch."""
+    names = [name for name in (PLAIN, FLOOR) if any(name in r["times"] for r in report["results"])]
+    rows = [
+        [
+            f"{size}: {SHORT[name]} / {TORCH}, geometric mean",
+            *[
+                f"{geometric_mean(ratios(report['results'], name, TORCH, size, which)):.2f}"
+                for which in ("min", "median")
+            ],
+        ]
+        for size in GRID
+        for name in names
+    ]
+    return table(["for comparison", "by minima", "by medians"], rows)
 
 
 def exceptional(report: Report) -> str:
@@ -260,6 +277,7 @@ def blocks(reports: dict[str, Report]) -> dict[str, str]:
     return {
         "machine": machine(side),
         "aims": aimed_at(side),
+        "comparison": plain_beside(side),
         "exceptions": exceptional(side),
         **{f"times {size}": times(side, size) for size in GRID},
         "costs": costs(reports["bounds"]),
