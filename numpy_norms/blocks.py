@@ -62,7 +62,7 @@ class Block:
         axis = self.plan.beside
         if axis is None or a is None or a.shape[axis] > 1:
             return a
-        return np.repeat(a, self.plan.rows, axis)
+        return np.repeat(a, self.cut.shape[axis], axis)
 
     def lift(self, view: Array, slot: int) -> Array:
         """The block's part of a view, contiguous and in the working dtype; only to be read."""

@@ -86,8 +86,8 @@ class Plan:
 
     Axes are put in the order: those not reduced, those reduced, and last, where enough neighbours
     in memory belong to different sets, those neighbours. Where these are few, the axis before them
-    is cut in two, and the rows along the second, `rows` of them on axis `beside`, make one long row
-    with numbers that are repeated as often. A lane is worked on by one thread, run by run.
+    is cut in two, and the rows along the second, axis `beside`, make one long row with numbers that
+    are repeated as often. A lane is worked on by one thread, run by run.
     """
 
     def __init__(self, layout: Layout, itemsize: int):
@@ -101,7 +101,6 @@ class Plan:
         self.order = None if order == tuple(range(ndim)) else order
         self.shape = tuple([shape[a] for a in order])
         self.beside = None if beside is None else order.index(beside)
-        self.rows = 1 if beside is None else shape[beside]
         self.over = tuple(range(len(outer), len(outer) + len(over)))
         self.along = tuple([i for i, a in enumerate(order) if a in along])
         kept = sorted(sets)
