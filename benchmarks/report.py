@@ -88,7 +88,7 @@ def plain_beside(report: Report) -> str:
     names = [name for name in (PLAIN, FLOOR) if any(name in r["times"] for r in report["results"])]
     rows = [
         [
-            f"{size}: {SHORT[name]} / {TORCH}, geometric mean",
+            f"{size}: {SHORT[name]} / {TORCH}, mean",
             *[
                 f"{geometric_mean(ratios(report['results'], name, TORCH, size, which)):.2f}"
                 for which in ("min", "median")
@@ -264,7 +264,9 @@ def _percent(share: float) -> str:
 
 
 def _short(text: str) -> str:
-    return text.replace("numpy_norms float32", "float32").replace("numpy_norms", "default")
+    for long, short in {**SHORT, "geometric mean": "mean"}.items():
+        text = text.replace(long, short)
+    return text
 
 
 def _what(row: Report) -> str:
