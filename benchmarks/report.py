@@ -76,11 +76,11 @@ def aimed_at(report: Report) -> str:
             f"{least.measured:.2f}",
             f"{median.measured:.2f}",
             f"{'≤' if least.sign == '<=' else '≥'}\u00a0{least.target:g}",
-            "reached" if least.reached else "**not reached**",
+            "yes" if least.reached else "**no**",
         ]
         for least, median in both
     ]
-    return table(["figure", "by minima", "by medians", "aim", ""], rows)
+    return table(["figure", "by minima", "by medians", "aim", "reached"], rows)
 
 
 def plain_beside(report: Report) -> str:
@@ -264,7 +264,7 @@ def _percent(share: float) -> str:
 
 
 def _short(text: str) -> str:
-    for long, short in {**SHORT, "geometric mean": "mean"}.items():
+    for long, short in {**SHORT, "geometric mean": "mean", "worst entry": "worst"}.items():
         text = text.replace(long, short)
     return text
 
