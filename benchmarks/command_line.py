@@ -1,4 +1,4 @@
-"""What the programs that measure have in common: their options, and the file of their results."""
+"""What the programs here have in common: their options, and the file of their results."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 
-def measuring(
-    name: str, description: str | None, results: Path, *, smoke: str
-) -> argparse.ArgumentParser:
-    """Return a parser with the options `--smoke` and `--json`."""
-    parser = argparse.ArgumentParser(
+def program(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a program, which shows its description as it stands."""
+    return argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def measuring(
+    name: str, description: str | None, results: Path, *, smoke: str
+) -> argparse.ArgumentParser:
+    """Return the parser of a program that measures, with the options `--smoke` and `--json`."""
+    parser = program(name, description)
     parser.add_argument("--smoke", action="store_true", help=smoke)
     parser.add_argument("--json", type=Path, default=results, help="default: %(default)s")
     return parser

@@ -13,7 +13,6 @@ result.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import os
@@ -33,6 +32,7 @@ import ml_dtypes  # noqa: F401
 import mpmath  # noqa: F401
 import pytest
 
+from .command_line import program
 from .mutation_survivors import WHY
 
 ROOT = Path(__file__).parents[1]
@@ -253,11 +253,7 @@ def _why(record: dict[str, Any]) -> tuple[bool, str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.mutation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program("mutation", __doc__)
     parser.add_argument("--again", action="store_true", help="only those that survived")
     parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")

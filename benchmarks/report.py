@@ -9,7 +9,6 @@ On the page every table stands between two comments; the text between them is re
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import accuracy, bounds, memory, passes, side_by_side
+from .command_line import program
 from .contenders import CONTENDERS, DEFAULT, FLOAT32, FLOOR, PLAIN, TORCH
 from .grid import DIRECTIONS, GRID
 from .machine import IDLE
@@ -85,7 +85,6 @@ def aimed_at(report: Report) -> str:
 
 def plain_beside(report: Report) -> str:
     """Return the geometric means of the plain formula and the floor over PyTorch."""
-    names = [name for name in (PLAIN, FLOOR) if any(name in r["times"] for r in report["results"])]
     rows = [
         [
             f"{size}: {SHORT[name]} / {TORCH}, mean",
@@ -95,7 +94,7 @@ def plain_beside(report: Report) -> str:
             ],
         ]
         for size in GRID
-        for name in names
+        for name in (PLAIN, FLOOR)
     ]
     return table(["for comparison", "by minima", "by medians"], rows)
 
@@ -307,11 +306,7 @@ def filled(page: str, parts: dict[str, str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program("report", __doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--measure", action="store_true", help="measure everything anew")
     what.add_argument("--check", action="store_true", help="change nothing, compare")

@@ -102,34 +102,40 @@ class Gathered:
 
     def add_parameters(self, cut: Cut, values: Sequence[Array | None]) -> None:
         """Add sums for the parameters that a block has a part of, in float64 or wider."""
-        key = () if cut.alone else _start(cut.of_parameters)
+        self._add(() if cut.alone else _start(cut.of_parameters), cut.of_parameters, values)
+
+    def _add(self, key: Start, slices: Slices, values: Sequence[Array | None]) -> None:
         if key in self.parameters:
             _add_to(self.parameters[key][1], values)
         else:
-            self.parameters[key] = cut.of_parameters, [_widened(v) for v in values]
+            self.parameters[key] = slices, [_widened(v) for v in values]
 
 
 class Table:
-    """Numbers for sets that lie whole in blocks, written down where they belong."""
+    """Numbers for sets or parameters, each part written down where it belongs."""
 
-    def __init__(self, plan: Plan):
-        self.shape = plan.set_shape
+    def __init__(self, shape: Shape):
+        self.shape = shape
         self.arrays: list[Any] = []
         self.lock = threading.Lock()
 
     def write(self, cut: Cut, values: Sequence[Array | None]) -> None:
-        """Write the numbers for the sets of a block; None stands for zeros."""
+        """Write the numbers for the sets that a block holds whole."""
         if cut.alone:
             self.arrays = list(values)
-            return
+        else:
+            self.put(cut.of_sets, values)
+
+    def put(self, slices: Slices, values: Sequence[Any]) -> None:
+        """Write a part of each array; what is None is zero, and plain numbers are left out."""
         with self.lock:
             self.arrays = self.arrays or [None] * len(values)
             for i, a in enumerate(values):
-                if a is not None and self.arrays[i] is None:
+                if isinstance(a, np.ndarray) and self.arrays[i] is None:
                     self.arrays[i] = np.zeros(self.shape, a.dtype)
         for whole, a in zip(self.arrays, values, strict=True):
-            if a is not None:
-                whole[cut.of_sets] = a
+            if isinstance(a, np.ndarray):
+                whole[slices] = a
 
 
 def sweep(
@@ -175,14 +181,11 @@ def gather_sets(plan: Plan, lanes: list[Gathered], merge: Merge) -> tuple[Any, .
 
 def gather_parameters(plan: Plan, lanes: list[Gathered]) -> tuple[Any, ...]:
     """The sums that lanes have gathered for the parameters: arrays of the parameters' shape."""
-    parts: dict[Start, tuple[Slices, list[Array | None]]] = {}
-    for lane in lanes:
+    added, *others = lanes
+    for lane in others:
         for key, (slices, sums) in lane.parameters.items():
-            if key in parts:
-                _add_to(parts[key][1], sums)
-            else:
-                parts[key] = slices, sums
-    return _assemble(plan.parameter_shape, list(parts.values()))
+            added._add(key, slices, sums)
+    return _assemble(plan.parameter_shape, list(added.parameters.values()))
 
 
 def _start(slices: Slices) -> Start:
@@ -192,24 +195,10 @@ def _start(slices: Slices) -> Start:
 def _assemble(shape: Shape, parts: list[tuple[Slices, Any]]) -> tuple[Any, ...]:
     if len(parts) == 1:
         return tuple(parts[0][1])
-    return tuple(
-        [
-            _join(shape, [(slices, values[i]) for slices, values in parts])
-            for i in range(len(parts[0][1]))
-        ]
-    )
-
-
-def _join(shape: Shape, parts: list[tuple[Slices, Any]]) -> Any:
-    # A part that is None is zero; plain numbers are the same in all parts.
-    arrays = [(slices, a) for slices, a in parts if isinstance(a, np.ndarray)]
-    if not arrays:
-        return parts[0][1]
-    make = np.empty if len(arrays) == len(parts) else np.zeros
-    whole = make(shape, arrays[0][1].dtype)
-    for slices, a in arrays:
-        whole[slices] = a
-    return whole
+    table = Table(shape)
+    for slices, values in parts:
+        table.put(slices, values)
+    return tuple(table.arrays)
 
 
 def _widened(a: Array | None) -> Array | None:

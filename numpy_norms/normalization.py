@@ -99,7 +99,7 @@ class _Forward:
 
     def run(self, in_place: bool) -> Statistics:
         if self.plan.whole and (self.squares_fit or not in_place):
-            self.table = Table(self.plan)
+            self.table = Table(self.plan.set_shape)
             sweep(self.plan, self.normalize_whole, self.work)
             statistics = Statistics(*self.table.arrays)
             if self.squares_fit or not squares_fail(statistics.var, self.given_eps):

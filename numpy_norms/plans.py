@@ -128,8 +128,6 @@ class Plan:
         if self.size:
             extent, self.whole = _extents(layout, itemsize)
             self.lanes = self._lanes([extent[a] for a in order], others)
-        first = next(iter(self.lanes[0][0])) if self.lanes else None
-        self.alone = first if first is not None and first.alone else None
 
     def _lanes(self, extent: list[int], others: Shape) -> list[list[Run]]:
         pieces = [_pieces(n, e) for n, e in zip(self.shape, extent, strict=True)]

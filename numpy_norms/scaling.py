@@ -32,8 +32,8 @@ def factors_fit(gamma: Array | None, eps: float) -> bool:
     size = np.abs(gamma.astype(np.float64) if is_foreign(gamma.dtype) else gamma)
     if eps < 2.0**-100:
         return False
-    fit = (size > 2.0**-60) & (size < 2.0**60)
-    return np.count_nonzero(fit) == size.size or bool((fit | (size == 0)).all())
+    fit = (size == 0) | ((size > 2.0**-60) & (size < 2.0**60))
+    return bool(np.count_nonzero(fit) == size.size)
 
 
 def squares_fail(var: Array, eps: float) -> bool:
