@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .cache import Cache
 
+
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
@@ -131,6 +132,17 @@ def channel_axis(axis: int, x: Array, *, least: int = 2) -> int:
 def batch_axis(c: int) -> int:
     """The axis of the samples: the first that is not the channel axis."""
     return 1 if c == 0 else 0
+
+
+def integers(name: str, value: Any) -> Any:
+    """An int, or a tuple of ints, of Python's own."""
+    if type(value) is int:
+        return value
+    if isinstance(value, tuple | list):
+        return tuple([integers(name, v) for v in value])
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r}, but an integer was expected; pass {name}=-1, say")
+    return value.__index__()
 
 
 def axes(axis: int | Sequence[int], x: Array) -> Shape:
@@ -263,8 +275,8 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def upstream(dy: ArrayLike, cache: Cache, norm: str) -> Array:
-    """The gradient of y, of the shape of x, for a cache that `norm` has made."""
+def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
+    """The gradient of y for a cache that `norm` has made, and x."""
     if not isinstance(cache, Cache):
         raise TypeError(
             f"cache is a {type(cache).__name__}, but the cache of {norm}_forward was expected; "
@@ -280,11 +292,17 @@ def upstream(dy: ArrayLike, cache: Cache, norm: str) -> Array:
             "x was overwritten by out=, and its gradient needs it; "
             "run the forward pass with an out apart from x"
         )
-    dy = array("dy", dy)
-    if dy.shape != cache.x.shape:
+    return gradient("dy", dy, cache.x), cache.x
+
+
+def gradient(name: str, d: ArrayLike, x: Array) -> Array:
+    """The gradient of a result that has the shape of x."""
+    d = array(name, d)
+    if d.shape != x.shape:
+        of = name[1:]
         raise ValueError(
-            f"dy has shape {dy.shape}, but y has {cache.x.shape}; pass the gradient of y, "
-            "np.broadcast_to(dy, y.shape) if it is constant"
+            f"{name} has shape {d.shape}, but {of} has {x.shape}; pass the gradient of {of}, "
+            f"np.broadcast_to({name}, {of}.shape) if it is constant"
         )
-    real_for_real("dy", dy, cache.x)
-    return dy
+    real_for_real(name, d, x)
+    return d

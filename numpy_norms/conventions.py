@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import checks
 from .convention_table import CONVENTIONS, Convention, convention
 from .fold import finite
-from .rounding import round_to
+from .engine.rounding import round_to
 from .state import load, read_state
 
 __all__ = [

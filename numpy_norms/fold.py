@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks
-from .rounding import round_to
+from .engine.rounding import round_to
 
 Array = NDArray[Any]
 

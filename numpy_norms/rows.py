@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks
-from .rounding import round_into
+from .engine.rounding import round_into
 from .threads import in_threads
 
 Array = NDArray[Any]
