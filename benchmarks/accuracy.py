@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy            five norms, mean / std from 0 to 1e6
     python -m benchmarks.accuracy --smoke    two ratios, to see that everything runs
 
-The truth is 106-bit arithmetic (`numpy_norms.reference`). A result is correctly rounded if neither
+The truth is 106-bit arithmetic (`numpy_norms.oracle`). A result is correctly rounded if neither
 of its neighbours in float32 is nearer to the truth.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from numpy_norms.reference import Exact, evaluate
+from numpy_norms.oracle.reference import Exact, evaluate
 
 from .command_line import keep, measuring, parsed
 from .contenders import DEFAULT, FLOAT32, PLAIN, TORCH, installed

@@ -10,9 +10,9 @@ import pytest
 
 import numpy_norms
 from numpy_norms.cli import main
-from numpy_norms.commands import check_oracles
-from numpy_norms.commands.activations import load_activations
-from numpy_norms.commands.check_cases import NORMS, article_case, small_case, why_not
+from numpy_norms.commands.check import oracles
+from numpy_norms.commands.check.activations import load_activations
+from numpy_norms.commands.check.cases import NORMS, article_case, small_case, why_not
 
 ROUTES = ("106 bits", "complex step", "central differences", "PyTorch")
 
@@ -130,7 +130,7 @@ def test_without_pytorch_its_column_says_so(monkeypatch, capsys, error):
     def missing(name):
         raise error(name)
 
-    monkeypatch.setattr(check_oracles, "import_module", missing)
+    monkeypatch.setattr(oracles, "import_module", missing)
     status, out = table(capsys, "layer_norm")
     assert status == 0
     assert "not installed  ok\n" in out

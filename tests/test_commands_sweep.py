@@ -7,7 +7,7 @@ import pytest
 
 from numpy_norms.cli import main
 from numpy_norms.commands import sweep
-from numpy_norms.commands.check_cases import NORMS
+from numpy_norms.commands.check.cases import NORMS
 
 
 @pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "batch_norm_inference"])

@@ -11,7 +11,7 @@ import torch
 
 import numpy_norms
 from numpy_norms.cli import main
-from numpy_norms.reference import evaluate
+from numpy_norms.oracle.reference import evaluate
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

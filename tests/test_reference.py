@@ -6,8 +6,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from numpy_norms.double_double import Pair, two_product, two_sum
-from numpy_norms.reference import evaluate, sets_of, sharers_of
+from numpy_norms.oracle.double_double import Pair, two_product, two_sum
+from numpy_norms.oracle.reference import evaluate, sets_of, sharers_of
 
 SHAPE, GROUPS, EPS = (2, 4, 3), 2, 0.3
 SETS = {  # what positions with the same key share: statistics, parameters

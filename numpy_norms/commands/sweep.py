@@ -16,8 +16,8 @@ from numpy.typing import DTypeLike
 import numpy_norms
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
 from numpy_norms.commands.arguments import norm_among, seed
-from numpy_norms.commands.check_cases import NORMS, Array, Case, small_case
-from numpy_norms.commands.check_oracles import complex_step
+from numpy_norms.commands.check.cases import NORMS, Array, Case, small_case
+from numpy_norms.commands.check.oracles import complex_step
 from numpy_norms.commands.table import print_table, print_text
 
 HELP = "show how the error of a finite difference depends on its step, beside the complex step"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import numpy_norms
-from numpy_norms.reference import CHANNEL_NORMS, Exact, evaluate, sets_of, sharers_of
+from numpy_norms.oracle.reference import CHANNEL_NORMS, Exact, evaluate, sets_of, sharers_of
 
 Array = NDArray[Any]
 NORMS = (

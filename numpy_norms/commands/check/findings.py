@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numpy_norms.commands import check_oracles as oracles
-from numpy_norms.commands.check_cases import Array, Case
-from numpy_norms.reference import Exact, largest_ratio
+from numpy_norms.commands.check import oracles
+from numpy_norms.commands.check.cases import Array, Case
+from numpy_norms.oracle.reference import Exact, largest_ratio
 
 EXACT, COMPLEX, CENTRAL, PYTORCH = "106 bits", "complex step", "central differences", "PyTorch"
 

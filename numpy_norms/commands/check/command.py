@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
-from numpy_norms.commands.activations import load_activations
 from numpy_norms.commands.arguments import Progress, norm_among, seed
-from numpy_norms.commands.check_cases import (
+from numpy_norms.commands.check.activations import load_activations
+from numpy_norms.commands.check.cases import (
     NORMS,
     Array,
     article_case,
@@ -24,9 +24,9 @@ from numpy_norms.commands.check_cases import (
     small_case,
     why_not,
 )
-from numpy_norms.commands.check_findings import Job, measure
-from numpy_norms.commands.check_oracles import pytorch
-from numpy_norms.commands.check_report import Report
+from numpy_norms.commands.check.findings import Job, measure
+from numpy_norms.commands.check.oracles import pytorch
+from numpy_norms.commands.check.report import Report
 
 HELP = "check every norm, forward and backward, on this machine or on your own activations"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numpy_norms.commands.check_cases import Array, Case
+from numpy_norms.commands.check.cases import Array, Case
 
 
 def complex_step(case: Case) -> dict[str, Array]:

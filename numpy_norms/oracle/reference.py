@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numpy_norms.double_double import Float64, Pair
+from numpy_norms.oracle.double_double import Float64, Pair
 
 Positions = NDArray[np.intp]
 BLOCK = 1 << 15  # elements at a time, so that a block's temporaries stay in the cache
