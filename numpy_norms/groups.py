@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checks
-
-NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+from .oracle.sets import FEATURE_NORMS, NORMS, sharing
 
 
 def groups(
@@ -68,23 +67,10 @@ def groups(
         cure = "pass num_groups=2, say" if num_groups is None else "leave it out"
         raise ValueError(f"num_groups is {num_groups} for {norm}; {cure}")
     x = np.broadcast_to(0.0, tuple(shape))
-    index: tuple[NDArray[np.int64], ...] = np.indices(x.shape, sparse=True)
-    if norm in ("layer_norm", "rms_norm"):
-        over = checks.axes(axis, x)
-        return _number(x.shape, [index[a] for a in range(x.ndim) if a not in over])
-    channel = checks.channel_axis(channel_axis, x)
-    batch, c = checks.batch_axis(channel), index[channel]
-    if norm == "batch_norm":
-        return _number(x.shape, [c])
-    if num_groups is not None:
-        channels = x.shape[channel]
-        c = c // (channels // checks.number_of_groups(num_groups, channels))
-    return _number(x.shape, [index[batch], c])
-
-
-def _number(shape: tuple[int, ...], kept: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Number the combinations of the indices `kept`, the last one fastest."""
-    labels = np.zeros(shape, np.int64)
-    for index in kept:
-        labels = labels * (index.max(initial=0) + 1) + index
-    return labels
+    if norm in FEATURE_NORMS:
+        share = sharing(norm, x.shape, axis=checks.axes(axis, x))
+    else:
+        c = checks.channel_axis(channel_axis, x)
+        count = checks.number_of_groups(1 if num_groups is None else num_groups, x.shape[c])
+        share = sharing(norm, x.shape, channel_axis=c, num_groups=count)
+    return share.sets.reshape(x.shape)

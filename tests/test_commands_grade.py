@@ -6,8 +6,8 @@ import re
 import pytest
 
 from numpy_norms.cli import main
+from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import mutants
-from numpy_norms.verify.plain import NORMS
 
 HOMEWORK = """
 import numpy as np

@@ -76,11 +76,11 @@ def _plain_scales(case: Case, exact: dict[str, Exact]) -> dict[str, Array]:
     scales = {name: exact.scale for name, exact in exact.items()}
     mean, std = case.spread()
     condition = np.abs(mean) / np.hypot(std, np.sqrt(case.eps))
-    sharers, gamma = case.sharers(), np.empty(case.dy.size)
-    gamma[sharers] = case.arrays["gamma"][:, None]
-    scales["y"] = scales["y"] + np.abs(gamma.reshape(condition.shape)) * condition
+    along, terms = case.sharing.parameters, np.abs(case.dy * condition).ravel()
+    gamma = case.arrays["gamma"][along].reshape(condition.shape)
+    scales["y"] = scales["y"] + np.abs(gamma) * condition
     scales["dx"] = scales["dx"] * (1.0 + condition)
-    scales["dgamma"] = scales["dgamma"] + np.abs(case.dy * condition).ravel()[sharers].sum(axis=1)
+    scales["dgamma"] = scales["dgamma"] + np.bincount(along, weights=terms)
     return scales
 
 
