@@ -232,6 +232,18 @@ def not_negative(name: str, a: Array) -> Array:
     return a
 
 
+def finite(name: str, a: Array) -> Array:
+    """A running statistic without NaN or inf, which no inference can use."""
+    wrong = np.flatnonzero(~np.isfinite(a))
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"{name} is {a[i]} for channel {i}, but a finite number was expected; "
+            "load a checkpoint from before training diverged"
+        )
+    return a
+
+
 def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
     """An array to write to: of the shape and dtype of `x`, and `x` itself or apart from it."""
     if out is None:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from numpy_norms import layer_norm_backward, layer_norm_forward
 from numpy_norms.cli import main
-from numpy_norms.reference import evaluate
+from numpy_norms.oracle.reference import evaluate
 
 PARAGRAPH = """
 The lighthouse keeper wrote one line in his log every evening: the wind, the height of the water

@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 
+from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import cases, check_kernel, mutants
 from numpy_norms.verify.catalogue import MISTAKES
-from numpy_norms.verify.plain import NORMS, plain_kernel
+from numpy_norms.verify.plain import plain_kernel
 
 # Each mistake once, on one of the norms that can have it.
 EACH = [(mistake.norms[i % len(mistake.norms)], mistake.name) for i, mistake in enumerate(MISTAKES)]

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checks
-from .convention_table import Convention, convention
-from .fold import finite
+from .. import checks
+from .table import Convention, convention
 
 Array = NDArray[Any]
 
@@ -195,6 +194,6 @@ def _check_shapes(found: Mapping[str, Array], names: Mapping[str, str], row: Con
 def _check_statistics(found: Mapping[str, Array], names: Mapping[str, str]) -> None:
     for ours in ("running_mean", "running_var"):
         if ours in found:
-            finite(names[ours], found[ours])
+            checks.finite(names[ours], found[ours])
     if "running_var" in found:
         checks.variance(names["running_var"], found["running_var"], found["running_var"].shape)

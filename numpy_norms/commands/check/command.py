@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
-from numpy_norms.commands.activations import load_activations
 from numpy_norms.commands.arguments import Progress, norm_among, seed
-from numpy_norms.commands.check_cases import (
-    NORMS,
+from numpy_norms.commands.check.activations import load_activations
+from numpy_norms.commands.check.cases import (
     Array,
     article_case,
     case_of,
@@ -24,9 +23,10 @@ from numpy_norms.commands.check_cases import (
     small_case,
     why_not,
 )
-from numpy_norms.commands.check_findings import Job, measure
-from numpy_norms.commands.check_oracles import pytorch
-from numpy_norms.commands.check_report import Report
+from numpy_norms.commands.check.findings import Job, measure
+from numpy_norms.commands.check.oracles import pytorch
+from numpy_norms.commands.check.report import Report
+from numpy_norms.oracle.sets import SIX_NORMS
 
 HELP = "check every norm, forward and backward, on this machine or on your own activations"
 
@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "norms",
         nargs="*",
-        type=norm_among(NORMS),
+        type=norm_among(SIX_NORMS),
         metavar="NORM",
-        help=f"{', '.join(NORMS)}; default: all of them",
+        help=f"{', '.join(SIX_NORMS)}; default: all of them",
     )
     parser.add_argument(
         "--input", metavar="FILE", help="a .npy or .npz file of your own activations"
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, print what was found, and return 0 where all agree, 1 otherwise."""
-    norms = args.norms or NORMS
+    norms = args.norms or SIX_NORMS
     given = load_activations(args.input) if args.input else {}
     torch = pytorch()
     progress = Progress(patience=10.0)

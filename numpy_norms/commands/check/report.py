@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from numpy_norms.commands.check_findings import CENTRAL, COMPLEX, EXACT, PYTORCH, Finding
+from numpy_norms.commands.check.findings import CENTRAL, COMPLEX, EXACT, PYTORCH, Finding
 from numpy_norms.commands.table import paint, print_table, print_text
 
 OUTPUTS = ("y", "dx", "dgamma", "dbeta")

@@ -1,10 +1,4 @@
-"""What other frameworks mean by the same words, and how to bring their networks here.
-
->>> from numpy_norms import conventions
->>> keras = conventions.convention("keras", "batch_norm")
->>> keras.eps, keras.momentum, keras.momentum_weighs, keras.estimator
-(0.001, 0.99, 'old', 'biased')
-"""
+"""Momentum and running variance from one framework's meaning to another's."""
 
 from __future__ import annotations
 
@@ -13,22 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
-from .convention_table import CONVENTIONS, Convention, convention
-from .fold import finite
-from .engine.rounding import round_to
-from .state import load, read_state
-
-__all__ = [
-    "CONVENTIONS",
-    "Convention",
-    "convention",
-    "convert_momentum",
-    "convert_running_var",
-    "load",
-    "read_state",
-    "update_options",
-]
+from .. import checks
+from ..engine.rounding import round_to
+from .table import convention
 
 Array = NDArray[Any]
 
@@ -100,7 +81,7 @@ def convert_running_var(running_var: ArrayLike, n: int, source: str, target: str
     biased, wanted = _estimator(source) == "biased", _estimator(target) == "biased"
     factor = 1.0 if biased == wanted else (n / (n - 1) if biased else (n - 1) / n)
     return round_to(
-        factor * finite("running_var", running_var).astype(np.float64), running_var.dtype
+        factor * checks.finite("running_var", running_var).astype(np.float64), running_var.dtype
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import checks
+from .. import checks
+from ..scaling import power_of_two, squares_fail
 from .rows import by_rows, upstream
-from .scaling import power_of_two, squares_fail
 
 Array = NDArray[Any]
 

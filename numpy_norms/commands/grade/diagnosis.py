@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from numpy_norms.golden.sets import sharing
+from numpy_norms.oracle.sets import sharing
 from numpy_norms.verify import Case, Mutant, mutants
 from numpy_norms.verify.plain import Array
 from numpy_norms.verify.runs import run
@@ -95,7 +95,7 @@ def _terms(case: Case, dx: Array) -> list[Finding]:
     """Fit dx by the terms of (12), with gamma where it belongs and then outside of the means."""
     if not np.all(np.isfinite(dx)):
         return []
-    share = sharing(case.norm, case.x.shape, _options(case))
+    share = sharing(case.norm, case.x.shape, num_groups=case.num_groups or 1)
     count = np.bincount(share.sets)
 
     def average(values: Array) -> Array:
@@ -129,10 +129,3 @@ def _sum(factors: Array, names: tuple[str, ...]) -> str:
             sign = "-" if factor < 0 else "+"
             text += f" {sign} {size}{name}" if text else f"{'-' if factor < 0 else ''}{size}{name}"
     return text or "0"
-
-
-def _options(case: Case) -> dict[str, Any]:
-    if case.norm in ("layer_norm", "rms_norm"):
-        return {"axis": [-1]}
-    groups = {} if case.num_groups is None else {"num_groups": case.num_groups}
-    return {"channel_axis": 1} | groups

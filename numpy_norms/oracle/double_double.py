@@ -9,7 +9,8 @@ a few 2**-104 of its result, a sum of its larger term, as long as magnitudes sta
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,62 +19,81 @@ Float64 = NDArray[np.float64]
 SPLITTER = 2.0**27 + 1.0
 
 
-class Pair(NamedTuple):
+@dataclass(frozen=True)
+class Pair:
     """An array of numbers hi + lo."""
 
     hi: Float64
     lo: Float64
 
     @classmethod
-    def of(cls, values: Float64 | float) -> Self:
-        """Return the float64 `values` as they are."""
+    def of(cls, values: NDArray[Any] | float) -> Self:
+        """Return the `values`, which float64 can hold, as they are."""
         hi = np.asarray(values, np.float64)
         return cls(hi, np.zeros_like(hi))
 
-    def plus(self, other: Pair) -> Pair:
-        """Return self + other."""
+    def __add__(self, other: Pair | Float64 | float) -> Pair:
+        other = _pair(other)
         s, e = two_sum(self.hi, other.hi)
         return Pair(*fast_two_sum(s, e + (self.lo + other.lo)))
 
-    def minus(self, other: Pair) -> Pair:
-        """Return self - other."""
-        return self.plus(Pair(-other.hi, -other.lo))
+    def __neg__(self) -> Pair:
+        return Pair(-self.hi, -self.lo)
 
-    def times(self, other: Pair) -> Pair:
-        """Return self * other."""
+    def __sub__(self, other: Pair | Float64 | float) -> Pair:
+        return self + -_pair(other)
+
+    def __mul__(self, other: Pair | Float64 | float) -> Pair:
+        other = _pair(other)
         p, e = two_product(self.hi, other.hi)
         return Pair(*fast_two_sum(p, e + (self.hi * other.lo + self.lo * other.hi)))
 
-    def over(self, other: Pair) -> Pair:
-        """Return self / other: a quotient and its correction by the exact remainder."""
+    def __truediv__(self, other: Pair | Float64 | float) -> Pair:
+        other = _pair(other)
         q = self.hi / other.hi
-        rest = self.minus(other.times(Pair.of(q)))
-        return Pair.of(q).plus(Pair.of((rest.hi + rest.lo) / other.hi))
+        rest = self - other * q
+        return Pair.of(q) + (rest.hi + rest.lo) / other.hi
 
     def root(self) -> Pair:
         """Return the square root: the rounded root and one Newton step."""
-        s = np.sqrt(self.hi)
-        rest = self.minus(Pair(*two_product(s, s)))
-        return Pair.of(s).plus(Pair.of((rest.hi + rest.lo) / (2 * s)))
+        s: Float64 = np.sqrt(self.hi)
+        rest = self - Pair(*two_product(s, s))
+        return Pair.of(s) + (rest.hi + rest.lo) / (2 * s)
 
     def sum(self) -> Pair:
         """Return the sums over the last axis, which is kept: halves are added until one is left."""
         total = self
         while (n := total.hi.shape[-1]) > 1:
-            half, odd = n // 2, total.part(n - n % 2, n)
-            total = total.part(0, half).plus(total.part(half, 2 * half))
+            half, odd = n // 2, total[..., n - n % 2 :]
+            total = total[..., :half] + total[..., half : 2 * half]
             if n % 2:
-                first = total.part(0, 1).plus(odd)
-                total.hi[..., :1], total.lo[..., :1] = first
+                first = total[..., :1] + odd
+                total.hi[..., :1], total.lo[..., :1] = first.hi, first.lo
         return total
 
     def mean(self) -> Pair:
         """Return the means over the last axis, which is kept."""
-        return self.sum().over(Pair.of(float(self.hi.shape[-1])))
+        return self.sum() / float(self.hi.shape[-1])
 
-    def part(self, start: int, stop: int) -> Pair:
-        """Return the numbers from `start` to `stop` along the last axis."""
-        return Pair(self.hi[..., start:stop], self.lo[..., start:stop])
+    def __getitem__(self, index: Any) -> Pair:
+        return Pair(self.hi[index], self.lo[index])
+
+    def ldexp(self, exponent: NDArray[Any]) -> Pair:
+        """Return self * 2**exponent, exactly."""
+        return Pair(np.ldexp(self.hi, exponent), np.ldexp(self.lo, exponent))
+
+    def error(self, got: NDArray[Any]) -> Float64:
+        """Return the absolute error of each element of `got`."""
+        return np.abs((self.hi - got.astype(np.float64)) + self.lo)
+
+    def is_nearest(self, got: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return for each element of `got` whether neither neighbour in its dtype is nearer."""
+        up, down = (np.nextafter(got, got.dtype.type(side)) for side in (np.inf, -np.inf))
+        return self.error(got) <= np.minimum(self.error(up), self.error(down))
+
+
+def _pair(value: Pair | Float64 | float) -> Pair:
+    return value if isinstance(value, Pair) else Pair.of(value)
 
 
 def two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
-from .engine.rounding import round_into
-from .threads import in_threads
+from .. import checks
+from ..engine.rounding import round_into
+from ..engine.threads import in_threads
 
 Array = NDArray[Any]
 Index = tuple[int | slice, ...]

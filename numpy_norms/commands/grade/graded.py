@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.cli import UsageError
-from numpy_norms.commands.student import Student, as_array
+from numpy_norms.commands.grade.student import Student, as_array
+from numpy_norms.oracle.sets import FEATURE_NORMS
 from numpy_norms.verify import Case, cases
-from numpy_norms.verify.plain import FEATURE_NORMS, Array
+from numpy_norms.verify.plain import Array
 from numpy_norms.verify.runs import gradient_names
 
 MOST = 5000  # elements of x in a case: loops written in Python shall finish too

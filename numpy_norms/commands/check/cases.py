@@ -10,17 +10,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import numpy_norms
-from numpy_norms.reference import CHANNEL_NORMS, Exact, evaluate, sets_of, sharers_of
+from numpy_norms.oracle.reference import Exact, evaluate
+from numpy_norms.oracle.sets import FEATURE_NORMS, SIX_NORMS, Sharing, sharing
 
 Array = NDArray[Any]
-NORMS = (
-    "batch_norm",
-    "batch_norm_inference",
-    "layer_norm",
-    "group_norm",
-    "instance_norm",
-    "rms_norm",
-)
 CHANNELS_SHAPE, FEATURES_SHAPE = (20, 10, 50, 50), (20, 10, 1000)  # of the article
 SMALL_SHAPE = (3, 4, 5)
 
@@ -51,7 +44,7 @@ class Case:
         """The norm and the choice of axes or groups that it was called with."""
         if self.norm == "group_norm":
             return f"group_norm, {self.num_groups} group{'s' * (self.num_groups > 1)}"
-        return self.norm if self.norm in CHANNEL_NORMS else f"{self.norm}, axis -1"
+        return f"{self.norm}, axis -1" if self.norm in FEATURE_NORMS else self.norm
 
     def in_float64(self) -> Case:
         """Return the same numbers in float64."""
@@ -73,17 +66,18 @@ class Case:
 
     def exact(self) -> dict[str, Exact]:
         """Return y and the gradients in 106-bit arithmetic."""
-        groups = self.num_groups
-        return evaluate(self.norm, self.arrays, self.dy, num_groups=groups, eps=self.eps)
+        options = {"num_groups": self.num_groups, "eps": self.eps}
+        return evaluate(self.norm, self.arrays, self.dy, **options)
 
     def longest_sum(self, output: str) -> int:
         """Return how many elements of x the longest sum on the way to `output` has."""
-        m: int = sets_of(self.norm, self.dy.shape, self.num_groups).shape[1]
-        return m if output in ("y", "dx") else max(m, self.sharers().shape[1])
+        m = self.sharing.set_size
+        return m if output in ("y", "dx") else max(m, self.dy.size // self.arrays["gamma"].size)
 
-    def sharers(self) -> NDArray[np.intp]:
-        """Return the flat positions of x that share a parameter, one parameter per row."""
-        return sharers_of(self.norm, self.dy.shape)
+    @property
+    def sharing(self) -> Sharing:
+        """Which positions of x share a set and a parameter."""
+        return sharing(self.norm, self.dy.shape, num_groups=self.num_groups)
 
     def spread(self) -> Spread:
         """Return where the sets of x lie, in float64; for inference, where its channels lie."""
@@ -92,7 +86,7 @@ class Case:
 
 def article_case(norm: str, dtype: DTypeLike, seed: int, eps: float = 1e-5) -> Case:
     """Return the inputs of the article for `norm`."""
-    shape = CHANNELS_SHAPE if norm in CHANNEL_NORMS else FEATURES_SHAPE
+    shape = FEATURES_SHAPE if norm in FEATURE_NORMS else CHANNELS_SHAPE
     return case_of(norm, _random(norm, shape, seed).astype(dtype), seed, eps)
 
 
@@ -107,8 +101,8 @@ def case_of(norm: str, x: Array, seed: int, eps: float = 1e-5) -> Case:
     Running statistics are near those of `x`, and beta is of the size of x_hat, so that neither term
     of y hides the other. Gamma is random: where it is 1, a misplaced gamma goes unnoticed.
     """
-    rng = np.random.default_rng([seed, NORMS.index(norm)])
-    sharers = sharers_of(norm, x.shape)
+    rng = np.random.default_rng([seed, SIX_NORMS.index(norm)])
+    sharers = sharing(norm, x.shape).parameter_rows
     size = len(sharers)
     mean, std = (array.ravel()[sharers] for array in _spread(norm, x))
     arrays: dict[str, Array] = {"x": x}
@@ -134,10 +128,10 @@ def corner(x: Array) -> Array:
 
 def why_not(norm: str, shape: tuple[int, ...]) -> str | None:
     """Say why `norm` has nothing to normalize in an x of `shape`; None where it has."""
-    needed = {"instance_norm": 3}.get(norm, 2 if norm in CHANNEL_NORMS else 1)
+    needed = {"instance_norm": 3}.get(norm, 1 if norm in FEATURE_NORMS else 2)
     if len(shape) < needed:
         return f"it needs {needed} axes, x has shape {shape}"
-    if norm != "batch_norm_inference" and sets_of(norm, shape, 1).shape[1] == 1:
+    if norm != "batch_norm_inference" and sharing(norm, shape).set_size == 1:
         return f"with x of shape {shape} every set is a single value"
     return None
 
@@ -150,7 +144,7 @@ def _groups(norm: str, shape: tuple[int, ...]) -> int:
 
 def _spread(norm: str, x: Array) -> Spread:
     flat = x.astype(np.float64).ravel()
-    sets = sets_of(norm, x.shape, _groups(norm, x.shape))
+    sets = sharing(norm, x.shape, num_groups=_groups(norm, x.shape)).set_rows
     unit = np.abs(flat).max() or 1.0  # keeps squares finite
     rows = flat[sets] / unit
     centers = rows.mean(axis=-1, keepdims=True) * (norm != "rms_norm")
@@ -161,6 +155,6 @@ def _spread(norm: str, x: Array) -> Spread:
 
 
 def _random(norm: str, shape: tuple[int, ...], seed: int) -> Array:
-    rng = np.random.default_rng([seed, NORMS.index(norm), len(shape)])
+    rng = np.random.default_rng([seed, SIX_NORMS.index(norm), len(shape)])
     x: Array = 3.0 + 2.0 * rng.standard_normal(shape)
     return x

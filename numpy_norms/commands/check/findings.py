@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numpy_norms.commands import check_oracles as oracles
-from numpy_norms.commands.check_cases import Array, Case
-from numpy_norms.reference import Exact, largest_ratio
+from numpy_norms.commands.check import oracles
+from numpy_norms.commands.check.cases import Array, Case
+from numpy_norms.oracle.reference import Exact, largest_ratio
 
 EXACT, COMPLEX, CENTRAL, PYTORCH = "106 bits", "complex step", "central differences", "PyTorch"
 
@@ -76,11 +76,11 @@ def _plain_scales(case: Case, exact: dict[str, Exact]) -> dict[str, Array]:
     scales = {name: exact.scale for name, exact in exact.items()}
     mean, std = case.spread()
     condition = np.abs(mean) / np.hypot(std, np.sqrt(case.eps))
-    sharers, gamma = case.sharers(), np.empty(case.dy.size)
-    gamma[sharers] = case.arrays["gamma"][:, None]
-    scales["y"] = scales["y"] + np.abs(gamma.reshape(condition.shape)) * condition
+    along, terms = case.sharing.parameters, np.abs(case.dy * condition).ravel()
+    gamma = case.arrays["gamma"][along].reshape(condition.shape)
+    scales["y"] = scales["y"] + np.abs(gamma) * condition
     scales["dx"] = scales["dx"] * (1.0 + condition)
-    scales["dgamma"] = scales["dgamma"] + np.abs(case.dy * condition).ravel()[sharers].sum(axis=1)
+    scales["dgamma"] = scales["dgamma"] + np.bincount(along, weights=terms)
     return scales
 
 

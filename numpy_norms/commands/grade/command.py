@@ -12,13 +12,14 @@ import numpy as np
 
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
 from numpy_norms.commands.arguments import Progress, norm_among, seed
-from numpy_norms.commands.diagnosis import Finding, diagnose, distance
-from numpy_norms.commands.graded import Graded, battery, graded
-from numpy_norms.commands.student import Failure, load
+from numpy_norms.commands.grade.diagnosis import Finding, diagnose, distance
+from numpy_norms.commands.grade.graded import Graded, battery, graded
+from numpy_norms.commands.grade.student import Failure, load
 from numpy_norms.commands.table import print_table, print_text
+from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import Case, Row, mutants
 from numpy_norms.verify.arrangement import Arrangement
-from numpy_norms.verify.plain import NORMS, Array
+from numpy_norms.verify.plain import Array
 from numpy_norms.verify.runs import Judge, Run
 from numpy_norms.verify.runs import run as run_case
 from numpy_norms.verify.suspects import suspects

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import checks
+from .. import checks
 from .rows import by_rows, upstream
 
 Array = NDArray[Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numpy_norms.commands.check_cases import Array, Case
+from numpy_norms.commands.check.cases import Array, Case
 
 
 def complex_step(case: Case) -> dict[str, Array]:
@@ -49,7 +49,7 @@ def central_differences(case: Case) -> dict[str, Array]:
 def _steps(case: Case) -> dict[str, Array]:
     """Return for each element the step that changes x_hat or y by about 2e-3 of its size."""
     size = np.hypot(case.spread().std, np.sqrt(case.eps))
-    per_channel = size.ravel()[case.sharers()[:, 0]]
+    per_channel = size.ravel()[case.sharing.parameter_rows[:, 0]]
     arrays = case.arrays
     steps = {"x": size, "running_mean": per_channel}
     if "running_var" in arrays:

@@ -1,4 +1,4 @@
-"""What each framework means by each norm, as data; `conventions` has the functions that use it."""
+"""What each framework means by each norm, as data; `convert` and `state` use it."""
 
 from __future__ import annotations
 
