@@ -70,8 +70,9 @@ def batch_norm_forward(
     array([ 2., 20.])
     """
     axis = checks.integers("channel_axis", channel_axis)
-    options = {"eps": eps, "dtype": dtype, "out": out}
-    return normalize.forward("batch_norm", layout, x, gamma, beta, (axis,), **options)
+    return normalize.forward(
+        "batch_norm", layout, x, gamma, beta, (axis,), eps=eps, dtype=dtype, out=out
+    )
 
 
 def layout(x: Array, gamma: Array | None, beta: Array | None, channel_axis: int) -> Layout:

@@ -90,14 +90,12 @@ def batch_norm_inference_forward(
     work = checks.working_dtype(x, dtype)
     plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked())
     if not factors_fit(plan, gamma, eps):
-        plan = plan.careful()
+        plan = plan.kept_apart()
+    y = np.empty(x.shape, plan.result) if out is None else normalize.place(plan, x, out)
     with np.errstate(all="ignore"):
         mean, var = running_mean.astype(work), running_var.astype(work)
-
-    def fill(x: Array, y: Array) -> None:
         passes.inference(plan, x, mean, var, gamma, beta, eps, y)
-
-    y, kept, _ = normalize.filled(plan, x, out, fill)
+    y, kept = (y, x) if out is None else normalize.delivered(y, x, out)
     statistics = passes.Statistics(None, None, mean, var)
     cache = Cache("batch_norm_inference", kept, gamma, beta, eps, plan, statistics)
     return y, cache._replace(given=(running_mean, running_var))

@@ -198,6 +198,8 @@ def number(name: str, value: Any) -> float:
 
 def epsilon(eps: float) -> float:
     """A finite eps of at least 0."""
+    if type(eps) is float and 0 <= eps < math.inf:
+        return eps
     value = number("eps", eps)
     if not 0 <= value < math.inf:
         raise ValueError(f"eps is {value}, but a finite number >= 0 was expected; pass eps=1e-5")
@@ -304,7 +306,10 @@ def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
             "x was overwritten by out=, and its gradient needs it; "
             "run the forward pass with an out apart from x"
         )
-    return gradient("dy", dy, cache.x), cache.x
+    x = cache.x
+    if type(dy) is np.ndarray and dy.shape == x.shape and dy.dtype == x.dtype:
+        return dy, x
+    return gradient("dy", dy, x), x
 
 
 def gradient(name: str, d: ArrayLike, x: Array) -> Array:

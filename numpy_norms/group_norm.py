@@ -74,8 +74,9 @@ def group_norm_forward(
         checks.integers("channel_axis", channel_axis),
         checks.integers("num_groups", num_groups),
     )
-    options = {"eps": eps, "dtype": dtype, "out": out}
-    return normalize.forward("group_norm", layout, x, gamma, beta, axes, **options)
+    return normalize.forward(
+        "group_norm", layout, x, gamma, beta, axes, eps=eps, dtype=dtype, out=out
+    )
 
 
 def layout(

@@ -77,9 +77,10 @@ def layer_norm_forward(
     (array([ 2., 20.]), array([ 1., 10.]))
     """
     forward = normalize.forward if scheme == "exact" else schemes.forward_of(scheme)
-    options = {"eps": eps, "dtype": dtype, "out": out}
     axes = checks.integers("axis", axis)
-    return forward("layer_norm", layout, x, gamma, beta, (axes,), **options)
+    return forward(
+        "layer_norm", layout, x, gamma, beta, (axes,), eps=eps, dtype=dtype, out=out
+    )
 
 
 def layout(

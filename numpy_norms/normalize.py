@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -18,7 +18,7 @@ from .engine.rounding import native
 
 Array = NDArray[Any]
 LayoutOf = Callable[..., Layout]
-T = TypeVar("T")
+Kind = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 def forward(
@@ -35,39 +35,48 @@ def forward(
     output: Callable[..., Any] = eq.output,
 ) -> tuple[Array, Cache]:
     """y and the cache of a norm, which ``layout_of(x, gamma, beta, *options)`` lays out."""
-    x = checks.array("x", x)
-    gamma = None if gamma is None else checks.array("gamma", gamma)
-    beta = None if beta is None else checks.array("beta", beta)
-    plan = plan_of(norm, layout_of, x, gamma, beta, options, dtype)
+    if type(x) is not np.ndarray:
+        x = checks.array("x", x)
+    if gamma is not None and type(gamma) is not np.ndarray:
+        gamma = checks.array("gamma", gamma)
+    if beta is not None and type(beta) is not np.ndarray:
+        beta = checks.array("beta", beta)
+    plan = _plan(
+        norm,
+        layout_of,
+        options,
+        dtype if dtype is None else np.dtype(dtype),
+        (x.shape, x.dtype),
+        None if gamma is None else (gamma.shape, gamma.dtype),
+        None if beta is None else (beta.shape, beta.dtype),
+    )
     eps = checks.epsilon(eps)
-    out = checks.output(out, x, gamma=gamma, beta=beta)
-    if not factors_fit(plan, gamma, eps):
-        plan = plan.careful()
-    if not x.size:
-        y = np.empty(x.shape, native(x.dtype)) if out is None else out
-        return y, Cache(norm, x, gamma, beta, eps, plan, _of_nothing(plan))
-
-    def fill(x: Array, y: Array) -> passes.Statistics:
-        return passes.forward(plan, x, gamma, beta, eps, y, output)
-
-    y, kept, statistics = filled(plan, x, out, fill)
+    if plan.joins and not factors_fit(plan, gamma, eps):
+        plan = plan.kept_apart()
+    if out is None:
+        y, kept = np.empty(x.shape, plan.result), x
+        statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
+    else:
+        out = checks.output(out, x, gamma=gamma, beta=beta)
+        y = place(plan, x, out)
+        statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
+        y, kept = delivered(y, x, out)
     return y, Cache(norm, kept, gamma, beta, eps, plan, statistics)
 
 
-def filled(
-    plan: Plan, x: Array, out: Array | None, fill: Callable[[Array, Array], T]
-) -> tuple[Array, Array | None, T]:
-    """y, written to `out` where that is given; x, unless it has been overwritten; what fill returns."""
-    if out is None:
-        y = np.empty(x.shape, native(x.dtype))
-        return y, x, fill(x, y)
+def place(plan: Plan, x: Array, out: Array) -> Array:
+    """Where to fill y: `out`, or `x` if that is the same, or an array that has a view."""
+    if not plan.has_view(out):
+        return np.empty(x.shape, out.dtype)
+    return x if checks.same_memory(x, out) else out
+
+
+def delivered(y: Array, x: Array, out: Array) -> tuple[Array, Array | None]:
+    """`out` with y in it; and x, unless it has been overwritten."""
     in_place = checks.same_memory(x, out)
-    if plan.has_view(out):
-        return out, None if in_place else x, fill(x, x if in_place else out)
-    y = np.empty(x.shape, out.dtype)
-    result = fill(x, y)
-    np.copyto(out, y)
-    return out, None if in_place else x, result
+    if y is not out and y is not x:
+        np.copyto(out, y)
+    return out, None if in_place else x
 
 
 def backward(
@@ -75,7 +84,7 @@ def backward(
 ) -> tuple[Array, Array | None, Array | None]:
     """dx, dgamma and dbeta of the norm that made `cache`; `ds` joins dx before it is rounded."""
     dy, x = checks.upstream(dy, cache, norm)
-    dx = np.empty(x.shape, native(x.dtype))
+    dx = np.empty(x.shape, cache.plan.result)
     make = np.empty if x.size else np.zeros
     gamma, beta = cache.gamma, cache.beta
     dgamma = None if gamma is None else make(gamma.shape, native(gamma.dtype))
@@ -86,54 +95,28 @@ def backward(
     return dx, dgamma, dbeta
 
 
-def plan_of(
-    norm: str,
-    layout_of: LayoutOf,
-    x: Array,
-    gamma: Array | None,
-    beta: Array | None,
-    options: tuple[Any, ...],
-    dtype: DTypeLike | None,
-) -> Plan:
-    """The plan for arguments of this kind."""
-    return _plan(
-        norm,
-        layout_of,
-        x.shape,
-        x.dtype,
-        None if gamma is None else (gamma.shape, gamma.dtype),
-        None if beta is None else (beta.shape, beta.dtype),
-        options,
-        None if dtype is None else np.dtype(dtype),
-    )
-
-
 @lru_cache(maxsize=256)
 def _plan(
     norm: str,
     layout_of: LayoutOf,
-    shape: tuple[int, ...],
-    x_dtype: np.dtype[Any],
-    gamma: Any,
-    beta: Any,
     options: tuple[Any, ...],
     dtype: np.dtype[Any] | None,
+    x: Kind,
+    gamma: Kind | None,
+    beta: Kind | None,
 ) -> Plan:
-    x = _like(shape, x_dtype)
-    parameters = [None if kind is None else _like(*kind) for kind in (gamma, beta)]
-    layout = layout_of(x, *parameters, *options)
-    work = checks.working_dtype(x, dtype)
+    """The plan for arguments of these kinds, which are checked here."""
+    a = _like("x", x)
+    parameters = [_like("gamma", gamma), _like("beta", beta)]
+    layout = layout_of(a, *parameters, *options)
     if gamma is beta is None:
         layout = layout._replace(along=())
     asked = Asked(norm != "rms_norm", gamma is not None, beta is not None)
-    return plan_for(layout, work, x_dtype, asked)
+    return plan_for(layout, checks.working_dtype(a, dtype), a.dtype, asked)
 
 
-def _like(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def _like(name: str, kind: Kind | None) -> Any:
     """An array of a kind, without memory, to be checked."""
-    return np.broadcast_to(np.zeros((), dtype), shape)
-
-
-def _of_nothing(plan: Plan) -> passes.Statistics:
-    zero = np.zeros(plan.set_shape, plan.work)
-    return passes.Statistics(None, None, zero if plan.asked.means else None, zero)
+    if kind is None:
+        return None
+    return checks.array(name, np.broadcast_to(np.zeros((), kind[1]), kind[0]))

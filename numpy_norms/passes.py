@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -38,8 +39,8 @@ def forward(
 ) -> Statistics:
     """Fill y, and return the statistics."""
     x, y = plan.views(x, y)
-    gamma, beta = plan.parameter(gamma), plan.parameter(beta)
-    statistics = Table(plan)
+    gamma, beta = plan.parameters(gamma, beta)
+    statistics: Table = {} if plan.size else plan.of_nothing()
 
     def prepare(tile: Desk, pivot: Any, exponent: Any) -> Any:
         return (tile.lift(x, pivot, exponent, into=y),)
@@ -50,17 +51,15 @@ def forward(
     def finish(mean: Any, mean_square: Any) -> Any:
         return mean, eq.variance(mean, mean_square)
 
-    def nearer(lifted: Any, mean: Any, var: Any) -> Any:
-        return lifting.nearer(plan, eps, lifted, mean, var)
-
     def apply(tile: Desk, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
         tile.keep(statistics, pivot, exponent, mean, var)
         rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
         x_hat = eq.standardized(x, mean, rstd)
-        tile.store(output(x_hat, tile.parameter(gamma), tile.parameter(beta)), y)
+        tile.store(output(x_hat, *tile.parameters(gamma, beta)), y)
 
+    nearer = partial(lifting.nearer, plan, eps)
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    return Statistics(*statistics.numbers(4))
+    return Statistics(*map(statistics.get, range(4)))
 
 
 def backward(
@@ -74,9 +73,10 @@ def backward(
     ds: Array | None = None,
 ) -> None:
     """Fill dx, dgamma and dbeta; `ds` is what reaches x by other ways than the norm."""
-    x, dy, ds, gamma = plan.view(x), plan.view(dy), plan.view(ds), plan.parameter(gamma)
-    dx_view = plan.view(gradients[0])
-    sums = [plan.parameter_view(a) for a in gradients[1:]]
+    x, dy, dx_view = plan.views(x, dy, gradients[0])
+    ds_view = None if ds is None else ds.reshape(plan.shape)
+    _, *sums = gradients
+    (gamma,) = plan.parameters(gamma)
 
     def prepare(tile: Desk, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
@@ -85,7 +85,7 @@ def backward(
 
     def reduce(tile: Desk, dy: Any, x_hat: Any, rstd: Any) -> Any:
         gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
-        dx_hat = eq.scaled(dy, tile.parameter(gamma))
+        dx_hat = eq.scaled(dy, *tile.parameters(gamma))
         return (dx_hat, x_hat, rstd), eq.averages(dx_hat, x_hat, tile.E, tile.M), gradients
 
     def finish(*averages: Any) -> Any:
@@ -94,8 +94,10 @@ def backward(
     def apply(tile: Desk, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        dx *= tile.power(exponent)
-        dx += tile.lift(ds)
+        if exponent is not None:
+            tile.unlift(dx, exponent)
+        if ds_view is not None:
+            dx += tile.lift(ds_view)
         tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=2)
@@ -113,8 +115,7 @@ def inference(
 ) -> None:
     """Fill y, where mean and variance are given."""
     x, y = plan.views(x, y)
-    mean, var = plan.sets(mean), plan.sets(var)
-    gamma, beta = plan.parameter(gamma), plan.parameter(beta)
+    mean, var, gamma, beta = plan.parameters(mean, var, gamma, beta)
     pivot, mean = lifting.of_given(plan, mean, var, eps)
 
     def prepare(tile: Desk, pivot: Any, mean: Any, var: Any) -> Any:
@@ -125,7 +126,7 @@ def inference(
 
     def apply(tile: Desk, x: Any, pivot: Any, mean: Any, var: Any) -> None:
         x_hat = eq.standardized(x, mean, eq.reciprocal_std(var, eps))
-        tile.store(eq.output(x_hat, tile.parameter(gamma), tile.parameter(beta)), y)
+        tile.store(eq.output(x_hat, *tile.parameters(gamma, beta)), y)
 
     run(plan, prepare, reduce, None, apply, about=(pivot, mean, var), slots=1)
 
@@ -141,8 +142,8 @@ def inference_backward(
     dx: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """Fill dx; return dmean, dvar, dgamma and dbeta, which are still to be rounded."""
-    x, dy, dx_view = plan.view(x), plan.view(dy), plan.view(dx)
-    mean, var, gamma = plan.sets(mean), plan.sets(var), plan.parameter(gamma)
+    x, dy, dx_view = plan.views(x, dy, dx)
+    mean, var, gamma = plan.parameters(mean, var, gamma)
     pivot, rest = lifting.of_given(plan, mean, var, eps)
     rstd = eq.reciprocal_std(var, eps)
     dy_xc, dbeta = plan.zeros(), plan.zeros()
@@ -154,7 +155,7 @@ def inference_backward(
 
     def reduce(tile: Desk, dy: Any, xc: Any) -> Any:
         sums = tile.G(dy, xc), tile.B(dy)
-        return (eq.scaled(dy, tile.parameter(gamma)),), (), sums
+        return (eq.scaled(dy, *tile.parameters(gamma)),), (), sums
 
     def apply(tile: Desk, dx_hat: Any, pivot: Any, rest: Any, rstd: Any) -> None:
         tile.store(eq.input_gradient_of_constants(dx_hat, rstd), dx_view)

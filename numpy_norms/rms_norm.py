@@ -77,9 +77,10 @@ def rms_norm_forward(
     array([5.])
     """
     forward = normalize.forward if scheme == "exact" else schemes.forward_of(scheme)
-    options = {"eps": eps, "dtype": dtype, "out": out}
     axes = checks.integers("axis", axis)
-    return forward("rms_norm", layout, x, gamma, None, (axes,), **options)
+    return forward(
+        "rms_norm", layout, x, gamma, None, (axes,), eps=eps, dtype=dtype, out=out
+    )
 
 
 def rms_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None]:

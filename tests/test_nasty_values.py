@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import math
+
 import numpy as np
 import pytest
 from cases import FIVE, SIX, layer_norm, parametrize, rms_norm
@@ -95,7 +97,9 @@ def test_a_spike_keeps_its_order_and_reaches_the_bound(size, dtype):
     x = np.ones((1, size), dtype=dtype)
     x[0, size // 2] = 1e8
     y, _ = layer_norm_forward(x, eps=0.0)
-    assert_allclose(y.max(), np.sqrt(size - 1), rtol=2 * np.finfo(dtype).eps)
+    # float32 is computed in float64; for float64 the bound is that of every other test.
+    bound = 2.0**-23 if dtype == np.float32 else (2 * math.log2(size) + 8) * 2.0**-53
+    assert_allclose(y.max(), np.sqrt(size - 1), rtol=bound)
     assert (y[0, : size // 2] == y[0, 0]).all()
 
 

@@ -31,16 +31,17 @@ def nearer(plan: Plan, eps: float, lifted: Lifted, mean: Any, var: Any) -> Lifte
     overflow, or vanish where no eps hides it, call for a power of two.
     """
     near, low, high = _limits(plan.work, plan.x, plan.m)
-    well: Any = True if mean is None else (mean * mean).real <= near * var.real
+    size = var.real
+    if mean is not None and np.count_nonzero((mean * mean).real < near * size) < size.size:
+        return _moved(plan, eps < low, lifted, mean, var)
     if high < np.inf:
-        well = well & (var.real < high)
-        if eps < low:
-            well = well & (var.real >= low)
-    if lifted[1] is not None:
-        well = well & ~((lifted[1] < 0) & (var == 0))
-    if well is True or np.count_nonzero(well) == well.size:
-        return None
-    return _moved(plan, eps < low, lifted, 0 * var if mean is None else mean, var)
+        flat = size.reshape(-1)
+        # A sum of squares that is finite costs less than to compare each with a bound.
+        if not flat.dot(flat) < np.inf or (eps < low and np.count_nonzero(size < low)):
+            return _moved(plan, eps < low, lifted, 0 * var if mean is None else mean, var)
+        if lifted[1] is not None and np.count_nonzero((lifted[1] < 0) & (var == 0)):
+            return _moved(plan, eps < low, lifted, 0 * var if mean is None else mean, var)
+    return None
 
 
 def _moved(plan: Plan, bare: bool, lifted: Lifted, mean: Array, var: Array) -> Lifted | None:
@@ -50,14 +51,14 @@ def _moved(plan: Plan, bare: bool, lifted: Lifted, mean: Array, var: Array) -> L
     exponent = zero.real.astype(np.int64) if lifted[1] is None else lifted[1]
     down, up = _powers(plan.work)
     bounded = high < np.inf
-    overflown = ~(var.real < high) & (exponent == 0) & bounded
     finite = np.isfinite(mean) & np.isfinite(var)
-    far = ~((mean * mean).real <= near * var.real) & finite
+    square = (mean * mean).real
+    overflown = ~(var.real < high) & (exponent == 0) & bounded
+    vanished = finite & (var.real < low) & (square < low) & (exponent == 0) & bare & bounded
     moved = _representable(plan, pivot + mean * plan.power(-np.maximum(exponent, 0)))
-    far &= moved != pivot
-    # Where a set is constant, no square overflows any more. Elsewhere they may have vanished.
+    far = ~(square < near * var.real) & finite & ~vanished & (moved != pivot)
+    # Where a set is constant, no square overflows any more.
     constant = finite & ~far & (exponent < 0) & (var == 0)
-    vanished = finite & ~far & (exponent == 0) & (var.real < low) & bare & bounded
     if not np.count_nonzero(overflown | far | constant | vanished):
         return None
     pivot = np.where(far, moved, np.where(overflown, 0, pivot))
@@ -68,7 +69,8 @@ def _moved(plan: Plan, bare: bool, lifted: Lifted, mean: Array, var: Array) -> L
 
 def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Array]:
     """Pivots for means that are given, not averaged, and what is left of the means."""
-    far = (mean * mean).real > NEAR * (var + eps).real
+    near = NEAR_WIDER if _wider(plan.work, plan.x) else NEAR
+    far = (mean * mean).real > near * (var + eps).real
     if not np.count_nonzero(far):
         return None, mean
     pivot = np.where(far, _representable(plan, mean), 0)
@@ -102,8 +104,10 @@ def _representable(plan: Plan, a: Array) -> Array:
 
 def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     """Whether gamma times any reciprocal standard deviation is a normal number."""
-    if gamma is None or plan.array is Eager or squares_fit(gamma.dtype, plan.work):
+    if gamma is None or plan.array is Eager:
         return True
+    if squares_fit(gamma.dtype, plan.work):
+        return np.count_nonzero(np.isfinite(gamma)) == gamma.size
     size = np.abs(gamma.astype(plan.work) if is_foreign(gamma.dtype) else gamma)
     fit = (size > 2.0**-60) & (size < 2.0**60)
     well = np.count_nonzero(fit) == size.size or (fit | (size == 0)).all()
@@ -127,14 +131,19 @@ def squares_fit(x: np.dtype[Any], work: np.dtype[Any]) -> bool:
 def _limits(work: np.dtype[Any], x: np.dtype[Any], m: int) -> tuple[Any, Any, Any]:
     """How far a mean may be, in variances; between what variances squares keep their digits."""
     info = np.finfo(work)
-    wider = work == np.float64 and x.itemsize <= 4
-    near = constant((NEAR_WIDER if wider else NEAR) + CHANCE.get(work.char, 4.0) / max(m, 1), work)
+    near = constant((NEAR_WIDER if _wider(work, x) else NEAR) + CHANCE.get(work.char, 4.0) / max(m, 1), work)
     high = np.inf if squares_fit(x, work) else np.ldexp(info.max, -(info.maxexp // 8))
     return near, info.tiny / info.eps, high
+
+
+def _wider(work: np.dtype[Any], x: np.dtype[Any]) -> bool:
+    """Whether the working dtype has digits to spare beside that of x."""
+    return work == np.float64 and x.itemsize <= 4
 
 
 @cache
 def _powers(work: np.dtype[Any]) -> tuple[int, int]:
     """The powers of two that bring the largest, and the smallest, numbers' squares within range."""
     info = np.finfo(work)
-    return -5 * info.maxexp // 8, info.minexp // 2 - (info.minexp - info.nmant)
+    # The smallest number comes to less than the root of the range, so that rstd squared is in it.
+    return -5 * info.maxexp // 8, info.nmant - info.minexp + info.minexp * 7 // 16

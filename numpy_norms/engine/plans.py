@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise, product
 from math import ceil, prod
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import sums
 from .arrays import Deferred, Eager
+from .rounding import native
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -64,7 +65,11 @@ class Plan:
         self.size = prod(self.shape)
         inner = self._inner_axis()
         self.array: Any = Eager if inner is None else Deferred
-        self.beside: int | None = None
+        self.beside: int | None = None  # never the first
+        self.careful = asked.careful
+        self.result = native(x)
+        # Whether factors are put together that might leave the range then.
+        self.joins = self.array is Deferred and asked.first and work.itemsize <= x.itemsize
         if self.array is Deferred:
             assert inner is not None
             inner = self._side_by_side(inner)
@@ -75,18 +80,9 @@ class Plan:
         self.small = self.size <= SMALL
         self.buffer = 16 if self.shape[-1] >= SHORT else 8192
         self.contiguous = inner is not None and inner < len(self.shape) - 2
-        set_sum, parameter_sum = self._sums(inner)
-        m = np.array(self.m, work)
-
-        def average(a: Any, b: Any = None) -> Array:
-            return set_sum(a, b) / m
-
-        self.sums = (
-            average,
-            average if asked.means else nothing,
-            parameter_sum if asked.first else nothing,
-            parameter_sum if asked.second else nothing,
-        )
+        self.inner_axis = 0 if inner is None else inner
+        self.inner = sums.inner_sum(len(self.shape), self.inner_axis)
+        self.sums = self._sums()
         self.cuts: dict[int, Cut] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -113,33 +109,41 @@ class Plan:
         self.beside = inner + 1
         return inner
 
-    def _sums(self, inner: int | None) -> tuple[sums.Sum, sums.Sum]:
-        shape = self.shape
-        rest = tuple([a for a in range(len(shape)) if a not in self.along])
+    def _sums(self) -> tuple[Any, Any, Any, Any]:
+        """E, M, G and B: averages over sets, and sums for the first and the second parameter."""
+        shape, m, ndim = self.shape, np.array(self.m, self.work), len(self.shape)
+        rest = tuple([a for a in range(ndim) if a not in self.along])
         if self.array is Eager:
-            return _of_eager(sums.over(shape, self.over)), _of_eager(sums.over(shape, rest))
-        assert inner is not None
-        self.inner = sums.inner_sum(len(shape), inner)
-        self.inner_axis = inner
-        sets, others = (
-            sums.few(shape, tuple([a for a in axes if a != inner])) for axes in (self.over, rest)
+            of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
+
+            def E(a: Any, b: Any = None) -> Any:
+                return of_sets(a.now, None if b is None else b.now) / m
+
+            def S(a: Any, b: Any = None) -> Any:
+                return of_others(a.now, None if b is None else b.now)
+        else:
+            inner = self.inner_axis
+            sets, others = (
+                sums.few(shape, tuple([a for a in axes if a != inner]))
+                for axes in (self.over, rest)
+            )
+            rows = self.over == (ndim - 2, ndim - 1)  # sets that lie whole in memory
+
+            def E(a: Any, b: Any = None) -> Any:
+                if rows and _untouched(a) and (b is None or _untouched(b)):
+                    return sums.along(_joined(a), None if b is None else _joined(b))[..., None] / m
+                return (a.sums(b) if sets is None else sets(a.sums(b))) / m
+
+            def S(a: Any, b: Any = None) -> Any:
+                return a.sums(b) if others is None else others(a.sums(b))
+
+        asked = self.asked
+        return (
+            E,
+            E if asked.means else nothing,
+            S if asked.first else nothing,
+            S if asked.second else nothing,
         )
-        last = len(shape) - 1
-        rows = self.over == (last - 1, last) == (last - 1, inner)  # sets that lie whole in memory
-
-        def set_sum(a: Deferred, b: Deferred | None = None) -> Array:
-            if rows and a.untouched and (b is None or b.untouched):
-                return sums.along(_joined(a), None if b is None else _joined(b))[..., None]
-            return a.sums(b) if sets is None else sets(a.sums(b))
-
-        def parameter_sum(a: Deferred, b: Deferred | None = None) -> Array:
-            return a.sums(b) if others is None else others(a.sums(b))
-
-        return set_sum, parameter_sum
-
-    def neighbours(self, a: Array) -> int:
-        """How many elements of a tile are summed first."""
-        return a.shape[self.inner_axis]
 
     def wide(self, a: Any) -> Any:
         """Few numbers, repeated for rows that lie side by side."""
@@ -156,13 +160,13 @@ class Plan:
         half = exponent // 2
         return a * self.power(half) * self.power(exponent - half)
 
-    def careful(self) -> Plan:
+    def kept_apart(self) -> Plan:
         """The same plan for factors that may leave the range when they are put together."""
         return plan_for(*self.key[:-1], self.asked._replace(careful=True))
 
     def has_view(self, a: Array) -> bool:
         """Whether the memory of an array can be seen with the axes of the plan."""
-        return a.flags.c_contiguous or np.may_share_memory(a, self.view(a))
+        return a.flags.c_contiguous or np.may_share_memory(a, self.views(a)[0])
 
     def fits(self, a: Array) -> bool:
         """Whether tiles of an array can be computed on as they lie."""
@@ -170,35 +174,30 @@ class Plan:
             return False
         return not self.contiguous or a.flags.c_contiguous
 
-    @overload
-    def view(self, a: Array) -> Array: ...
-    @overload
-    def view(self, a: None) -> None: ...
-    def view(self, a: Array | None) -> Array | None:
-        """An array with the axes of the plan; a copy only where its memory has no such view."""
-        return a if a is None or a.shape == self.shape else a.reshape(self.shape)
+    def views(self, x: Array, *arrays: Array) -> list[Any]:
+        """Arrays with the axes of the plan, one and the same for one and the same.
 
-    def views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Views of two arrays, one and the same if these are."""
-        view = self.view(x)
-        return view, view if y is x else self.view(y)
+        They are copies only where their memory has no such view.
+        """
+        views = [x.reshape(self.shape)]
+        for a in arrays:
+            views.append(views[0] if a is x else a.reshape(self.shape))
+        return views
 
-    def parameter_view(self, a: Array | None) -> Array | None:
-        """A parameter's gradient with the axes of the plan, to be written to."""
-        return None if a is None else a.reshape(self.parameter_shape)
+    def parameters(self, *arrays: Array | None) -> list[Any]:
+        """Parameters in the working dtype, with axes of length one where they do not vary."""
+        parameters: list[Any] = []
+        for a in arrays:
+            if a is not None and a.dtype is not self.work:
+                with np.errstate(all="ignore"):
+                    a = a.astype(self.work)
+            parameters.append(None if a is None else a.reshape(self.parameter_shape))
+        return parameters
 
-    def parameter(self, a: Array | None) -> Array | None:
-        """A parameter in the working dtype, with an axis of length one where it does not vary."""
-        if a is None:
-            return None
-        if a.dtype is not self.work:
-            with np.errstate(all="ignore"):
-                a = a.astype(self.work)
-        return a.reshape(self.parameter_shape)
-
-    def sets(self, a: Array) -> Array:
-        """Numbers for sets, with axes of length one."""
-        return a.reshape(self.set_shape)
+    def of_nothing(self) -> dict[int, Array]:
+        """Mean and variance where there are no elements."""
+        zero = np.zeros(self.set_shape, self.work)
+        return {2: zero, 3: zero} if self.asked.means else {3: zero}
 
     def zeros(self) -> Array:
         """Zeros of a parameter's shape, for sums."""
@@ -237,8 +236,8 @@ def nothing(*_: Any) -> None:
     """The sum that is not asked for."""
 
 
-def _of_eager(sum_: sums.Sum) -> sums.Sum:
-    return lambda a, b=None: sum_(a.now) if b is None else sum_(a.now, b.now)
+def _untouched(a: Deferred) -> bool:
+    return a.scale is a.shift is a.less is None
 
 
 def _joined(a: Deferred) -> Array:
@@ -260,6 +259,8 @@ def _merged(layout: Layout) -> tuple[Shape, Shape, Shape]:
             kinds.append(kind)
     if not shape:
         shape, kinds = [1], [(bool(layout.over), bool({*layout.over} & {*layout.along}))]
+    if len(shape) == 1:  # what NumPy reduces to a number without axes is slow
+        shape, kinds = [1, *shape], [(False, False), *kinds]
     over, along = (tuple([i for i, kind in enumerate(kinds) if kind[k]]) for k in (0, 1))
     return tuple(shape), over, along
 

@@ -21,6 +21,7 @@ Numbers = tuple[Any, ...]  # arrays of one number for each set, or parameter; No
 
 FEW = 4 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
 TRIES = 6  # times a tile is reduced, the later ones lifted in another way
+Table = dict[int, Any]  # numbers for all sets, under their place in a row of such
 _kept: list[Array] = []  # scratch that no thread works in
 
 
@@ -32,7 +33,7 @@ def run(
     apply: Callable[..., None],
     *,
     about: Numbers = (),
-    nearer: Callable[..., Numbers | None] = nothing,
+    nearer: Callable[..., Numbers | None] | None = None,
     sums: Numbers = (),
     slots: int,
 ) -> None:
@@ -47,15 +48,14 @@ def run(
     """
     if not plan.size:
         return
-    cut = plan.cut(slots)
+    cut = plan.cuts.get(slots) or plan.cut(slots)
 
     def whole(desk: Desk) -> tuple[Numbers, Numbers]:
-        here = desk.sets(about)
-        for _ in range(TRIES):
+        here = about if desk.tile.slices is None else desk.sets(about)
+        for tries in range(TRIES):
             arrays, averages, totals = reduce(desk, *prepare(desk, *here))
             found = () if finish is None else finish(*averages)
-            better = nearer(here, *found)
-            if better is None:
+            if nearer is None or tries == TRIES - 1 or (better := nearer(here, *found)) is None:
                 break
             here = better
         apply(desk, *arrays, *here, *found)
@@ -68,8 +68,10 @@ def run(
             if plan.size > FEW:
                 np.setbufsize(plan.buffer)  # ends with the errstate
             _, totals = whole(desk)
-            _store(sums, None, totals)
-        desk.leave()
+            if sums:
+                _store(plan, sums, None, totals)
+        if desk.memory is not None:
+            desk.leave()
         return
     if cut.whole or finish is None:
         _sweep(plan, cut, whole, sums)
@@ -84,52 +86,14 @@ def run(
         apply(desk, *arrays, *here, *desk.sets(found))
         return (), ()
 
-    for _ in range(TRIES):
+    for tries in range(TRIES):
         averages = _sweep(plan, cut, gather, sums)
         with np.errstate(all="ignore"):
             found = finish(*averages)
-            better = nearer(about, *found)
-        if better is None:
-            break
+            if nearer is None or tries == TRIES - 1 or (better := nearer(about, *found)) is None:
+                break
         about = better
     _sweep(plan, cut, spread, (), known=True)
-
-
-class Table:
-    """Numbers for sets, put where they belong as soon as they are known; None is 0 for all."""
-
-    def __init__(self, plan: Plan):
-        self.plan = plan
-        self.arrays: dict[int, Array] = {}
-
-    def put(self, tile: Tile, numbers: Numbers) -> None:
-        """Put down the numbers for a tile's sets."""
-        for k, a in enumerate(numbers):
-            if a is not None and tile.slices is None:
-                self.arrays[k] = a
-            elif a is not None:
-                self._whole(k, a.dtype)[tile.of_sets] = a
-
-    def add(self, tile: Tile, numbers: Numbers) -> None:
-        """Add shares of the numbers for a tile's sets, in float64 or wider."""
-        for k, a in enumerate(numbers):
-            if a is not None:
-                self._whole(k, np.promote_types(a.dtype, np.float64))[tile.of_sets] += a
-
-    def merge(self, other: Table) -> None:
-        """Add what another table holds."""
-        for k, a in other.arrays.items():
-            self.arrays[k] = self.arrays[k] + a if k in self.arrays else a
-
-    def numbers(self, count: int) -> Numbers:
-        """So many arrays, None where nothing was put."""
-        return tuple([self.arrays.get(k) for k in range(count)])
-
-    def _whole(self, k: int, dtype: np.dtype[Any]) -> Array:
-        whole = self.arrays.get(k)
-        if whole is None:
-            whole = self.arrays.setdefault(k, np.zeros(self.plan.set_shape, dtype))
-        return whole
 
 
 class Desk:
@@ -159,13 +123,16 @@ class Desk:
             return numbers
         return tuple([None if a is None else a[self.tile.of_sets] for a in numbers])
 
-    def parameter(self, a: Array | None) -> Any:
-        """The part of a parameter that belongs to the tile."""
-        return a if a is None or self.tile.slices is None else a[self.tile.of_parameters]
+    def parameters(self, *arrays: Array | None) -> Numbers:
+        """The parts of parameters that belong to the tile."""
+        part = self.tile.of_parameters
+        return arrays if part is None else tuple([a if a is None else a[part] for a in arrays])
 
-    def power(self, exponent: Array | None) -> Any:
-        """Two to the power of numbers for the tile's sets."""
-        return None if exponent is None else self.plan.power(exponent)
+    def unlift(self, array: Any, exponent: Array) -> None:
+        """Multiply by powers of two; in a step of its own, so that no other factor joins them."""
+        array.settle()
+        array *= self.plan.power(exponent)
+        array.settle()
 
     def own(self, slot: int) -> Array:
         """Memory of the tile's shape; while it is used it is nowhere else to be found."""
@@ -176,21 +143,20 @@ class Desk:
         return np.ndarray(self.tile.shape, self.plan.work, self.memory, slot * self.cut.slot)
 
     def lift(
-        self, view: Array | None, pivot: Any = None, exponent: Any = None, into: Array | None = None
+        self, view: Array, pivot: Any = None, exponent: Any = None, into: Array | None = None
     ) -> Any:
         """The tile's part of a view, less a pivot and times a power of two, for each set.
 
         Large powers are multiplied by last, small ones first, so that nothing leaves the range. It
         is computed on in its part of the view `into`, if that is of the working dtype.
         """
-        if view is None:
-            return None
-        now, plan = self.part(view), self.plan
+        plan, part = self.plan, self.tile.slices
+        now = view if part is None else view[part]
         if into is None or into is view or not plan.fits(into):
             place = self.own(0 if into is None else self.cut.slots - 1)
             into = None
         else:
-            place = self.part(into)
+            place = into if part is None else into[part]
         if not plan.fits(now):
             np.copyto(place, now, casting="unsafe")
             now = place
@@ -203,8 +169,14 @@ class Desk:
         return plan.array(now, place, plan, into)
 
     def keep(self, table: Table, *numbers: Array | None) -> None:
-        """Put down numbers for the tile's sets."""
-        table.put(self.tile, numbers)
+        """Put numbers for the tile's sets where they belong; None is 0 for all."""
+        part = self.tile.of_sets
+        if part is None:
+            table.update(enumerate(numbers))
+            return
+        for k, a in enumerate(numbers):
+            if a is not None:
+                _whole(table, k, self.plan, a.dtype)[part] = a
 
     def store(self, array: Any, view: Array) -> None:
         """Round the array into its part of a view, unless it was computed there."""
@@ -229,7 +201,7 @@ def _sweep(
     known: bool = False,
 ) -> Numbers:
     """Visit every tile, several at a time; return the averages that their shares add up to."""
-    tables = [Table(plan) for _ in range(1 if cut.apart else len(cut.lanes))]
+    tables: list[Table] = [{} for _ in range(1 if cut.apart else len(cut.lanes))]
     shares: list[Numbers] = [()] * len(cut.lanes)
     count = 0
 
@@ -242,11 +214,11 @@ def _sweep(
                 totals: Numbers = ()
                 for desk.tile in cut.tiles(part, start, end):
                     averages, more = visit(desk)
-                    tables[lane % len(tables)].add(desk.tile, averages)
+                    _add(tables[lane % len(tables)], desk, averages)
                     totals = _added(totals, more)
                     count = len(averages)
                 if cut.owned:
-                    _store(sums, desk.tile.of_parameters, totals)
+                    _store(plan, sums, desk.tile.of_parameters, totals)
                 else:
                     shares[lane] = totals
         desk.leave()
@@ -254,20 +226,34 @@ def _sweep(
     in_threads(along, range(len(cut.lanes)), alone=plan.size < PAYS)
     with np.errstate(all="ignore"):
         if not cut.owned:
-            _store_shares(cut, sums, shares)
+            _store_shares(plan, cut, sums, shares)
         for table in tables[1:]:
-            tables[0].merge(table)
-    averages = tables[0].numbers(count)
+            for k, a in table.items():
+                tables[0][k] = tables[0][k] + a if k in tables[0] else a
+    averages = [tables[0].get(k) for k in range(count)]
     return tuple([None if a is None else a.astype(plan.work, copy=False) for a in averages])
 
 
-def _store_shares(cut: Cut, sums: Numbers, shares: list[Numbers]) -> None:
+def _whole(table: Table, k: int, plan: Plan, dtype: np.dtype[Any]) -> Array:
+    whole = table.get(k)
+    return table.setdefault(k, np.zeros(plan.set_shape, dtype)) if whole is None else whole
+
+
+def _add(table: Table, desk: Desk, shares: Numbers) -> None:
+    """Add shares of the numbers for a tile's sets, in float64 or wider."""
+    for k, a in enumerate(shares):
+        if a is not None:
+            dtype = np.promote_types(a.dtype, np.float64)
+            _whole(table, k, desk.plan, dtype)[desk.tile.of_sets] += a
+
+
+def _store_shares(plan: Plan, cut: Cut, sums: Numbers, shares: list[Numbers]) -> None:
     """Add what lanes that have a part of the parameters in common have found, part by part."""
     together: dict[int, Numbers] = {}
     for ((part, start, end),), share in zip(cut.lanes, shares, strict=True):
         together[part] = _added(together.get(part, ()), share)
     for part, totals in together.items():
-        _store(sums, next(cut.tiles(part, 0, 1)).of_parameters, totals)
+        _store(plan, sums, next(cut.tiles(part, 0, 1)).of_parameters, totals)
 
 
 def _added(totals: Numbers, more: Numbers) -> Numbers:
@@ -281,8 +267,9 @@ def _added(totals: Numbers, more: Numbers) -> Numbers:
     return totals
 
 
-def _store(sums: Numbers, part: Any, totals: Numbers) -> None:
+def _store(plan: Plan, sums: Numbers, part: Any, totals: Numbers) -> None:
     """Round sums into the part of the arrays where they belong."""
     for out, total in zip(sums, totals, strict=False):
         if out is not None and total is not None:
+            out = out.reshape(plan.parameter_shape)
             round_into(out if part is None else out[part], total)
