@@ -49,7 +49,7 @@ class Cache(NamedTuple):
         """The biased variance of each set."""
         _, exponent, _, var = self.statistics
         with np.errstate(all="ignore"):
-            return self.plan.report(var if exponent is None else self.plan.times(var, -2 * exponent))
+            return self.plan.report(var if exponent is None else var * self.plan.power(-exponent) * self.plan.power(-exponent))
 
     @property
     def rstd(self) -> Array:
@@ -58,7 +58,7 @@ class Cache(NamedTuple):
         with np.errstate(all="ignore"):
             eps = lifting.eps_of(self.plan, self.eps, exponent, var)
             rstd = eq.reciprocal_std(var, eps)
-            return self.plan.report(rstd if exponent is None else self.plan.times(rstd, exponent))
+            return self.plan.report(rstd if exponent is None else rstd * self.plan.power(exponent))
 
     def __repr__(self) -> str:
         x = "overwritten" if self.x is None else f"{self.x.dtype.name} {self.x.shape}"

@@ -96,7 +96,7 @@ class Deferred:
             self.settle()
             self.now = np.multiply(self.now, b.value(), self.place)
         elif b is not None:
-            if self.scale is not None and self.plan.careful:
+            if self.scale is not None and self.plan.apart:
                 self.settle()
             self.scale = b if self.scale is None else self.scale * b
             if self.shift is not None:
@@ -131,6 +131,14 @@ class Deferred:
         np.copyto(self.place, round_to(self.value(), dtype), casting="unsafe")
         self.__init__(self.place, self.place, self.plan, self.home)  # type: ignore[misc]
 
+    def untouched(self) -> bool:
+        """Whether this is the array as it lies."""
+        return self.scale is self.shift is self.less is None
+
+    def rows(self) -> Array:
+        """The array with its last two axes as one."""
+        return self.now.reshape(*self.now.shape[:-2], -1)
+
     def sums(self, b: Deferred | None = None) -> Array:
         """Sums over neighbours of this, or of its product with b, made of sums of the arrays."""
         if self.less is not None:
@@ -138,8 +146,8 @@ class Deferred:
         scale, shift, plan = self.scale, self.shift, self.plan
         if b is None:
             if self.ones is None:
-                self.ones = plan.inner(self.now)
-            s, others = self.ones, self.now.shape[plan.inner_axis]
+                self.ones = plan.inner_sum(self.now)
+            s, others = self.ones, self.now.shape[plan.inner]
         else:
             s, others = b._products(self), None
         if scale is not None:
@@ -153,12 +161,12 @@ class Deferred:
         if self.less is not None:
             self.settle()
         if self.products[0] is not a.now:
-            self.products = a.now, self.plan.inner(a.now, self.now)
+            self.products = a.now, self.plan.inner_sum(a.now, self.now)
         s = self.products[1]
         if self.scale is not None:
             s = s * self.scale
         if self.shift is not None:
             if a.ones is None:
-                a.ones = a.plan.inner(a.now)
+                a.ones = a.plan.inner_sum(a.now)
             s = s - self.shift * a.ones
         return s
