@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .engine.threads import in_threads
 from .plans import Cut, Plan, Run, Shape, Slices
 from .rounding import round_into, rounds_twice
-from .threads import in_threads
 
 Array = NDArray[Any]
 Merge = Callable[[Any, Any], Any]
@@ -149,12 +149,15 @@ def sweep(
     if plan.size < SETTINGS:
         return [_along_lane(lane, plan, visit, work, store) for lane in plan.lanes]
 
-    def with_settings(lane: list[Run]) -> Gathered:
+    gathered: list[Any] = [None] * len(plan.lanes)
+
+    def with_settings(i: int) -> None:
         with np.errstate(all="ignore"):  # of this thread; the size of the buffer ends with it
             np.setbufsize(plan.buffer)
-            return _along_lane(lane, plan, visit, work, store)
+            gathered[i] = _along_lane(plan.lanes[i], plan, visit, work, store)
 
-    return in_threads(with_settings, plan.lanes)
+    in_threads(with_settings, range(len(plan.lanes)))
+    return gathered
 
 
 def _along_lane(
@@ -167,6 +170,7 @@ def _along_lane(
         if store is not None and not plan.lanes_share_parts:
             while gathered.parameters:
                 store(*gathered.parameters.popitem()[1])
+    _of_thread.memory = memory
     return gathered
 
 
@@ -243,8 +247,5 @@ _of_thread = threading.local()
 
 
 def _memory() -> _Memory:
-    try:
-        memory: _Memory = _of_thread.memory
-    except AttributeError:
-        memory = _of_thread.memory = _Memory()
-    return memory
+    memory: _Memory | None = _of_thread.__dict__.pop("memory", None)  # while it is in use
+    return memory or _Memory()

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks
+from .engine.threads import in_threads
 from .rounding import round_into
-from .threads import in_threads
 
 Array = NDArray[Any]
 Index = tuple[int | slice, ...]
