@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import equations as eq
 from .engine import lifting
 from .engine.plans import Plan
-from .engine.tiles import Tile, Table, run
+from .engine.tiles import Table, Tile, run
 
 Array = NDArray[Any]
 
