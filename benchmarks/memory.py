@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.growing = [4.0**i for i in range(7) if 4.0**i <= options.largest]
     if options.smoke:
         options.families, options.modes = list(GROWING), (None,)
-        options.sizes, options.growing, options.file = [1], [0.25, 1], 288
+        options.sizes, options.growing, options.file, options.limit = [1], [0.25, 1], 144, 128
     where = setting()
     keep(options, where, **{part: list(globals()[part](options)) for part in options.parts})
 
