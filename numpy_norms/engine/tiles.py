@@ -271,5 +271,5 @@ def _store(plan: Plan, sums: Table | None, part: Any, totals: Numbers) -> None:
         if part is None:
             sums[k] = total
         else:
-            dtype = native(plan.asked[1 + k])
-            round_into(_whole(sums, k, plan.parameter_shape, dtype)[part], total)
+            dtype: Any = plan.asked[1 + k]
+            round_into(_whole(sums, k, plan.parameter_shape, native(dtype))[part], total)
