@@ -77,7 +77,8 @@ class Plan:
         self.in_place = self.result == work  # results are computed where they belong
         self.array: Any = Eager if self.inner is None else Deferred
         # Whether factors are put together that might leave the range then.
-        self.joins = bool(self.inner is not None and asked.first and work.itemsize <= x.itemsize)
+        scaled = self.inner is not None and asked.first is not None
+        self.joins = scaled and work.itemsize <= x.itemsize
         self.apart = asked.apart
         self.flat = self.inner is not None and self.inner < ndim - 2
         self.set_shape = tuple([1 if a in self.over else n for a, n in enumerate(self.shape)])
