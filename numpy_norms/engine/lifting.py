@@ -31,8 +31,8 @@ def nearer(plan: Plan, eps: float, lifted: Lifted, mean: Any, var: Any) -> Lifte
     overflow, or vanish where no eps hides it, call for a power of two.
     """
     near, low, high = _limits(plan.work, plan.x, plan.m)
-    size = var.real
-    if mean is not None and np.count_nonzero((mean * mean).real < near * size) < size.size:
+    size = _size(var)
+    if mean is not None and np.count_nonzero(_size(mean * mean) < near * size) < size.size:
         return _moved(plan, eps < low, lifted, mean, var)
     if high < np.inf:
         flat = size.reshape(-1)
@@ -52,11 +52,11 @@ def _moved(plan: Plan, bare: bool, lifted: Lifted, mean: Array, var: Array) -> L
     down, up = _powers(plan.work)
     bounded = high < np.inf
     finite = np.isfinite(mean) & np.isfinite(var)
-    square = (mean * mean).real
-    overflown = ~(var.real < high) & (exponent == 0) & bounded
-    vanished = finite & (var.real < low) & (square < low) & (exponent == 0) & bare & bounded
+    square, size = _size(mean * mean), _size(var)
+    overflown = ~(size < high) & (exponent == 0) & bounded
+    vanished = finite & (size < low) & (square < low) & (exponent == 0) & bare & bounded
     moved = _representable(plan, pivot + mean * plan.power(-np.maximum(exponent, 0)))
-    far = ~(square < near * var.real) & finite & ~vanished & (moved != pivot)
+    far = ~(square < near * size) & finite & ~overflown & ~vanished & (moved != pivot)
     # Where a set is constant, no square overflows any more.
     constant = finite & ~far & (exponent < 0) & (var == 0)
     if not np.count_nonzero(overflown | far | constant | vanished):
@@ -70,7 +70,7 @@ def _moved(plan: Plan, bare: bool, lifted: Lifted, mean: Array, var: Array) -> L
 def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Array]:
     """Pivots for means that are given, not averaged, and what is left of the means."""
     near = NEAR_WIDER if _wider(plan.work, plan.x) else NEAR
-    far = (mean * mean).real > near * (var + eps).real
+    far = _size(mean * mean) > near * _size(var + eps)
     if not np.count_nonzero(far):
         return None, mean
     pivot = np.where(far, _representable(plan, mean), 0)
@@ -94,6 +94,11 @@ def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:
     if pivot is not None:
         mean = mean + pivot
     return mean if exponent is None else mean * plan.power(-np.minimum(exponent, 0))
+
+
+def _size(a: Array) -> Array:
+    """How large numbers are that are squares, or averages of such: not negative if real."""
+    return np.abs(a) if a.dtype.kind == "c" else a
 
 
 def _representable(plan: Plan, a: Array) -> Array:
