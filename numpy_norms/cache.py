@@ -38,7 +38,7 @@ class Cache(NamedTuple):
     @property
     def mean(self) -> Array | None:
         """The mean of each set."""
-        pivot, exponent, mean, var = self.statistics
+        pivot, exponent, mean, _ = self.statistics
         if mean is None:
             return None
         with np.errstate(all="ignore"):
@@ -49,7 +49,10 @@ class Cache(NamedTuple):
         """The biased variance of each set."""
         _, exponent, _, var = self.statistics
         with np.errstate(all="ignore"):
-            return self.plan.report(var if exponent is None else var * self.plan.power(-exponent) * self.plan.power(-exponent))
+            if exponent is not None:
+                half = self.plan.power(-exponent)
+                var = var * half * half
+            return self.plan.report(var)
 
     @property
     def rstd(self) -> Array:

@@ -1,4 +1,4 @@
-"""The equations, (1) to (14), in the order in which they are derived; every norm computes this text.
+"""The equations, (1) to (14), in the order in which they are derived: what every norm computes.
 
 ``docs/derivation.md`` derives them under the same numbers. E averages over a set of positions that
 share statistics. M does, too, but is None where the mean is 0 by definition (RMS norm). G and B sum

@@ -53,30 +53,29 @@ def forward(
     eps = checks.epsilon(eps)
     if plan.joins and not factors_fit(plan, gamma, eps):
         plan = plan.kept_apart()
-    if out is None:
-        y, kept = np.empty(x.shape, plan.result), x
-        statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
-    else:
-        out = checks.output(out, x, gamma=gamma, beta=beta)
-        y = place(plan, x, out)
-        statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
-        y, kept = delivered(y, x, out)
+    y, kept = place(plan, x, out, gamma=gamma, beta=beta)
+    statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
+    y = y if out is None else delivered(y, out)
     return y, Cache(norm, kept, gamma, beta, eps, plan, statistics)
 
 
-def place(plan: Plan, x: Array, out: Array) -> Array:
-    """Where to fill y: `out`, or `x` if that is the same, or an array that has a view."""
-    if not plan.has_view(out):
-        return np.empty(x.shape, out.dtype)
-    return x if checks.same_memory(x, out) else out
+def place(
+    plan: Plan, x: Array, out: Array | None, **others: Array | None
+) -> tuple[Array, Array | None]:
+    """Where to fill y: in `out`, which may be x; and x, unless it will be overwritten."""
+    if out is None:
+        return np.empty(x.shape, plan.result), x
+    checks.output(out, x, **others)
+    same = checks.same_memory(x, out)
+    y = np.empty(x.shape, plan.result) if not out.flags.c_contiguous else x if same else out
+    return y, None if same else x
 
 
-def delivered(y: Array, x: Array, out: Array) -> tuple[Array, Array | None]:
-    """`out` with y in it; and x, unless it has been overwritten."""
-    in_place = checks.same_memory(x, out)
-    if y is not out and y is not x:
+def delivered(y: Array, out: Array) -> Array:
+    """`out` with y in it."""
+    if not checks.same_memory(y, out):
         np.copyto(out, y)
-    return out, None if in_place else x
+    return out
 
 
 def backward(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import equations as eq
 from .engine import lifting
 from .engine.plans import Plan
-from .engine.tiles import Tile, Table, run
+from .engine.tiles import Table, Tile, run
 
 Array = NDArray[Any]
 
@@ -61,9 +61,10 @@ def forward(
     nearer = partial(lifting.nearer, plan, eps)
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
     pivot, exponent, mean, var = map(statistics.get, range(4))
-    if not x.size:
-        mean = var = np.zeros(plan.set_shape, plan.work)
-    return Statistics(pivot, exponent, mean if plan.asked.means else None, var)
+    if var is None:
+        var = np.zeros(plan.set_shape, plan.work)  # of an empty array
+        mean = var if plan.asked.means else None
+    return Statistics(pivot, exponent, mean, var)
 
 
 def backward(

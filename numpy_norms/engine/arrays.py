@@ -105,7 +105,7 @@ class Deferred:
                 self.less *= b
         return self
 
-    def value(self) -> Array:
+    def value(self) -> Any:
         """The array that the steps have made."""
         a, shift = self._scaled(), self.shift
         if self.less is not None:
@@ -114,13 +114,14 @@ class Deferred:
                 shift = -less if shift is None else shift - less
         if shift is None:
             return a
-        return np.subtract(a, self.plan.wide(shift) if self.plan.beside else shift, self.place)
+        plan = self.plan
+        return np.subtract(a, plan.wide(shift) if plan.beside else shift, self.place)
 
-    def _scaled(self) -> Array:
-        scale = self.scale
+    def _scaled(self) -> Any:
+        scale, plan = self.scale, self.plan
         if scale is None:
             return self.now
-        return np.multiply(self.now, self.plan.wide(scale) if self.plan.beside else scale, self.place)
+        return np.multiply(self.now, plan.wide(scale) if plan.beside else scale, self.place)
 
     def settle(self) -> None:
         """Do the steps that have been put together."""
@@ -131,15 +132,7 @@ class Deferred:
         np.copyto(self.place, round_to(self.value(), dtype), casting="unsafe")
         self.__init__(self.place, self.place, self.plan, self.home)  # type: ignore[misc]
 
-    def untouched(self) -> bool:
-        """Whether this is the array as it lies."""
-        return self.scale is self.shift is self.less is None
-
-    def rows(self) -> Array:
-        """The array with its last two axes as one."""
-        return self.now.reshape(*self.now.shape[:-2], -1)
-
-    def sums(self, b: Deferred | None = None) -> Array:
+    def sums(self, b: Deferred | None = None) -> Any:
         """Sums over neighbours of this, or of its product with b, made of sums of the arrays."""
         if self.less is not None:
             self.settle()
@@ -147,7 +140,7 @@ class Deferred:
         if b is None:
             if self.ones is None:
                 self.ones = plan.inner_sum(self.now)
-            s, others = self.ones, self.now.shape[plan.inner]
+            s, others = self.ones, self.now.shape[plan.inner or 0]
         else:
             s, others = b._products(self), None
         if scale is not None:
@@ -156,7 +149,7 @@ class Deferred:
             s = s - shift * (b.sums() if b is not None else others)
         return s
 
-    def _products(self, a: Deferred) -> Array:
+    def _products(self, a: Deferred) -> Any:
         """Sums over neighbours of this times the other's array as it lies."""
         if self.less is not None:
             self.settle()

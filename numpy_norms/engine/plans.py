@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from . import sums
 from .arrays import Deferred, Eager
+from .lifting import limits
 from .rounding import native
 
 Array = NDArray[Any]
@@ -68,6 +69,8 @@ class Plan:
         self.m = prod([layout.shape[a] for a in layout.over])
         self.shape, self.over, self.along, self.inner, self.beside = _merged(layout)
         self.size, ndim = prod(self.shape), len(self.shape)
+        self.limits = limits(work, x, self.m)
+        self.numbers: dict[float, Array] = {}
         self.small = self.size <= SMALL
         self.buffer = 16 if self.shape[-1] >= SHORT else 8192
         self.result = native(x)
@@ -89,8 +92,8 @@ class Plan:
 
     def _sums(self) -> tuple[Any, Any, Any, Any]:
         """E, M, G and B: averages over sets, and sums for the first and the second parameter."""
-        shape, m, inner, last = self.shape, np.array(self.m, self.work), self.inner, len(self.shape) - 1
-        rest = tuple([a for a in range(last + 1) if a not in self.along])
+        shape, m, inner = self.shape, np.array(self.m, self.work), self.inner
+        rest = tuple([a for a in range(len(shape)) if a not in self.along])
         if inner is None:
             of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
 
@@ -101,13 +104,11 @@ class Plan:
                 return of_others(a.now, None if b is None else b.now)
         else:
             sets, others = (
-                sums.few(shape, tuple([a for a in axes if a != inner])) for axes in (self.over, rest)
+                sums.few(shape, tuple([a for a in axes if a != inner]))
+                for axes in (self.over, rest)
             )
-            in_rows = self.over == (last - 1, last)  # a set lies whole in memory
 
             def E(a: Any, b: Any = None) -> Any:
-                if in_rows and a.untouched() and (b is None or b.untouched()):
-                    return sums.along(a.rows(), None if b is None else b.rows())[..., None] / m
                 s = a.sums(b)
                 return (s if sets is None else sets(s)) / m
 
@@ -125,21 +126,30 @@ class Plan:
     def wide(self, a: Any) -> Any:
         """Few numbers, repeated for rows that lie side by side."""
         beside = self.beside
-        return a if beside is None or a.shape[beside] > 1 else np.repeat(a, self.shape[beside], beside)
+        return (
+            a if beside is None or a.shape[beside] > 1 else np.repeat(a, self.shape[beside], beside)
+        )
+
+    def number(self, a: Any) -> Any:
+        """A number as an array: as a ufunc's argument three times as fast as the number itself."""
+        dtype = self.limits.near.dtype
+        if type(a) is not float:
+            return np.asarray(a, dtype)
+        return self.numbers.get(a) or self.numbers.setdefault(a, np.array(a, dtype))
 
     def power(self, exponent: Array) -> Any:
         """Two to the power of few numbers, exactly."""
-        return np.ldexp(np.ones((), np.zeros((), self.work).real.dtype), exponent)
+        return np.ldexp(self.number(1.0), exponent)
+
+    def representable(self, a: Array) -> Array:
+        """Numbers that x, of a narrower dtype, may be lessened by without loss."""
+        return a.astype(self.x).astype(self.work) if self.x.itemsize < self.work.itemsize else a
 
     def fits(self, a: Array) -> bool:
         """Whether tiles of an array can be computed on as they lie."""
         if a.dtype != self.work or a.strides[-1] != a.itemsize or not a.flags.aligned:
             return False
         return not self.flat or a.flags.c_contiguous
-
-    def has_view(self, a: Array) -> bool:
-        """Whether the memory of an array can be seen with the axes of the plan."""
-        return a.flags.c_contiguous or np.may_share_memory(a, a.reshape(self.shape))
 
     def views(self, x: Array, *arrays: Array) -> list[Any]:
         """Arrays with the axes of the plan, one and the same for one and the same.

@@ -90,7 +90,7 @@ def down(a: Array, b: Array | None = None) -> Array:
     if a.dtype.char not in "fd":
         return np.asarray(np.add.reduce(a, axis=-2, keepdims=True))
     if n * columns <= SLAB:
-        return np.matmul(ones((1, n), a.dtype), a)
+        return np.asarray(np.matmul(ones((1, n), a.dtype), a))
     wide = divisor(columns, PIECE)
     if n < 4 or 4 * wide < min(columns, PIECE):
         return np.asarray(np.add.reduce(a, axis=-2, keepdims=True))

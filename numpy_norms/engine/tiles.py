@@ -6,7 +6,7 @@ results in the place of results.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,11 @@ def run(
     apply: Callable[..., None],
     *,
     about: Numbers = (),
-    nearer: Callable[..., Numbers | None] = nothing,
-    sums: Numbers = (),
+    nearer: Callable[..., Numbers | None] | None = None,
+    sums: Sequence[Any] = (),
     slots: int,
 ) -> None:
-    """Prepare, reduce, finish and apply: in one sweep where tiles hold their sets whole, else in two.
+    """Prepare, reduce, finish, apply: in one sweep where tiles hold their sets whole, else in two.
 
     `about` says how sets are lifted: some numbers for each. `reduce` returns the arrays that
     `apply` is given, shares of averages over sets, and shares of sums for parameters; both add up
@@ -55,7 +55,7 @@ def run(
         for tries in range(TRIES):
             arrays, averages, totals = reduce(tile, *prepare(tile, *here))
             found = () if finish is None else finish(*averages)
-            better = nearer(here, *found)
+            better = None if nearer is None else nearer(here, *found)
             if better is None or tries == TRIES - 1:
                 break
             here = better
@@ -90,7 +90,7 @@ def run(
         averages = _sweep(plan, cut, gather, sums)
         with np.errstate(all="ignore"):
             found = finish(*averages)
-            better = nearer(about, *found)
+            better = None if nearer is None else nearer(about, *found)
         if better is None or tries == TRIES - 1:
             break
         about = better
@@ -108,7 +108,8 @@ class Tile:
         self.of_sets: Any = None
         self.of_parameters: Any = None
         self.memory: Array | None = None
-        self.E, self.M, self.G, self.B = (nothing,) * 4 if known else plan.sums
+        sums: tuple[Any, ...] = (nothing,) * 4 if known else plan.sums
+        self.E, self.M, self.G, self.B = sums
 
     def move(self, slices: list[slice]) -> None:
         """Go to a part of the view."""
@@ -203,7 +204,7 @@ def _sweep(
     plan: Plan,
     cut: Cut,
     visit: Callable[[Tile], tuple[Numbers, Numbers]],
-    sums: Numbers,
+    sums: Sequence[Any],
     *,
     known: bool = False,
 ) -> Numbers:
@@ -262,7 +263,7 @@ def _added(totals: Numbers, more: Numbers) -> Numbers:
     return totals
 
 
-def _store(plan: Plan, sums: Numbers, part: Any, totals: Numbers) -> None:
+def _store(plan: Plan, sums: Sequence[Any], part: Any, totals: Numbers) -> None:
     """Round sums into the part of the arrays where they belong."""
     for out, total in zip(sums, totals, strict=False):
         if out is not None and total is not None:
