@@ -127,3 +127,8 @@ def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     fit = (size > 2.0**-60) & (size < 2.0**60)
     well = np.count_nonzero(fit) == size.size or (fit | (size == 0)).all()
     return bool(well) and eps >= 2.0**-100
+
+
+def _size(a: Array) -> Array:
+    """How large averages of squares are; of complex numbers they may be negative, or 0."""
+    return np.abs(a) if a.dtype.kind == "c" else a
