@@ -102,6 +102,7 @@ def backward(
         if exponent is not None:
             tile.unlift(dx, exponent)
         if ds_view is not None:
+            dx.settle()  # ds is lifted to where x_hat lies
             dx += tile.lift(ds_view)
         tile.store(dx, dx_view)
 
