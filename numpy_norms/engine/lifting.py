@@ -60,27 +60,14 @@ def nearer(
     A mean far from zero costs the variance digits, so that the pivot moves there. Squares that
     overflow, or vanish where no eps hides it, call for a power of two.
     """
-<<<<<<< HEAD
     _, near, low, bounded, _, _ = plan.limits
     (_, mean_square), (mean, var) = averages, found
-    well = mean_square.real < near * var.real  # nor where a square is infinite
+    size = _size(var)
+    well = _size(mean_square) < near * size  # nor where a square is infinite
     bare = bounded and eps < low
-    if 0 in well.tobytes() or lifted[1] is not None or (bare and (var.real < low).any()):
+    if 0 in well.tobytes() or lifted[1] is not None or (bare and (size < low).any()):
         return _moved(plan, bare, lifted, mean, mean_square, var)
     return None
-=======
-    _, near, low, high, _, _ = plan.limits
-    size = _size(var)
-    if mean is None or np.count_nonzero(_size(mean * mean) < near * size) == size.size:
-        if high == np.inf:
-            return None
-        flat = size.reshape(-1)
-        # A sum of squares that is finite costs less than to compare each with a bound.
-        within = flat.dot(flat) < np.inf and lifted[1] is None
-        if within and (eps >= low or not np.count_nonzero(size < low)):
-            return None
-    return _moved(plan, eps, lifted, np.zeros_like(var) if mean is None else mean, var)
->>>>>>> proofs
 
 
 def _moved(
@@ -90,20 +77,11 @@ def _moved(
     mean = np.zeros_like(var) if mean is None else mean
     pivot = np.zeros_like(var) if lifted[0] is None else lifted[0]
     exponent = np.zeros(var.shape, np.int64) if lifted[1] is None else lifted[1]
-<<<<<<< HEAD
-    finite, square = np.isfinite(mean) & np.isfinite(var), mean_square.real
+    finite, square = np.isfinite(mean) & np.isfinite(var), _size(mean_square)
     overflown = ~finite & (exponent == 0) & bounded
     vanished = finite & (square < low) & (exponent == 0) & bare
     moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
-    far = ~(square < near * var.real) & finite & ~vanished & (moved != pivot)
-=======
-    finite, bounded = np.isfinite(mean) & np.isfinite(var), high < np.inf
-    square, size = _size(mean * mean), _size(var)
-    overflown = ~(size < high) & (exponent == 0) & bounded
-    vanished = finite & (size < low) & (square < low) & (exponent == 0) & (eps < low) & bounded
-    moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
-    far = ~(square < near * size) & finite & ~overflown & ~vanished & (moved != pivot)
->>>>>>> proofs
+    far = ~(square < near * _size(var)) & finite & ~vanished & (moved != pivot)
     # Where a set is constant, no square overflows any more.
     constant = finite & ~far & (exponent < 0) & (var == 0)
     if not (overflown | far | constant | vanished).any():
@@ -146,13 +124,12 @@ def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
         return True
     if squares_fit(gamma.dtype, plan.work):
         return bool(np.count_nonzero(np.isfinite(gamma)) == gamma.size)
-<<<<<<< HEAD
     size = np.abs(gamma.astype(plan.work, copy=False))
     small = size < 2.0**-60
     if eps < 2.0**-100 or 1 in (size > 2.0**60).tobytes():
         return False
     return 1 not in small.tobytes() or not size[small].any()
-=======
+
     size = np.abs(gamma.astype(plan.work) if is_foreign(gamma.dtype) else gamma)
     fit = (size > 2.0**-60) & (size < 2.0**60)
     well = np.count_nonzero(fit) == size.size or (fit | (size == 0)).all()
@@ -162,4 +139,3 @@ def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
 def _size(a: Array) -> Array:
     """How large averages of squares are; of complex numbers they may be negative, or 0."""
     return np.abs(a) if a.dtype.kind == "c" else a
->>>>>>> proofs
