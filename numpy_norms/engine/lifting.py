@@ -130,11 +130,6 @@ def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
         return False
     return 1 not in small.tobytes() or not size[small].any()
 
-    size = np.abs(gamma.astype(plan.work) if is_foreign(gamma.dtype) else gamma)
-    fit = (size > 2.0**-60) & (size < 2.0**60)
-    well = np.count_nonzero(fit) == size.size or (fit | (size == 0)).all()
-    return bool(well) and eps >= 2.0**-100
-
 
 def _size(a: Array) -> Array:
     """How large averages of squares are; of complex numbers they may be negative, or 0."""
