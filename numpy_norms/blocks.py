@@ -116,25 +116,28 @@ class Table:
 
     def __init__(self, shape: Shape):
         self.shape = shape
-        self.arrays: list[Any] = []
-        self.lock = threading.Lock()
+        self.made: dict[int, Any] = {}
+        self.number = 0
+
+    @property
+    def arrays(self) -> list[Any]:
+        return [self.made.get(i) for i in range(self.number)]
 
     def write(self, cut: Cut, values: Sequence[Array | None]) -> None:
         """Write the numbers for the sets that a block holds whole."""
         if cut.alone:
-            self.arrays = list(values)
+            self.made, self.number = dict(enumerate(values)), len(values)
         else:
             self.put(cut.of_sets, values)
 
     def put(self, slices: Slices, values: Sequence[Any]) -> None:
         """Write a part of each array; what is None is zero, and plain numbers are left out."""
-        with self.lock:
-            self.arrays = self.arrays or [None] * len(values)
-            for i, a in enumerate(values):
-                if isinstance(a, np.ndarray) and self.arrays[i] is None:
-                    self.arrays[i] = np.zeros(self.shape, a.dtype)
-        for whole, a in zip(self.arrays, values, strict=True):
+        self.number = len(values)
+        for i, a in enumerate(values):
             if isinstance(a, np.ndarray):
+                whole = self.made.get(i)
+                if whole is None:  # no lock, which a fork could leave taken in the child
+                    whole = self.made.setdefault(i, np.zeros(self.shape, a.dtype))
                 whole[slices] = a
 
 

@@ -55,10 +55,10 @@ def test_once_an_item_fails_no_more_begin():
     def visit(item):
         begun.append(item)
         if item == 0:
-            raise ValueError
+            raise KeyError("the first")
         time.sleep(1e-3)
 
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(KeyError, match="the first"):
         in_threads(visit, range(1000))
     assert len(begun) < 900
 
@@ -115,7 +115,10 @@ def test_nothing_that_was_visited_is_held_afterwards(fails):
 
 
 def test_memory_in_use_is_nobody_elses_and_is_kept_for_the_next():
+    with scratch(1000) as first:
+        pass
     with scratch(1000) as outer:
+        assert outer is first
         with scratch(10) as inner:
             assert not np.shares_memory(outer, inner)
         with scratch(10) as again:
