@@ -56,10 +56,10 @@ def test_once_an_item_fails_no_more_begin():
     def visit(item):
         begun.append(item)
         if item == 0:
-            raise ValueError
+            raise KeyError("the first")
         time.sleep(1e-3)
 
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(KeyError, match="the first"):
         in_threads(visit, range(1000))
     assert len(begun) < 900
 
