@@ -49,7 +49,9 @@ class Cache(NamedTuple):
         """The biased variance of each set."""
         _, exponent, _, var = self.statistics
         with np.errstate(all="ignore"):
-            return self.plan.report(var if exponent is None else self.plan.times(var, -2 * exponent))
+            return self.plan.report(
+                var if exponent is None else self.plan.times(var, -2 * exponent)
+            )
 
     @property
     def rstd(self) -> Array:

@@ -78,9 +78,7 @@ def layer_norm_forward(
     """
     forward = normalize.forward if scheme == "exact" else schemes.forward_of(scheme)
     axes = checks.integers("axis", axis)
-    return forward(
-        "layer_norm", layout, x, gamma, beta, (axes,), eps=eps, dtype=dtype, out=out
-    )
+    return forward("layer_norm", layout, x, gamma, beta, (axes,), eps=eps, dtype=dtype, out=out)
 
 
 def layout(

@@ -78,9 +78,7 @@ def rms_norm_forward(
     """
     forward = normalize.forward if scheme == "exact" else schemes.forward_of(scheme)
     axes = checks.integers("axis", axis)
-    return forward(
-        "rms_norm", layout, x, gamma, None, (axes,), eps=eps, dtype=dtype, out=out
-    )
+    return forward("rms_norm", layout, x, gamma, None, (axes,), eps=eps, dtype=dtype, out=out)
 
 
 def rms_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None]:
