@@ -158,7 +158,7 @@ def _pass(checkout: Path, names: Sequence[str]) -> bool:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
         tests = [f"tests/test_{name}.py" for name in names]
-        status = pytest.main(["-qx", "--assert=plain", "-p", "no:cacheprovider", *tests])
+        status = pytest.main(["-qxn0", "--assert=plain", "-p", "no:cacheprovider", *tests])
     finally:
         os._exit(status)
 

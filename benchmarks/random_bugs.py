@@ -108,13 +108,14 @@ def source(norm: str) -> str:
 def broken(norm: str) -> Iterator[Change]:
     """Yield every single change: its kind, the line it makes, and the module."""
     tree = ast.parse(source(norm))
+    before = ast.unparse(tree).splitlines()
     places = [(node, *edit) for node in _computing(tree) for edit in _edits(node, norm)]
     for node, kind, edit in places:
         memo: dict[int, Any] = {}
         other = copy.deepcopy(tree, memo)
         edit(memo[id(node)])
         ast.fix_missing_locations(other)
-        before, after = ast.unparse(tree).splitlines(), ast.unparse(other).splitlines()
+        after = ast.unparse(other).splitlines()
         changed = [new for old, new in zip(before, after, strict=True) if old != new]
         if changed:
             yield kind, changed[0].strip(), other

@@ -9,6 +9,7 @@ from .add_norm import (
 from .batch_norm import batch_norm_backward, batch_norm_forward
 from .batch_norm_inference import batch_norm_inference_backward, batch_norm_inference_forward
 from .cache import Cache
+from .engine.threads import get_num_threads, set_num_threads
 from .fold import fold_batch_norm
 from .further.local_response_norm import local_response_norm_backward, local_response_norm_forward
 from .further.lp_normalize import lp_normalize_backward, lp_normalize_forward
@@ -19,7 +20,6 @@ from .instance_norm import instance_norm_backward, instance_norm_forward
 from .layer_norm import layer_norm_backward, layer_norm_forward
 from .rms_norm import rms_norm_backward, rms_norm_forward
 from .running_stats import update_running_stats
-from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import checks, normalize
 from .cache import Array, Cache
+from .engine.rounding import native
 from .layer_norm import layer_norm_forward
 from .rms_norm import rms_norm_forward
-from .engine.rounding import native
 
 
 def add_layer_norm_forward(

@@ -84,18 +84,18 @@ def batch_norm_inference_forward(
     running_var = checks.given_of_channels("running_var", running_var, c, x)
     checks.not_negative("running_var", running_var)
     gamma, beta = checks.per_channel(gamma, beta, c, x)
-    given = {"running_mean": running_mean, "running_var": running_var}
-    out = checks.output(out, x, gamma=gamma, beta=beta, **given)
     eps = checks.epsilon(eps)
     work = checks.working_dtype(x, dtype)
-    plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked())
+    wide = np.promote_types(work, np.float64)
+    plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
     if not factors_fit(plan, gamma, eps):
         plan = plan.kept_apart()
-    y = np.empty(x.shape, plan.result) if out is None else normalize.place(plan, x, out)
+    given = {"running_mean": running_mean, "running_var": running_var}
+    y, kept = normalize.place(plan, x, out, gamma=gamma, beta=beta, **given)
     with np.errstate(all="ignore"):
         mean, var = running_mean.astype(work), running_var.astype(work)
         passes.inference(plan, x, mean, var, gamma, beta, eps, y)
-    y, kept = (y, x) if out is None else normalize.delivered(y, x, out)
+    y = y if out is None else normalize.delivered(y, out)
     statistics = passes.Statistics(None, None, mean, var)
     cache = Cache("batch_norm_inference", kept, gamma, beta, eps, plan, statistics)
     return y, cache._replace(given=(running_mean, running_var))

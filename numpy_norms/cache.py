@@ -38,7 +38,7 @@ class Cache(NamedTuple):
     @property
     def mean(self) -> Array | None:
         """The mean of each set."""
-        pivot, exponent, mean, var = self.statistics
+        pivot, exponent, mean, _ = self.statistics
         if mean is None:
             return None
         with np.errstate(all="ignore"):
@@ -49,9 +49,10 @@ class Cache(NamedTuple):
         """The biased variance of each set."""
         _, exponent, _, var = self.statistics
         with np.errstate(all="ignore"):
-            return self.plan.report(
-                var if exponent is None else self.plan.times(var, -2 * exponent)
-            )
+            if exponent is not None:
+                half = self.plan.power(-exponent)
+                var = var * half * half
+            return self.plan.report(var)
 
     @property
     def rstd(self) -> Array:
@@ -60,7 +61,7 @@ class Cache(NamedTuple):
         with np.errstate(all="ignore"):
             eps = lifting.eps_of(self.plan, self.eps, exponent, var)
             rstd = eq.reciprocal_std(var, eps)
-            return self.plan.report(rstd if exponent is None else self.plan.times(rstd, exponent))
+            return self.plan.report(rstd if exponent is None else rstd * self.plan.power(exponent))
 
     def __repr__(self) -> str:
         x = "overwritten" if self.x is None else f"{self.x.dtype.name} {self.x.shape}"

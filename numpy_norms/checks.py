@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .cache import Cache
 
-
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
@@ -246,10 +245,8 @@ def finite(name: str, a: Array) -> Array:
     return a
 
 
-def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
+def output(out: Array, x: Array, **others: Array | None) -> None:
     """An array to write to: of the shape and dtype of `x`, and `x` itself or apart from it."""
-    if out is None:
-        return None
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out is a {type(out).__name__}, but an ndarray was expected")
     dtype = x.dtype.newbyteorder("=")
@@ -270,7 +267,6 @@ def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
     for name, other in others.items():
         if other is not None and _overlap(out, other):
             raise ValueError(f"out overlaps {name}; pass an array apart from it")
-    return out
 
 
 def same_memory(a: Array, b: Array) -> bool:

@@ -14,7 +14,7 @@ from . import equations as eq
 from .cache import Cache
 from .engine.lifting import factors_fit
 from .engine.plans import Asked, Layout, Plan, plan_for
-from .engine.rounding import native
+from .engine.rounding import native, round_to
 
 Array = NDArray[Any]
 LayoutOf = Callable[..., Layout]
@@ -53,30 +53,30 @@ def forward(
     eps = checks.epsilon(eps)
     if plan.joins and not factors_fit(plan, gamma, eps):
         plan = plan.kept_apart()
-    if out is None:
-        y, kept = np.empty(x.shape, plan.result), x
-        statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
-    else:
-        out = checks.output(out, x, gamma=gamma, beta=beta)
-        y = place(plan, x, out)
-        statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
-        y, kept = delivered(y, x, out)
+    y, kept = place(plan, x, out, gamma=gamma, beta=beta)
+    statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
+    y = y if out is None else delivered(y, out)
     return y, Cache(norm, kept, gamma, beta, eps, plan, statistics)
 
 
-def place(plan: Plan, x: Array, out: Array) -> Array:
-    """Where to fill y: `out`, or `x` if that is the same, or an array that has a view."""
-    if not plan.has_view(out):
-        return np.empty(x.shape, out.dtype)
-    return x if checks.same_memory(x, out) else out
+def place(
+    plan: Plan, x: Array, out: Array | None, **others: Array | None
+) -> tuple[Array, Array | None]:
+    """Where to fill y: in `out`, which may be x; and x, unless it will be overwritten."""
+    if out is None:
+        return np.empty(x.shape, plan.result), x
+    checks.output(out, x, **others)
+    same = checks.same_memory(x, out)
+    if not out.flags.carray:  # contiguous and aligned
+        return np.empty(x.shape, plan.result), None if same else x
+    return (x, None) if same else (out, x)
 
 
-def delivered(y: Array, x: Array, out: Array) -> tuple[Array, Array | None]:
-    """`out` with y in it; and x, unless it has been overwritten."""
-    in_place = checks.same_memory(x, out)
-    if y is not out and y is not x:
+def delivered(y: Array, out: Array) -> Array:
+    """`out` with y in it."""
+    if not checks.same_memory(y, out):
         np.copyto(out, y)
-    return out, None if in_place else x
+    return out
 
 
 def backward(
@@ -84,15 +84,19 @@ def backward(
 ) -> tuple[Array, Array | None, Array | None]:
     """dx, dgamma and dbeta of the norm that made `cache`; `ds` joins dx before it is rounded."""
     dy, x = checks.upstream(dy, cache, norm)
-    dx = np.empty(x.shape, cache.plan.result)
-    make = np.empty if x.size else np.zeros
-    gamma, beta = cache.gamma, cache.beta
-    dgamma = None if gamma is None else make(gamma.shape, native(gamma.dtype))
-    dbeta = None if beta is None else make(beta.shape, native(beta.dtype))
-    gradients = dx, dgamma, dbeta
+    plan, gamma, beta, eps = cache.plan, cache.gamma, cache.beta, cache.eps
+    dx = np.empty(x.shape, plan.result)
     scale = gamma if cache.scale is None else cache.scale
-    passes.backward(cache.plan, dy, x, scale, cache.eps, cache.statistics, gradients, ds)
-    return dx, dgamma, dbeta
+    sums = passes.backward(plan, dy, x, scale, eps, cache.statistics, dx, ds)
+    return dx, _gradient(sums.get(0), gamma), _gradient(sums.get(1), beta)
+
+
+def _gradient(total: Array | None, of: Array | None) -> Array | None:
+    if of is None:
+        return None
+    if total is None:
+        return np.zeros(of.shape, native(of.dtype))  # the sum of nothing
+    return (total if total.dtype == of.dtype else round_to(total, of.dtype)).reshape(of.shape)
 
 
 @lru_cache(maxsize=256)
@@ -111,7 +115,7 @@ def _plan(
     layout = layout_of(a, *parameters, *options)
     if gamma is beta is None:
         layout = layout._replace(along=())
-    asked = Asked(norm != "rms_norm", gamma is not None, beta is not None)
+    asked = Asked(norm != "rms_norm", gamma and gamma[1], beta and beta[1])
     return plan_for(layout, checks.working_dtype(a, dtype), a.dtype, asked)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from . import equations as eq
 from .engine import lifting
 from .engine.plans import Plan
-from .engine.tiles import Desk, Table, run
+from .engine.tiles import Table, Tile, run
 
 Array = NDArray[Any]
 
@@ -40,18 +41,18 @@ def forward(
     """Fill y, and return the statistics."""
     x, y = plan.views(x, y)
     gamma, beta = plan.parameters(gamma, beta)
-    statistics: Table = {} if plan.size else plan.of_nothing()
+    statistics: Table = {}
 
-    def prepare(tile: Desk, pivot: Any, exponent: Any) -> Any:
+    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
         return (tile.lift(x, pivot, exponent, into=y),)
 
-    def reduce(tile: Desk, x: Any) -> Any:
+    def reduce(tile: Tile, x: Any) -> Any:
         return (x,), eq.moments(x, tile.E, tile.M), ()
 
     def finish(mean: Any, mean_square: Any) -> Any:
         return mean, eq.variance(mean, mean_square)
 
-    def apply(tile: Desk, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
+    def apply(tile: Tile, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
         tile.keep(statistics, pivot, exponent, mean, var)
         rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
         x_hat = eq.standardized(x, mean, rstd)
@@ -59,7 +60,11 @@ def forward(
 
     nearer = partial(lifting.nearer, plan, eps)
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    return Statistics(*map(statistics.get, range(4)))
+    pivot, exponent, mean, var = map(statistics.get, range(4))
+    if var is None:
+        var = np.zeros(plan.set_shape, plan.work)  # of an empty array
+        mean = var if plan.asked.means else None
+    return Statistics(pivot, exponent, mean, var)
 
 
 def backward(
@@ -69,21 +74,21 @@ def backward(
     gamma: Array | None,
     eps: float,
     statistics: Statistics,
-    gradients: tuple[Array, Array | None, Array | None],
+    dx: Array,
     ds: Array | None = None,
-) -> None:
-    """Fill dx, dgamma and dbeta; `ds` is what reaches x by other ways than the norm."""
-    x, dy, dx_view = plan.views(x, dy, gradients[0])
+) -> Table:
+    """Fill dx; return dgamma and dbeta. `ds` is what reaches x by other ways than the norm."""
+    x, dy, dx_view = plan.views(x, dy, dx)
     ds_view = None if ds is None else ds.reshape(plan.shape)
-    _, *sums = gradients
     (gamma,) = plan.parameters(gamma)
+    sums: Table = {}
 
-    def prepare(tile: Desk, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+    def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
         x_hat = eq.standardized(tile.lift(x, pivot, exponent), mean, rstd)
         return tile.lift(dy, into=dx_view), x_hat, rstd
 
-    def reduce(tile: Desk, dy: Any, x_hat: Any, rstd: Any) -> Any:
+    def reduce(tile: Tile, dy: Any, x_hat: Any, rstd: Any) -> Any:
         gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
         dx_hat = eq.scaled(dy, *tile.parameters(gamma))
         return (dx_hat, x_hat, rstd), eq.averages(dx_hat, x_hat, tile.E, tile.M), gradients
@@ -91,16 +96,18 @@ def backward(
     def finish(*averages: Any) -> Any:
         return averages
 
-    def apply(tile: Desk, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
+    def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
         if exponent is not None:
             tile.unlift(dx, exponent)
         if ds_view is not None:
+            dx.settle()  # ds is lifted to where x_hat lies
             dx += tile.lift(ds_view)
         tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=2)
+    return sums
 
 
 def inference(
@@ -118,13 +125,13 @@ def inference(
     mean, var, gamma, beta = plan.parameters(mean, var, gamma, beta)
     pivot, mean = lifting.of_given(plan, mean, var, eps)
 
-    def prepare(tile: Desk, pivot: Any, mean: Any, var: Any) -> Any:
+    def prepare(tile: Tile, pivot: Any, mean: Any, var: Any) -> Any:
         return (tile.lift(x, pivot, into=y),)
 
-    def reduce(tile: Desk, x: Any) -> Any:
+    def reduce(tile: Tile, x: Any) -> Any:
         return (x,), (), ()
 
-    def apply(tile: Desk, x: Any, pivot: Any, mean: Any, var: Any) -> None:
+    def apply(tile: Tile, x: Any, pivot: Any, mean: Any, var: Any) -> None:
         x_hat = eq.standardized(x, mean, eq.reciprocal_std(var, eps))
         tile.store(eq.output(x_hat, *tile.parameters(gamma, beta)), y)
 
@@ -146,22 +153,23 @@ def inference_backward(
     mean, var, gamma = plan.parameters(mean, var, gamma)
     pivot, rest = lifting.of_given(plan, mean, var, eps)
     rstd = eq.reciprocal_std(var, eps)
-    dy_xc, dbeta = plan.zeros(), plan.zeros()
+    sums: Table = {}
 
-    def prepare(tile: Desk, pivot: Any, rest: Any, rstd: Any) -> Any:
+    def prepare(tile: Tile, pivot: Any, rest: Any, rstd: Any) -> Any:
         xc = tile.lift(x, pivot)
         xc -= rest
         return tile.lift(dy, into=dx_view), xc
 
-    def reduce(tile: Desk, dy: Any, xc: Any) -> Any:
-        sums = tile.G(dy, xc), tile.B(dy)
-        return (eq.scaled(dy, *tile.parameters(gamma)),), (), sums
+    def reduce(tile: Tile, dy: Any, xc: Any) -> Any:
+        gradients = eq.parameter_gradients(dy, xc, tile.G, tile.B)
+        return (eq.scaled(dy, *tile.parameters(gamma)),), (), gradients
 
-    def apply(tile: Desk, dx_hat: Any, pivot: Any, rest: Any, rstd: Any) -> None:
+    def apply(tile: Tile, dx_hat: Any, pivot: Any, rest: Any, rstd: Any) -> None:
         tile.store(eq.input_gradient_of_constants(dx_hat, rstd), dx_view)
 
-    about, sums = (pivot, rest, rstd), (dy_xc, dbeta)
-    run(plan, prepare, reduce, None, apply, about=about, sums=sums, slots=2)
+    run(plan, prepare, reduce, None, apply, about=(pivot, rest, rstd), sums=sums, slots=2)
+    nothing = np.zeros_like(mean)  # of an empty array
+    dy_xc, dbeta = sums.get(0, nothing), sums.get(1, nothing)
     factor = 1 if gamma is None else gamma
     dmean, dvar = eq.statistics_gradients(factor * dbeta, factor * dy_xc, rstd)
     return dmean, dvar, rstd * dy_xc, dbeta

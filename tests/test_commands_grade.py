@@ -195,8 +195,16 @@ def kernel_file(folder, norm, name, part):
     return f"{file}:kernel"
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", ["projection_dropped", "gamma_forgotten", "eps_outside_root"])
+@pytest.mark.parametrize(
+    ("norm", "name"),
+    [
+        ("batch_norm", "projection_dropped"),
+        ("layer_norm", "gamma_forgotten"),
+        ("group_norm", "eps_outside_root"),
+        ("instance_norm", "gamma_forgotten"),
+        ("rms_norm", "projection_dropped"),
+    ],
+)
 def test_a_mutant_is_named_as_what_it_is(norm, name, tmp_path, capsys):
     target = kernel_file(tmp_path, norm, name, "backward")
     status = main(["grade", target, "--norm", norm, "--part", "backward", "--json"])

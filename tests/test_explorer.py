@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extras import need
 
 EXPLORER = Path(__file__).parents[1] / "docs" / "explorer"
 NODE = shutil.which("node")
@@ -87,7 +88,9 @@ class Page:
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver")
+    need("selenium")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):

@@ -7,11 +7,11 @@ import zipfile
 from fractions import Fraction
 from hashlib import sha256
 
-import jsonschema
 import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
+from extras import need
 from golden_vectors import arrays, groups, vectors
 
 import numpy_norms.golden.export as writing
@@ -98,6 +98,9 @@ def test_the_inputs_and_results_of_a_version_never_change():
 
 
 def test_the_contents_follow_their_schema():
+    need("jsonschema")
+    import jsonschema
+
     contents = json.loads((vectors() / "cases.json").read_text())
     schema = json.loads((vectors() / "cases.schema.json").read_text())
     assert schema == SCHEMA

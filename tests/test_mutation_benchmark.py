@@ -3,11 +3,11 @@
 import ast
 import re
 
-import pytest
+from extras import need
 
 from benchmarks import mutation
 
-pytest.importorskip("cosmic_ray")
+need("cosmic_ray")
 
 CODE = '''
 def dx(dx_hat: Array | None, rstd, *, out):

@@ -53,7 +53,13 @@ def test_the_environment_sets_the_number_of_threads():
     assert run(program, NUMPY_NORMS_NUM_THREADS="3") == "3\n"
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
-def test_a_variable_that_is_no_number_of_threads_is_refused_by_name(value):
-    program = "import numpy_norms; numpy_norms.get_num_threads()"
-    assert "ValueError: NUMPY_NORMS_NUM_THREADS" in run(program, NUMPY_NORMS_NUM_THREADS=value)
+def test_a_variable_that_is_no_number_of_threads_is_refused_by_name():
+    program = """
+import os, numpy_norms
+for os.environ["NUMPY_NORMS_NUM_THREADS"] in ("0", "-1", "two", "1.5"):
+    try:
+        print(numpy_norms.get_num_threads())
+    except ValueError as error:
+        print(str(error).split()[0])
+"""
+    assert run(program) == "NUMPY_NORMS_NUM_THREADS\n" * 4

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from extras import need
 from measure import assert_close
 
+need("sklearn", "threadpoolctl", "tqdm")
 sys.path.append(str(Path(__file__).parents[1] / "docs"))
 digits = importlib.import_module("examples.digits")
 

@@ -27,7 +27,7 @@ def test_the_kernel_that_is_broken_at_random_is_right_before(norm):
         assert np.allclose(got, expected)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])  # the two texts that there are
 def test_every_change_is_one_line_and_there_are_hundreds(norm):
     changes = list(random_bugs.broken(norm))
     assert len(changes) > 200
@@ -39,7 +39,8 @@ def test_every_change_is_one_line_and_there_are_hundreds(norm):
         assert [text.strip() for text in different] == [line]
 
 
-def test_the_sweep_stays_within_the_tolerances_and_uses_them():
+def test_the_sweep_stays_within_the_tolerances_and_uses_them(monkeypatch):
+    monkeypatch.setattr(calibrate_tolerances, "WIDTHS", (3, 127, 1024))
     rows = list(calibrate_tolerances.sweep_table(1))[2:]
     used = [float(cell) for row in rows for cell in row.split("|")[4:8]]
     assert 0.2 < max(used) < 1

@@ -6,9 +6,10 @@ import re
 
 import numpy as np
 import pytest
+from trials import trial
 
 from numpy_norms.oracle.sets import NORMS
-from numpy_norms.verify import cases, check_kernel, mutants
+from numpy_norms.verify import cases, mutants
 from numpy_norms.verify.catalogue import MISTAKES
 from numpy_norms.verify.plain import plain_kernel
 
@@ -34,7 +35,7 @@ def test_every_mistake_says_what_where_and_how(mistake):
 @pytest.mark.parametrize(("norm", "name"), EACH, ids=lambda value: value)
 def test_every_mistake_is_caught_and_named_first(norm, name):
     mutant = next(m for m in mutants(norm) if m.name == name)
-    report = check_kernel(norm, mutant.forward, mutant.backward, seed=7)
+    report = trial(norm).of(mutant.forward, mutant.backward)
     assert not report.passed
     assert report.suspects[0] == name
 
@@ -64,7 +65,7 @@ def test_a_mistake_in_other_arithmetic_is_still_named(norm):
 
         return run
 
-    report = check_kernel(norm, in_float64(mutant.forward), in_float64(mutant.backward))
+    report = trial(norm).of(in_float64(mutant.forward), in_float64(mutant.backward))
     assert report.suspects[0] == "projection_dropped"
 
 

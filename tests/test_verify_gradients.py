@@ -59,7 +59,7 @@ def test_this_librarys_gradients_agree_with_a_complex_step(norm, shift):
     assert "complex step" in report.title
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
 def test_a_forward_pass_that_is_not_analytic_is_checked_by_differences(scale, seed):
     report = check_gradients(black_box, black_box_backward, x * scale, *per_feature, seed=seed)

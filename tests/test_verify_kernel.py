@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from trials import trial
 
 from benchmarks.peer_kernels import torch_kernel
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
@@ -23,18 +24,13 @@ forward, backward = plain_kernel("layer_norm")
 @pytest.mark.parametrize("kernel", RIGHT)
 @pytest.mark.parametrize("norm", NORMS)
 def test_right_kernels_pass(norm, kernel, dtype):
-    report = check_kernel(norm, *RIGHT[kernel](norm), dtype=dtype, seed=3)
+    report = trial(norm, dtype).of(*RIGHT[kernel](norm))
     assert report.passed, report
     assert report.suspects == ()
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_without_a_kernel_the_librarys_own_is_checked(norm):
-    assert check_kernel(norm).passed
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_the_library_keeps_to_one_rounding_for_float32(norm):
+def test_without_a_kernel_the_librarys_own_is_checked_and_rounds_float32_once(norm):
     assert check_kernel(norm, accumulate=np.float64).passed
 
 
@@ -76,12 +72,12 @@ def test_a_factor_close_to_one_is_seen(output, factor):
         found[output] = found[output] * np.float32(factor)
         return found
 
-    assert not check_kernel("layer_norm", forward, scaled).passed
+    assert not trial("layer_norm").of(forward, scaled).passed
 
 
 def test_one_pass_alone_can_be_checked():
-    ahead = check_kernel("layer_norm", forward)
-    back = check_kernel("layer_norm", backward=backward)
+    ahead = trial("layer_norm").of(forward, None)
+    back = trial("layer_norm").of(None, backward)
     assert {row.output for row in ahead.rows if not row.law} == {"y"}
     assert {row.output for row in back.rows if not row.law} == {"dx", "dgamma", "dbeta"}
     assert ahead.passed
@@ -89,8 +85,8 @@ def test_one_pass_alone_can_be_checked():
 
 
 def test_lists_and_tensors_may_come_back():
-    as_list = check_kernel("rms_norm", lambda *a: plain_kernel("rms_norm")[0](*a).tolist())
-    tensor = check_kernel("layer_norm", lambda *a: torch.from_numpy(forward(*a)))
+    as_list = trial("layer_norm").of(lambda *a: forward(*a).tolist(), None)
+    tensor = trial("layer_norm").of(lambda *a: torch.from_numpy(forward(*a)), None)
     assert as_list.passed
     assert tensor.passed
 
@@ -110,7 +106,7 @@ def raising(*_):
     ],
 )
 def test_what_is_not_a_result_fails_with_a_note(wrong, note):
-    report = check_kernel("layer_norm", backward=wrong)
+    report = trial("layer_norm").of(None, wrong)
     assert not report.passed
     assert note in str(report)
 
@@ -120,7 +116,7 @@ def test_results_without_sense_fail_without_a_warning(value):
     def senseless(*arguments):
         return [np.full_like(np.float64(gradient), value) for gradient in backward(*arguments)]
 
-    report = check_kernel("layer_norm", lambda x, *_: np.full(x.shape, value), senseless)
+    report = trial("layer_norm").of(lambda x, *_: np.full(x.shape, value), senseless)
     assert not report.passed
     assert "FAILED" in str(report)
 
@@ -131,7 +127,7 @@ def test_an_argument_that_was_overwritten_is_restored_and_told():
         x[...] = 0
         return y
 
-    report = check_kernel("layer_norm", in_place, backward)
+    report = trial("layer_norm").of(in_place, backward)
     overwritten = {row.output for row in report.rows if not row.passed}
     assert overwritten == {"x"}
     assert "argument was overwritten" in str(report)
@@ -139,7 +135,7 @@ def test_an_argument_that_was_overwritten_is_restored_and_told():
 
 def test_a_failing_report_leads_to_the_worst_case_again():
     mutant = next(m for m in mutants("layer_norm") if m.name == "padding_counted")
-    report = check_kernel("layer_norm", mutant.forward, mutant.backward, seed=4)
+    report = trial("layer_norm").of(mutant.forward, mutant.backward)
     space = {}
     exec(f"from numpy_norms.verify import cases\ncase = {report.reproduce}", space)
     row = report.worst
@@ -148,7 +144,7 @@ def test_a_failing_report_leads_to_the_worst_case_again():
 
 
 def test_the_report_is_plain_data_and_a_table():
-    report = check_kernel("rms_norm", *plain_kernel("rms_norm"))
+    report = trial("rms_norm").of(*plain_kernel("rms_norm"))
     content = json.loads(json.dumps(report.to_dict()))
     assert content["passed"] is True
     assert len(content["rows"]) == len(report.rows)

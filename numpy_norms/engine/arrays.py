@@ -96,7 +96,7 @@ class Deferred:
             self.settle()
             self.now = np.multiply(self.now, b.value(), self.place)
         elif b is not None:
-            if self.scale is not None and self.plan.careful:
+            if self.scale is not None and self.plan.apart:
                 self.settle()
             self.scale = b if self.scale is None else self.scale * b
             if self.shift is not None:
@@ -105,7 +105,7 @@ class Deferred:
                 self.less *= b
         return self
 
-    def value(self) -> Array:
+    def value(self) -> Any:
         """The array that the steps have made."""
         a, shift = self._scaled(), self.shift
         if self.less is not None:
@@ -114,13 +114,14 @@ class Deferred:
                 shift = -less if shift is None else shift - less
         if shift is None:
             return a
-        return np.subtract(a, self.plan.wide(shift) if self.plan.beside else shift, self.place)
+        plan = self.plan
+        return np.subtract(a, plan.wide(shift) if plan.beside else shift, self.place)
 
-    def _scaled(self) -> Array:
-        scale = self.scale
+    def _scaled(self) -> Any:
+        scale, plan = self.scale, self.plan
         if scale is None:
             return self.now
-        return np.multiply(self.now, self.plan.wide(scale) if self.plan.beside else scale, self.place)
+        return np.multiply(self.now, plan.wide(scale) if plan.beside else scale, self.place)
 
     def settle(self) -> None:
         """Do the steps that have been put together."""
@@ -131,15 +132,15 @@ class Deferred:
         np.copyto(self.place, round_to(self.value(), dtype), casting="unsafe")
         self.__init__(self.place, self.place, self.plan, self.home)  # type: ignore[misc]
 
-    def sums(self, b: Deferred | None = None) -> Array:
+    def sums(self, b: Deferred | None = None) -> Any:
         """Sums over neighbours of this, or of its product with b, made of sums of the arrays."""
         if self.less is not None:
             self.settle()
         scale, shift, plan = self.scale, self.shift, self.plan
         if b is None:
             if self.ones is None:
-                self.ones = plan.inner(self.now)
-            s, others = self.ones, self.now.shape[plan.inner_axis]
+                self.ones = plan.inner_sum(self.now)
+            s, others = self.ones, self.now.shape[plan.inner or 0]
         else:
             s, others = b._products(self), None
         if scale is not None:
@@ -148,17 +149,17 @@ class Deferred:
             s = s - shift * (b.sums() if b is not None else others)
         return s
 
-    def _products(self, a: Deferred) -> Array:
+    def _products(self, a: Deferred) -> Any:
         """Sums over neighbours of this times the other's array as it lies."""
         if self.less is not None:
             self.settle()
         if self.products[0] is not a.now:
-            self.products = a.now, self.plan.inner(a.now, self.now)
+            self.products = a.now, self.plan.inner_sum(a.now, self.now)
         s = self.products[1]
         if self.scale is not None:
             s = s * self.scale
         if self.shift is not None:
             if a.ones is None:
-                a.ones = a.plan.inner(a.now)
+                a.ones = a.plan.inner_sum(a.now)
             s = s - self.shift * a.ones
         return s

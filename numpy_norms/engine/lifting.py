@@ -6,15 +6,15 @@ number of the dtype of x, and multiplying by a power of two loses nothing. Most 
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Eager
-from .plans import Plan
 from .rounding import is_foreign
+
+if TYPE_CHECKING:
+    from .plans import Plan
 
 Array = NDArray[Any]
 Lifted = tuple[Any, Any]  # pivot and exponent of each set; None is 0 for all
@@ -24,67 +24,89 @@ NEAR_WIDER = 256.0  # the same where float64 has digits to spare
 CHANCE = {"f": 24.0}  # the same times the elements of a set: means of few are not zero by chance
 
 
-def nearer(plan: Plan, eps: float, lifted: Lifted, mean: Any, var: Any) -> Lifted | None:
-    """How to lift sets better, whose mean and variance came out so; None where all is well.
+class Limits(NamedTuple):
+    """Within what averages keep their digits, and the powers of two that bring them there."""
+
+    given: float  # how far the square of a mean that is given may lie from zero, in variances
+    near: Array  # and how far the mean square of so many numbers
+    low: Any  # a variance whose squares vanish
+    bounded: bool  # whether squares of the dtype of x may overflow
+    up: int
+    down: int
+
+
+def limits(work: np.dtype[Any], x: np.dtype[Any], m: int) -> Limits:
+    """The limits for m elements of dtype x in a working dtype."""
+    info, wider = np.finfo(work), work == np.float64 and x.itemsize <= 4
+    given = NEAR_WIDER if wider else NEAR
+    near = np.array(1 + given + CHANCE.get(work.char, 4.0) / max(m, 1), info.dtype)
+    # The smallest number comes to less than the root of the range, so that rstd squared is in it.
+    up = info.nmant - info.minexp + info.minexp * 7 // 16
+    bounded = not squares_fit(x, work)
+    return Limits(given, near, info.tiny / info.eps, bounded, up, -5 * info.maxexp // 8)
+
+
+def squares_fit(x: np.dtype[Any], work: np.dtype[Any]) -> bool:
+    """Whether the square of any number of dtype x is well within the range of `work`."""
+    exponents = 128 if is_foreign(x) else np.finfo(x).maxexp
+    return bool(np.finfo(work).maxexp > 3 * exponents)
+
+
+def nearer(
+    plan: Plan, eps: float, lifted: Lifted, averages: tuple[Any, Any], found: tuple[Any, Any]
+) -> Lifted | None:
+    """How to lift sets better, whose averages came out so; None where all is well.
 
     A mean far from zero costs the variance digits, so that the pivot moves there. Squares that
     overflow, or vanish where no eps hides it, call for a power of two.
     """
-    near, low, high = _limits(plan.work, plan.x, plan.m)
-    size = var.real
-    if mean is not None and np.count_nonzero((mean * mean).real < near * size) < size.size:
-        return _moved(plan, eps < low, lifted, mean, var)
-    if high < np.inf:
-        flat = size.reshape(-1)
-        # A sum of squares that is finite costs less than to compare each with a bound.
-        if not flat.dot(flat) < np.inf or (eps < low and np.count_nonzero(size < low)):
-            return _moved(plan, eps < low, lifted, 0 * var if mean is None else mean, var)
-        if lifted[1] is not None and np.count_nonzero((lifted[1] < 0) & (var == 0)):
-            return _moved(plan, eps < low, lifted, 0 * var if mean is None else mean, var)
+    _, near, low, bounded, _, _ = plan.limits
+    (_, mean_square), (mean, var) = averages, found
+    size = _size(var)
+    well = _size(mean_square) < near * size  # nor where a square is infinite
+    bare = bounded and eps < low
+    if 0 in well.tobytes() or lifted[1] is not None or (bare and (size < low).any()):
+        return _moved(plan, bare, lifted, mean, mean_square, var)
     return None
 
 
-def _moved(plan: Plan, bare: bool, lifted: Lifted, mean: Array, var: Array) -> Lifted | None:
-    near, low, high = _limits(plan.work, plan.x, plan.m)
-    zero = np.zeros_like(var)
-    pivot = zero if lifted[0] is None else lifted[0]
-    exponent = zero.real.astype(np.int64) if lifted[1] is None else lifted[1]
-    down, up = _powers(plan.work)
-    bounded = high < np.inf
-    finite = np.isfinite(mean) & np.isfinite(var)
-    square = (mean * mean).real
-    overflown = ~(var.real < high) & (exponent == 0) & bounded
-    vanished = finite & (var.real < low) & (square < low) & (exponent == 0) & bare & bounded
-    moved = _representable(plan, pivot + mean * plan.power(-np.maximum(exponent, 0)))
-    far = ~(square < near * var.real) & finite & ~vanished & (moved != pivot)
+def _moved(
+    plan: Plan, bare: bool, lifted: Lifted, mean: Any, mean_square: Array, var: Array
+) -> Lifted | None:
+    _, near, low, bounded, up, down = plan.limits
+    mean = np.zeros_like(var) if mean is None else mean
+    pivot = np.zeros_like(var) if lifted[0] is None else lifted[0]
+    exponent = np.zeros(var.shape, np.int64) if lifted[1] is None else lifted[1]
+    finite, square = np.isfinite(mean) & np.isfinite(var), _size(mean_square)
+    overflown = ~finite & (exponent == 0) & bounded
+    vanished = finite & (square < low) & (exponent == 0) & bare
+    moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
+    far = ~(square < near * _size(var)) & finite & ~vanished & (moved != pivot)
     # Where a set is constant, no square overflows any more.
     constant = finite & ~far & (exponent < 0) & (var == 0)
-    if not np.count_nonzero(overflown | far | constant | vanished):
+    if not (overflown | far | constant | vanished).any():
         return None
     pivot = np.where(far, moved, np.where(overflown, 0, pivot))
     pivot = np.where(constant, pivot * plan.power(np.where(constant, -exponent, 0)), pivot)
     exponent = np.where(overflown, down, np.where(vanished, up, np.where(constant, 0, exponent)))
-    return pivot, exponent if np.count_nonzero(exponent) else None
+    return pivot, exponent if exponent.any() else None
 
 
 def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Array]:
     """Pivots for means that are given, not averaged, and what is left of the means."""
-    near = NEAR_WIDER if _wider(plan.work, plan.x) else NEAR
-    far = (mean * mean).real > near * (var + eps).real
+    far = _size(mean * mean) > plan.limits.given * _size(var + eps)
     if not np.count_nonzero(far):
         return None, mean
-    pivot = np.where(far, _representable(plan, mean), 0)
+    pivot = np.where(far, plan.representable(mean), 0)
     return pivot, mean - pivot
 
 
 def eps_of(plan: Plan, eps: float, exponent: Any, var: Any) -> Any:
     """eps beside a variance that was lifted; infinite where both are 0, so that x_hat is 0."""
-    given = constant(eps, plan.work)
-    if exponent is None and eps >= _limits(plan.work, plan.x, plan.m)[1]:
-        return given
-    if exponent is not None:
-        given = np.ldexp(eps, 2 * exponent).astype(given.dtype)
-    return np.where(var + given == 0, np.inf, given)
+    if exponent is None and eps >= plan.limits.low:
+        return plan.number(eps)
+    lifted = plan.number(eps if exponent is None else np.ldexp(eps, 2 * exponent))
+    return np.where(var + lifted == 0, np.inf, lifted)
 
 
 def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:
@@ -96,54 +118,19 @@ def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:
     return mean if exponent is None else mean * plan.power(-np.minimum(exponent, 0))
 
 
-def _representable(plan: Plan, a: Array) -> Array:
-    """Numbers that x, of a narrower dtype, may be lessened by without loss."""
-    narrower = plan.x.itemsize < plan.work.itemsize
-    return a.astype(plan.x).astype(plan.work) if narrower else a
-
-
 def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     """Whether gamma times any reciprocal standard deviation is a normal number."""
-    if gamma is None or plan.array is Eager:
+    if gamma is None:
         return True
     if squares_fit(gamma.dtype, plan.work):
-        return np.count_nonzero(np.isfinite(gamma)) == gamma.size
-    size = np.abs(gamma.astype(plan.work) if is_foreign(gamma.dtype) else gamma)
-    fit = (size > 2.0**-60) & (size < 2.0**60)
-    well = np.count_nonzero(fit) == size.size or (fit | (size == 0)).all()
-    return bool(well) and eps >= 2.0**-100
+        return bool(np.count_nonzero(np.isfinite(gamma)) == gamma.size)
+    size = np.abs(gamma.astype(plan.work, copy=False))
+    small = size < 2.0**-60
+    if eps < 2.0**-100 or 1 in (size > 2.0**60).tobytes():
+        return False
+    return 1 not in small.tobytes() or not size[small].any()
 
 
-@cache
-def constant(value: float, work: np.dtype[Any]) -> Array:
-    """An array of one number: as a ufunc's argument three times as fast as the number itself."""
-    return np.array(value, np.zeros((), work).real.dtype)
-
-
-@cache
-def squares_fit(x: np.dtype[Any], work: np.dtype[Any]) -> bool:
-    """Whether the square of any number of dtype x is well within the range of `work`."""
-    exponents = 128 if is_foreign(x) else np.finfo(x).maxexp
-    return bool(np.finfo(work).maxexp > 3 * exponents)
-
-
-@cache
-def _limits(work: np.dtype[Any], x: np.dtype[Any], m: int) -> tuple[Any, Any, Any]:
-    """How far a mean may be, in variances; between what variances squares keep their digits."""
-    info = np.finfo(work)
-    near = constant((NEAR_WIDER if _wider(work, x) else NEAR) + CHANCE.get(work.char, 4.0) / max(m, 1), work)
-    high = np.inf if squares_fit(x, work) else np.ldexp(info.max, -(info.maxexp // 8))
-    return near, info.tiny / info.eps, high
-
-
-def _wider(work: np.dtype[Any], x: np.dtype[Any]) -> bool:
-    """Whether the working dtype has digits to spare beside that of x."""
-    return work == np.float64 and x.itemsize <= 4
-
-
-@cache
-def _powers(work: np.dtype[Any]) -> tuple[int, int]:
-    """The powers of two that bring the largest, and the smallest, numbers' squares within range."""
-    info = np.finfo(work)
-    # The smallest number comes to less than the root of the range, so that rstd squared is in it.
-    return -5 * info.maxexp // 8, info.nmant - info.minexp + info.minexp * 7 // 16
+def _size(a: Array) -> Array:
+    """How large averages of squares are; of complex numbers they may be negative, or 0."""
+    return np.abs(a) if a.dtype.kind == "c" else a

@@ -52,11 +52,12 @@ def inner_sum(ndim: int, axis: int) -> Sum:
 
 
 def few(shape: Shape, axes: Shape) -> Sum | None:
-    """The function that sums what is few already; None where nothing is left to be summed."""
+    """The function that sums what is few already over axes of a view; None for no axes."""
     if not axes:
         return None
-    many = prod([shape[a] for a in axes]) > TERMS
-    return lambda s: _added(s, axes) if many else np.add.reduce(s, axis=axes, keepdims=True)
+    if prod([shape[a] for a in axes]) > TERMS:
+        return lambda s: _added(s, axes)
+    return lambda s: np.add.reduce(s, axis=axes, keepdims=True)
 
 
 def along(a: Array, b: Array | None = None) -> Array:
@@ -89,7 +90,7 @@ def down(a: Array, b: Array | None = None) -> Array:
     if a.dtype.char not in "fd":
         return np.asarray(np.add.reduce(a, axis=-2, keepdims=True))
     if n * columns <= SLAB:
-        return np.matmul(ones((1, n), a.dtype), a)
+        return np.asarray(np.matmul(ones((1, n), a.dtype), a))
     wide = divisor(columns, PIECE)
     if n < 4 or 4 * wide < min(columns, PIECE):
         return np.asarray(np.add.reduce(a, axis=-2, keepdims=True))
