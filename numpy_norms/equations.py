@@ -1,4 +1,4 @@
-"""The equations, (1) to (14), in the order in which they are derived: what every norm computes.
+"""The equations, (1) to (14) and (18), in the order of the derivation; all norms compute this text.
 
 ``docs/derivation.md`` derives them under the same numbers. E averages over a set of positions that
 share statistics. M does, too, but is None where the mean is 0 by definition (RMS norm). G and B sum
@@ -32,8 +32,10 @@ def moments(x: Any, E: Average, M: Average) -> tuple[Any, Any]:
 def variance(mean: Any, mean_square: Any) -> Any:
     """The variance; about 0, where the mean is 0 by definition."""
     if mean is None:
-        return mean_square  # (2)
-    return mean_square - mean * mean  # (18)
+        var = mean_square  # (2)
+    else:
+        var = mean_square - mean * mean  # (18)
+    return var
 
 
 def reciprocal_std(var: Any, eps: Any) -> Any:
