@@ -224,7 +224,8 @@ def variance(name: str, a: ArrayLike, shape: Shape) -> Array:
 
 def not_negative(name: str, a: Array) -> Array:
     """A variance for each channel, none of them negative."""
-    negative = np.flatnonzero(a.real < 0)
+    with np.errstate(invalid="ignore"):  # of bfloat16's NaN
+        negative = np.flatnonzero(a.real < 0)
     if negative.size:
         i = int(negative[0])
         raise ValueError(
