@@ -51,9 +51,9 @@ class Layout(NamedTuple):
 class Asked(NamedTuple):
     """What is asked for: means, sums for two parameters in a dtype, factors that are kept apart."""
 
-    means: bool
-    first: np.dtype[Any] | None
-    second: np.dtype[Any] | None
+    means: bool = True
+    first: np.dtype[Any] | None = None
+    second: np.dtype[Any] | None = None
     apart: bool = False
 
 
@@ -121,6 +121,10 @@ class Plan:
         means, first, second, _ = self.asked
         return E, E if means else nothing, S if first else nothing, S if second else nothing
 
+    def cut(self, slots: int) -> Cut:
+        """The tiles, where each takes so many places of scratch."""
+        return self.cuts.get(slots) or self.cuts.setdefault(slots, Cut(self, slots))
+
     def kept_apart(self) -> Plan:
         """The same plan for factors that may leave the range when they are put together."""
         return plan_for(self.layout, self.work, self.x, self.asked._replace(apart=True))
@@ -142,6 +146,12 @@ class Plan:
     def power(self, exponent: Array) -> Any:
         """Two to the power of few numbers, exactly."""
         return np.ldexp(self.number(1.0), exponent)
+
+    def times(self, a: Array, exponent: Array) -> Array:
+        """Numbers times two to a power; in two steps, so that no power overflows."""
+        half = exponent // 2
+        product: Array = a * self.power(half) * self.power(exponent - half)
+        return product
 
     def representable(self, a: Array) -> Array:
         """Numbers that x, of a narrower dtype, may be lessened by without loss."""

@@ -48,7 +48,7 @@ def run(
     """
     if not plan.size:
         return
-    cut = plan.cuts.get(slots) or plan.cuts.setdefault(slots, Cut(plan, slots))
+    cut = plan.cuts.get(slots) or plan.cut(slots)
 
     def whole(tile: Tile) -> tuple[Numbers, Numbers]:
         here = about if tile.slices is None else tile.sets(about)
@@ -120,7 +120,8 @@ class Tile:
 
     def sets(self, numbers: Numbers) -> Numbers:
         """The parts of numbers for sets that belong to the tile's."""
-        return tuple([None if a is None else a[self.of_sets] for a in numbers])
+        part = self.of_sets
+        return numbers if part is None else tuple([a if a is None else a[part] for a in numbers])
 
     def parameters(self, *arrays: Array | None) -> Numbers:
         """The parts of parameters that belong to the tile."""
