@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy            five norms, mean / std from 0 to 1e6
     python -m benchmarks.accuracy --smoke    two ratios, to see that everything runs
 
-The truth is 106-bit arithmetic (`numpy_norms.reference`). A result is correctly rounded if neither
+The truth is 106-bit arithmetic (`numpy_norms.oracle`). A result is correctly rounded if neither
 of its neighbours in float32 is nearer to the truth.
 """
 
@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from numpy_norms.reference import Exact, evaluate
+from numpy_norms.oracle.double_double import Pair
+from numpy_norms.oracle.reference import evaluate
 
 from .command_line import keep, measuring, parsed
-from .contenders import DEFAULT, FLOAT32, PLAIN, TORCH, installed
+from .contenders import installed
 from .grid import EPS, NUM_GROUPS, Array, Entry, Problem
 from .machine import setting
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
-NAMES = (DEFAULT, FLOAT32, TORCH, PLAIN)
 RATIOS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 ENTRIES = (
     Entry("layer", (256, 1024)),
@@ -34,32 +34,24 @@ ENTRIES = (
 )
 
 
-def share_correctly_rounded(got: Array, exact: Exact) -> float:
-    """Return the share of elements that have no nearer neighbour."""
-    error = exact.error(got)
-    sides = [exact.error(np.nextafter(got, got.dtype.type(side))) for side in (np.inf, -np.inf)]
-    return float(np.mean((error <= sides[0]) & (error <= sides[1])))
-
-
-def largest_error(got: Array, exact: Exact) -> float:
+def largest_error(got: Array, exact: Pair) -> float:
     """Return the largest error, as a multiple of the root mean square of the true values."""
-    return float(exact.error(got).max() / np.sqrt(np.mean(exact.value.hi**2)))
+    return float(exact.error(got).max() / np.sqrt(np.mean(exact.hi**2)))
 
 
 def measure(entry: Entry, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
     """Yield the figures of every contender at every ratio."""
-    contenders = [c for c in installed() if c.name in NAMES]
     for ratio in ratios:
         problem = Problem.of(entry, seed=1, mean=ratio)
         norm = f"{entry.norm}_norm"
         exact = evaluate(norm, problem.named, problem.dy, num_groups=NUM_GROUPS, eps=EPS)
-        for contender in contenders:
+        for contender in installed():
             calls = contender.prepare(problem)
             got = {"y": _result(calls.forward), "dx": _result(calls.backward)}
             figures = {
                 key: {
-                    "share": share_correctly_rounded(value, exact[key]),
-                    "largest error": largest_error(value, exact[key]),
+                    "share": float(exact[key].value.is_nearest(value).mean()),
+                    "largest error": largest_error(value, exact[key].value),
                 }
                 for key, value in got.items()
             }
@@ -72,8 +64,7 @@ def measure(entry: Entry, ratios: Sequence[float]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _result(call: Callable[[], Any] | None) -> Array:
-    assert call is not None
+def _result(call: Callable[[], Any]) -> Array:
     got = call()
     return np.asarray(got[0] if isinstance(got, tuple) else got)
 

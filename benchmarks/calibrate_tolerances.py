@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peer_kernels import torch_kernel
+from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import Accumulator, tolerances
 from numpy_norms.verify.kernel import Trial
-from numpy_norms.verify.plain import NORMS, plain_kernel
+from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.runs import library_kernel
 
 Kernel = Callable[..., Any]

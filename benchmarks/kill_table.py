@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from numpy_norms.commands.gradient_checkers import CHECKERS, Checker, Kernel
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 from numpy_norms.verify import Mutant, cases, check_gradients, mutants
 from numpy_norms.verify.kernel import Trial
-from numpy_norms.verify.plain import FEATURE_NORMS, NORMS, plain_kernel
+from numpy_norms.verify.plain import plain_kernel
 
 from .machine import cores
 

@@ -1,4 +1,4 @@
-"""Where and with what a benchmark ran, and how fast memory is there."""
+"""Where and with what a benchmark ran."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import numpy_norms
 
@@ -75,14 +73,6 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def available_bytes() -> int:
-    """Return how much memory can still be had, cached files not counted as used."""
-    info = Path("/proc/meminfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * found[0] if found else memory_bytes() // 2
-
-
 def best(run: Callable[[], object], repeats: int) -> float:
     """Return the shortest of several times of a call, in seconds."""
     times = []
@@ -91,31 +81,3 @@ def best(run: Callable[[], object], repeats: int) -> float:
         run()
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def on_all_cores(
-    ufunc: Callable[..., object], *arrays: NDArray[Any], least: int = 1 << 18
-) -> Callable[[], object]:
-    """Return a call of `ufunc` on flat arrays, the last being `out`, with a part for every core.
-
-    Arrays of fewer than `least` elements are not parted.
-    """
-    flat = [a.reshape(-1) for a in arrays]
-    parts = cores() if flat[0].size >= least else 1
-    pieces = list(zip(*[np.array_split(a, parts) for a in flat], strict=True))
-    if parts == 1:
-        return lambda: ufunc(*flat[:-1], out=flat[-1])
-    pool = ThreadPoolExecutor(parts)
-
-    def work(piece: tuple[NDArray[Any], ...]) -> None:
-        ufunc(*piece[:-1], out=piece[-1])
-
-    return lambda: list(pool.map(work, pieces))
-
-
-def copy_bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
-    """Return the bytes per second read plus written when all cores copy into warm memory."""
-    source = np.ones(megabytes << 18, np.float32)
-    copy = on_all_cores(np.positive, source, np.empty_like(source))
-    copy()
-    return 2 * source.nbytes / best(copy, repeats)

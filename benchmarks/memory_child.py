@@ -6,7 +6,6 @@ The argument names the function and its options; the result goes to standard out
 from __future__ import annotations
 
 import json
-import math
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -18,19 +17,17 @@ import numpy as np
 import numpy_norms
 
 from .grid import Array, Entry
-from .machine import available_bytes, best
-from .memory_cases import MIB, data, entry_of, passes
+from .memory_cases import data, passes
 from .memory_file import capped
 
 
-def allocation(family: str, mebibytes: float, dtype: str | None) -> dict[str, Any]:
+def allocation(norm: str, shape: list[int], dtype: str | None) -> dict[str, Any]:
     """Measure what both passes allocate beside their outputs, scratch that is kept included."""
-    entry = entry_of(family, mebibytes)
+    entry = Entry(norm, tuple(shape))
     forward, backward = passes(entry, dtype)
-    problem = data(entry)
-    small = data(entry_of(family, 0.25))
+    problem, small = data(entry), data(Entry(norm, (2, 16, 3, 3)[: len(shape)]))
     backward(small.dy, forward(*small.arguments)[1])  # modules that are imported when needed
-    report: dict[str, Any] = {"shape": list(entry.shape), "bytes": problem.x.nbytes}
+    report: dict[str, Any] = {"shape": shape, "bytes": problem.x.nbytes}
 
     tracemalloc.start()
     before = _resident_from_here()
@@ -93,37 +90,7 @@ def _status(name: str) -> int | None:
     return int(found[0]) * 1024 if found else None
 
 
-def cost(
-    family: str, mebibytes: list[float], dtype: str | None, repeats: int
-) -> list[dict[str, Any]]:
-    """Time both passes at growing sizes, as long as x, dy and a result fit into memory."""
-    rows: list[dict[str, Any]] = []
-    for size in mebibytes:
-        if 3.25 * size * MIB > available_bytes():
-            break
-        entry = entry_of(family, size)
-        row: dict[str, Any] = {
-            "norm": entry.norm,
-            "shape": list(entry.shape),
-            "dtype": dtype or "default",
-        }
-        row["bytes"] = 4 * math.prod(entry.shape)
-        times = _times(entry, dtype, max(repeats, int(repeats * 64 / size)))
-        rows += [row | {"direction": name, "seconds": t} for name, t in times.items()]
-    return rows
-
-
-def _times(entry: Entry, dtype: str | None, repeats: int) -> dict[str, float]:
-    forward, backward = passes(entry, dtype)
-    problem = data(entry)
-    cache = forward(*problem.arguments)[1]
-    return {
-        "forward": best(lambda: forward(*problem.arguments), repeats),
-        "backward": best(lambda: backward(problem.dy, cache), repeats),
-    }
-
-
-KINDS: dict[str, Callable[..., Any]] = {"allocation": allocation, "capped": capped, "cost": cost}
+KINDS: dict[str, Callable[..., Any]] = {"allocation": allocation, "capped": capped}
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])

@@ -45,8 +45,8 @@ SECONDS = 400  # after which a run counts as failed
 # Left out are tests of the equations' text, and `test_mutations.py`, which fails with any change.
 QUICK = "layer_norm rms_norm batch_norm group_norm instance_norm batch_norm_inference gradients"
 OTHERS = """
-constant_sets laws running_stats backward_laws oracles nasty_values nasty_nonfinite properties
-reference rounding nasty_shapes working_dtype invariance out add_norm
+constant_sets laws running_stats backward_laws oracle nasty_values nasty_nonfinite properties
+rounding nasty_shapes working_dtype invariance out add_norm
 """
 
 OPERATORS = re.compile(

@@ -8,22 +8,14 @@ from typing import Any
 
 import matplotlib
 
-from .contenders import CONTENDERS, DEFAULT, FLOAT32, FLOOR, PLAIN, TORCH
+from .contenders import CONTENDERS, DEFAULT, FLOAT32, PLAIN, TORCH
 from .grid import DIRECTIONS
 
 sys.path.append(str(Path(__file__).parents[1] / "docs"))
 
-from drawing import BLUE, GRAY, GREEN, INK, OCHRE, PURPLE, RED, STYLE, Picture, canvas
+from drawing import BLUE, GREEN, INK, PURPLE, RED, STYLE, Picture, canvas
 
-MARKS = {
-    FLOAT32: (BLUE, "o"),
-    DEFAULT: (GREEN, "s"),
-    TORCH: (PURPLE, "P"),
-    PLAIN: (RED, "^"),
-    "JAX": (OCHRE, "D"),
-    FLOOR: (GRAY, "|"),
-}
-OTHER = (GRAY, ".")
+MARKS = {FLOAT32: (BLUE, "o"), DEFAULT: (GREEN, "s"), TORCH: (PURPLE, "P"), PLAIN: (RED, "^")}
 
 
 def side_by_side(report: dict[str, Any]) -> Picture:
@@ -36,21 +28,18 @@ def side_by_side(report: dict[str, Any]) -> Picture:
         for ax, direction in zip(axes.flat, DIRECTIONS, strict=True):
             rows = [r for r in results if r["direction"] == direction]
             for name in [c.name for c in CONTENDERS if c.name != TORCH]:
-                times = [(r["times"], places[_entry(r)]) for r in rows if name in r["times"]]
-                if times:
-                    colour, marker = MARKS.get(name, OTHER)
-                    x = [t[name]["min"] / t[TORCH]["min"] for t, _ in times]
-                    y = [place for _, place in times]
-                    label = name if name in MARKS else None
-                    ax.plot(x, y, marker, color=colour, markersize=5, label=label)
+                colour, marker = MARKS[name]
+                x = [r["times"][name]["min"] / r["times"][TORCH]["min"] for r in rows]
+                y = [places[_entry(r)] for r in rows]
+                ax.plot(x, y, marker, color=colour, markersize=5, label=name)
             ax.axvline(1, color=INK, linewidth=0.8)
             ax.set(xscale="log", title=direction, xlabel=f"time / {TORCH}'s time")
             ax.grid(True, axis="x")
         axes.flat[0].set_yticks(list(places.values()), [name for _, name in places])
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncol=5)
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
     alt = (
-        "For every entry of the grid, forward and backward, the time of each library as a multiple "
-        "of PyTorch's. Gray dots: PyTorch recording, ONNX reference, HIPS autograd, numpy-ml."
+        "For every entry of the grid, forward and backward, the times of this library in both "
+        "modes and of the textbook formula in NumPy, as multiples of PyTorch's."
     )
     return Picture(figure, alt, wide=True)
 
@@ -58,29 +47,6 @@ def side_by_side(report: dict[str, Any]) -> Picture:
 def sizes_before(entries: list[tuple[str, str]], i: int) -> int:
     """Return how many sizes come before that of entry `i`: so many gaps lie above its line."""
     return len({size for size, _ in entries[: i + 1]}) - 1
-
-
-def linear_cost(report: dict[str, Any]) -> Picture:
-    """Draw the time for each element against the size of x; flat is linear cost."""
-    modes = list(dict.fromkeys(row["dtype"] for row in report["cost"]))
-    figure, axes = canvas(8.6, 3.6, 1, len(modes), sharey=True, squeeze=False)
-    with matplotlib.rc_context(STYLE):
-        for ax, mode in zip(axes.flat, modes, strict=True):
-            curves: dict[str, tuple[list[float], list[float]]] = {}
-            for row in report["cost"]:
-                if row["dtype"] == mode:
-                    x, y = curves.setdefault(f"{row['norm']} {row['direction']}", ([], []))
-                    x.append(row["bytes"] / 2**20)
-                    y.append(4e9 * row["seconds"] / row["bytes"])
-            for (name, (x, y)), style in zip(curves.items(), ("-", "--", "-.", ":"), strict=True):
-                ax.plot(x, y, style, marker="o", markersize=3.5, label=name)
-            ax.set(xscale="log", title=mode, xlabel="size of x, MiB")
-            ax.grid(True)
-        axes.flat[0].set_ylabel("ns for each element")
-        axes.flat[0].set_ylim(bottom=0)
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncol=4)
-    alt = "Time for each element of x against the size of x, in both modes. Level is linear cost."
-    return Picture(figure, alt, wide=True)
 
 
 def correctly_rounded(report: dict[str, Any]) -> Picture:

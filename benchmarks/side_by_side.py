@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from .command_line import keep, measuring, parsed
-from .contenders import CONTENDERS, DEFAULT, FLOAT32, TORCH, Call, Contender, installed
+from .contenders import CONTENDERS, DEFAULT, FLOAT32, PLAIN, TORCH, Call, Contender, installed
 from .grid import DIRECTIONS, GRID, SMOKE, Entry, Problem
-from .machine import copy_bandwidth, setting, warn_if_busy
-from .summary import Result, aims
+from .machine import setting, warn_if_busy
+from .summary import Pair, Result, means
 
 RESULTS = Path(__file__).parent / "results" / "side_by_side.json"
 ROUNDS = {"large": 15, "middle": 60, "small": 100}
 TURN = {"large": 0.0, "middle": 4e-3, "small": 2e-3}  # seconds that a turn lasts at least
-UNITS = {"large": (1e3, "ms"), "middle": (1e3, "ms"), "small": (1e6, "us")}
+PAIRS = tuple((name, other) for other in (TORCH, PLAIN) for name in (FLOAT32, DEFAULT))
 
 
 def seconds_per_call(call: Call, calls: int) -> float:
@@ -67,77 +67,69 @@ def measure(
     """Return the results of one entry of the grid, forward and backward."""
     problem = Problem.of(entry)
     ready = {c.name: c.prepare(problem) for c in contenders}
-    results = []
-    for direction in DIRECTIONS:
-        calls = {name: call for name, both in ready.items() if (call := getattr(both, direction))}
-        times = interleaved(calls, rounds, turn)
-        results.append(
-            {
-                "size": size,
-                "norm": entry.norm,
-                "shape": list(entry.shape),
-                "direction": direction,
-                "rounds": rounds,
-                "times": times,
-            }
-        )
-    return results
+    what = {"size": size, "norm": entry.norm, "shape": list(entry.shape), "rounds": rounds}
+    return [
+        what
+        | {
+            "direction": direction,
+            "times": interleaved(
+                {name: getattr(calls, direction) for name, calls in ready.items()}, rounds, turn
+            ),
+        }
+        for direction in DIRECTIONS
+    ]
 
 
-def row(result: Result, names: Sequence[str], which: str = "min") -> str:
-    """Return one line of the table: every time, and the two ratios to PyTorch."""
-    scale, unit = UNITS[result["size"]]
-    times = result["times"]
-    cells = [f"{scale * times[n][which]:10.2f}" if n in times else f"{'-':>10}" for n in names]
-    if TORCH in times:
-        cells += [f"{times[n][which] / times[TORCH][which]:10.2f}" for n in (FLOAT32, DEFAULT)]
-    what = f"{result['norm']} {'x'.join(map(str, result['shape']))} {result['direction']}"
-    return f"{what:31} {unit}" + "".join(cells)
-
-
-def heading(names: Sequence[str]) -> str:
-    """Return the two lines above the rows."""
-    words = [("", *name.replace("numpy_norms", "ours").split())[-2:] for name in names]
-    columns = [*words, ("float32", "/PyTorch"), ("ours", "/PyTorch")]
-    return "\n".join(" " * 34 + "".join(f"{c[i]:>10}" for c in columns) for i in (0, 1))
-
-
-def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[Result]]:
-    """Measure, printing as it goes; return where that was, and the results."""
-    contenders = installed()
-    names = [c.name for c in contenders]
-    missing = [c.name for c in CONTENDERS if c.name not in names]
+def run(
+    options: argparse.Namespace, contenders: Sequence[Contender], pairs: Sequence[Pair]
+) -> list[Result]:
+    """Measure, printing times in milliseconds and ratios as it goes; return the results."""
     grid = SMOKE if options.smoke else GRID
-    where = setting(dict.fromkeys(c.package for c in contenders if c.package != "numpy"))
-    where["copy bandwidth, GB/s"] = round(copy_bandwidth(8 if options.smoke else 256) / 1e9, 1)
-    where["not installed"] = missing
-    for key, value in where.items():
-        print(f"{key}: {value}")
-    warn_if_busy(where)
+    columns = [*(c.name for c in contenders), *(" / ".join(pair) for pair in pairs)]
+    print("\nms, and ratios of the minima:", *columns, sep="\n  ")
     results: list[Result] = []
     for size in options.sizes:
         rounds = 2 if options.smoke else max(2, round(ROUNDS[size] * options.rounds))
-        print(f"\n{size}, best of {rounds} rounds\n{heading(names)}", flush=True)
+        print(f"\n{size}, best of {rounds} rounds", flush=True)
         for entry in grid[size]:
             turn = 0.0 if options.smoke else TURN[size]
             for result in measure(size, entry, contenders, rounds, turn):
-                print(row(result, names), flush=True)
+                print(row(result, pairs), flush=True)
                 results.append(result)
-    return where, results
+    print("\nGeometric means", *means(results, pairs), sep="\n")
+    return results
+
+
+def row(result: Result, pairs: Sequence[Pair]) -> str:
+    """Return one line of the table."""
+    least = {name: t["min"] for name, t in result["times"].items()}
+    cells = [f"{1e3 * t:10.4g}" for t in least.values()]
+    cells += [f"{least[a] / least[b]:7.2f}" for a, b in pairs if a in least and b in least]
+    what = f"{result['norm']} {'x'.join(map(str, result['shape']))} {result['direction']}"
+    return f"{what:31}" + "".join(cells)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
-    parser = measuring("side_by_side", __doc__, RESULTS, smoke="tiny shapes, two rounds")
+    options = asked("side_by_side", __doc__, RESULTS, arguments)
+    contenders = installed()
+    where = setting(dict.fromkeys(c.package for c in contenders if c.package != "numpy"))
+    names = [c.name for c in contenders]
+    where["not installed"] = [c.name for c in CONTENDERS if c.name not in names]
+    print(*(f"{key}: {value}" for key, value in where.items()), sep="\n")
+    warn_if_busy(where)
+    report = keep(options, where, results=run(options, contenders, PAIRS))
+    draw(report, options.json.with_suffix(".svg"))
+
+
+def asked(
+    name: str, description: str | None, results: Path, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """Return the options of a program that goes over the grid."""
+    parser = measuring(name, description, results, smoke="tiny shapes, two rounds")
     parser.add_argument("--sizes", nargs="+", choices=list(GRID), default=list(GRID))
     parser.add_argument("--rounds", type=float, default=1.0, help="times the usual number")
-    options = parsed(parser, arguments)
-    where, results = run(options)
-    if not options.smoke:
-        print("\nBy the minima:", *aims(results), sep="\n  ")
-        print("By the medians:", *aims(results, "median"), sep="\n  ")
-    report = keep(options, where, results=results)
-    draw(report, options.json.with_suffix(".svg"))
+    return parsed(parser, arguments)
 
 
 def draw(report: dict[str, Any], path: Path) -> None:

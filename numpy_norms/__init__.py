@@ -9,17 +9,17 @@ from .add_norm import (
 from .batch_norm import batch_norm_backward, batch_norm_forward
 from .batch_norm_inference import batch_norm_inference_backward, batch_norm_inference_forward
 from .cache import Cache
+from .engine.threads import get_num_threads, set_num_threads
 from .fold import fold_batch_norm
+from .further.local_response_norm import local_response_norm_backward, local_response_norm_forward
+from .further.lp_normalize import lp_normalize_backward, lp_normalize_forward
+from .further.mean_variance_norm import mean_variance_norm_backward, mean_variance_norm_forward
 from .group_norm import group_norm_backward, group_norm_forward
 from .groups import groups
 from .instance_norm import instance_norm_backward, instance_norm_forward
 from .layer_norm import layer_norm_backward, layer_norm_forward
-from .local_response_norm import local_response_norm_backward, local_response_norm_forward
-from .lp_normalize import lp_normalize_backward, lp_normalize_forward
-from .mean_variance_norm import mean_variance_norm_backward, mean_variance_norm_forward
 from .rms_norm import rms_norm_backward, rms_norm_forward
 from .running_stats import update_running_stats
-from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, normalization
-from .blocks import Block, Gathered, sweep
+from . import checks, normalize
 from .cache import Array, Cache
+from .engine.rounding import native
 from .layer_norm import layer_norm_forward
-from .plans import Layout, plan_for
 from .rms_norm import rms_norm_forward
-from .rounding import native
 
 
 def add_layer_norm_forward(
@@ -218,30 +216,14 @@ def _sum(x: ArrayLike, residual: ArrayLike) -> Array:
             "as one of them; pass x.astype(residual.dtype), or residual.astype(x.dtype)"
         )
     s = np.empty(x.shape, native(x.dtype))
-    _add(x, residual, out=s)
-    return s
+    with np.errstate(all="ignore"):
+        return np.add(x, residual, out=s, casting="unsafe")
 
 
 def _backward(
     dy: ArrayLike, ds: ArrayLike | None, cache: Cache, norm: str
 ) -> tuple[Array, Array | None, Array | None]:
-    dy = checks.upstream(dy, cache, norm)
     if ds is not None:
-        ds = checks.array("ds", ds)
-        if ds.shape != dy.shape:
-            raise ValueError(
-                f"ds has shape {ds.shape}, but s has {dy.shape}; pass the gradient of s, or None"
-            )
-        assert cache.x is not None
-        checks.real_for_real("ds", ds, cache.x)
-    return normalization.backward(dy, cache, plus=ds)
-
-
-def _add(a: Array, b: Array, *, out: Array) -> None:
-    plan = plan_for(Layout(a.shape, over=(), along=(), sets=tuple(range(a.ndim))), out.itemsize)
-
-    def visit(block: Block, _: Gathered) -> None:
-        np.add(block.part(a), block.part(b), out=block.part(out), casting="unsafe")
-
-    with np.errstate(all="ignore"):
-        sweep(plan, visit, out.dtype)
+        _, s = checks.upstream(dy, cache, norm)
+        ds = checks.gradient("ds", ds, s)
+    return normalize.backward(norm, dy, cache, ds)

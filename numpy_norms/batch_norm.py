@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, normalization
+from . import checks, normalize
 from .cache import Array, Cache
-from .plans import Layout
+from .engine.plans import Layout
 
 
 def batch_norm_forward(
@@ -69,20 +69,18 @@ def batch_norm_forward(
     >>> cache.mean
     array([ 2., 20.])
     """
-    x = checks.array("x", x)
-    c = checks.channel_axis(channel_axis, x)
-    gamma, beta = checks.per_channel(gamma, beta, c, x)
-    over = tuple([a for a in range(x.ndim) if a != c])
-    return normalization.forward(
-        "batch_norm",
-        x,
-        gamma,
-        beta,
-        layout=Layout(x.shape, over=over, along=(c,), sets=(c,)),
-        eps=checks.epsilon(eps),
-        work=checks.working_dtype(x, dtype),
-        out=checks.output(out, x, gamma=gamma, beta=beta),
+    axis = checks.integers("channel_axis", channel_axis)
+    return normalize.forward(
+        "batch_norm", layout, x, gamma, beta, (axis,), eps=eps, dtype=dtype, out=out
     )
+
+
+def layout(x: Array, gamma: Array | None, beta: Array | None, channel_axis: int) -> Layout:
+    """Batch norm shares statistics over all axes but that of the channels."""
+    c = checks.channel_axis(channel_axis, x)
+    checks.per_channel(gamma, beta, c, x)
+    over = tuple([a for a in range(x.ndim) if a != c])
+    return Layout(x.shape, over=over, along=(c,), sets=(c,))
 
 
 def batch_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None, Array | None]:
@@ -121,4 +119,4 @@ def batch_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | Non
     >>> dx.ravel().round(4), dgamma.round(4), dbeta
     (array([ 0.4083,  0.4082, -0.8165]), array([-1.2247]), None)
     """
-    return normalization.backward(checks.upstream(dy, cache, "batch_norm"), cache)
+    return normalize.backward("batch_norm", dy, cache)

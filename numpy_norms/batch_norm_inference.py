@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks
-from . import equations as eq
-from .blocks import Block, Gathered, gather_parameters, sweep
-from .cache import Array, Cache, Statistics
-from .plans import Layout, plan_for
-from .rounding import native, round_to
-from .scaling import factors_fit, squares_fit
-
-NEAR = 4.0  # standard deviations between a mean and zero that cost no digit of float32
+from . import checks, normalize, passes
+from .batch_norm import layout
+from .cache import Array, Cache
+from .engine.lifting import factors_fit
+from .engine.plans import Asked, plan_for
+from .engine.rounding import native, round_to
 
 
 def batch_norm_inference_forward(
@@ -87,70 +84,20 @@ def batch_norm_inference_forward(
     running_var = checks.given_of_channels("running_var", running_var, c, x)
     checks.not_negative("running_var", running_var)
     gamma, beta = checks.per_channel(gamma, beta, c, x)
-    statistics = {"running_mean": running_mean, "running_var": running_var}
-    out = checks.output(out, x, gamma=gamma, beta=beta, **statistics)
     eps = checks.epsilon(eps)
     work = checks.working_dtype(x, dtype)
-    layout = Layout(x.shape, over=(), along=(c,), sets=tuple(range(x.ndim)))
-    y = np.empty(x.shape, native(x.dtype)) if out is None else out
+    plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked())
+    if not factors_fit(plan, gamma, eps):
+        plan = plan.kept_apart()
+    given = {"running_mean": running_mean, "running_var": running_var}
+    y, kept = normalize.place(plan, x, out, gamma=gamma, beta=beta, **given)
     with np.errstate(all="ignore"):
         mean, var = running_mean.astype(work), running_var.astype(work)
-        rstd = eq.rstd(var, eps)
-        _normalize(x, y, mean, rstd, gamma, beta, layout, eps)
-    kept = None if out is not None and checks.same_memory(x, out) else x
-    given = Statistics(running_mean, None, running_var, rstd, None)
-    return y, Cache(
-        "batch_norm_inference", kept, gamma, beta, mean, var, rstd, eps, layout, given, work
-    )
-
-
-def _normalize(
-    x: Array,
-    y: Array,
-    mean: Array,
-    rstd: Array,
-    gamma: Array | None,
-    beta: Array | None,
-    layout: Layout,
-    eps: float,
-) -> None:
-    work = rstd.dtype
-    plan = plan_for(layout, work.itemsize)
-    x_view, y_view = plan.view(x), plan.view(y)
-    numbers = _fewest_operations(mean, rstd, gamma, beta, x.dtype, eps)
-    center, slope, scale, shift = [plan.parameter(a, work) for a in numbers]
-
-    def visit(block: Block, _: Gathered) -> None:
-        own, out = block.own(0), block.place(y_view, 0)
-        c, s, g, b = [block.wide(block.parameters(a)) for a in (center, slope, scale, shift)]
-        xc = eq.center(block.lift(x_view, 0), c, None, out=own)
-        last = g is None and b is None
-        x_hat = eq.standardize(xc, s, out=out if last else own)
-        block.store(eq.affine(x_hat, g, b, own=own, out=out), y_view)
-
-    sweep(plan, visit, work)
-
-
-def _fewest_operations(
-    mean: Array, rstd: Array, gamma: Array | None, beta: Array | None, x: np.dtype[Any], eps: float
-) -> tuple[Array | None, Array, Array | None, Array | None]:
-    """Center, slope, gamma and beta of each channel, with what can be computed beforehand.
-
-    gamma joins rstd where their product is a normal number. The mean joins beta where the working
-    dtype has digits to spare and every mean is near zero, in standard deviations: then one
-    multiplication and one addition are left for each element.
-    """
-    work, slope = rstd.dtype, rstd
-    if gamma is not None:
-        if not (squares_fit(gamma.dtype, work) or factors_fit(gamma, eps)):
-            return mean, rstd, gamma, beta
-        slope = rstd * gamma.astype(work)
-    if beta is None or not (x.itemsize <= 4 and work.itemsize >= 8):
-        return mean, slope, None, beta
-    shift = beta.astype(work) - mean * slope
-    distance = np.abs(mean * rstd) + 0 * shift  # NaN where gamma is infinite
-    near = np.maximum.reduce(distance, initial=0) <= NEAR
-    return (None, slope, None, shift) if near else (mean, slope, None, beta)
+        passes.inference(plan, x, mean, var, gamma, beta, eps, y)
+    y = y if out is None else normalize.delivered(y, out)
+    statistics = passes.Statistics(None, None, mean, var)
+    cache = Cache("batch_norm_inference", kept, gamma, beta, eps, plan, statistics)
+    return y, cache._replace(given=(running_mean, running_var))
 
 
 def batch_norm_inference_backward(
@@ -195,45 +142,17 @@ def batch_norm_inference_backward(
     >>> dx.ravel(), drunning_mean, drunning_var, dgamma, dbeta
     (array([1., 0.]), array([-1.]), array([-0.125]), array([0.5]), None)
     """
-    dy = checks.upstream(dy, cache, "batch_norm_inference")
-    assert cache.x is not None
-    dx = np.empty(cache.x.shape, native(cache.x.dtype))
+    dy, x = checks.upstream(dy, cache, "batch_norm_inference")
+    _, _, mean, var = cache.statistics
+    assert mean is not None
+    assert cache.given is not None
+    dx = np.empty(x.shape, native(x.dtype))
     with np.errstate(all="ignore"):
-        dbeta, dgamma, dy_xc = _differentiate(dy, dx, cache)
-        gamma = 1 if cache.gamma is None else cache.gamma.astype(cache.work)
-        dmean, dvar = eq.statistics_gradients(gamma * dbeta, gamma * dy_xc, cache.rstd)
-        given = (cache.statistics.pivot, cache.statistics.var, cache.gamma, cache.beta)
-        gradients = (dmean, dvar, dgamma, dbeta)
+        gradients = passes.inference_backward(
+            cache.plan, dy, x, mean, var, cache.gamma, cache.eps, dx
+        )
         rounded: Any = [
-            None if a is None else round_to(da, a.dtype)
-            for da, a in zip(gradients, given, strict=True)
+            None if a is None else round_to(d.reshape(a.shape), a.dtype)
+            for a, d in zip((*cache.given, cache.gamma, cache.beta), gradients, strict=True)
         ]
     return dx, *rounded
-
-
-def _differentiate(dy: Array, dx: Array, cache: Cache) -> tuple[Array, ...]:
-    """Fill `dx`; return the sums of dy, dy * x_hat and dy * (x - mean) for each channel."""
-    assert cache.x is not None
-    work = cache.work
-    plan = plan_for(cache.layout, work.itemsize)
-    x_view, dy_view, dx_view = plan.view(cache.x), plan.view(dy), plan.view(dx)
-    assert cache.mean is not None
-    mean_view, rstd_view = plan.parameter(cache.mean, work), plan.parameter(cache.rstd, work)
-    gamma_view = plan.parameter(cache.gamma, work)
-
-    def visit(block: Block, gathered: Gathered) -> None:
-        own, part, S = block.own(0), block.cut.of_parameters, plan.parameter_sum
-        rstd = rstd_view[part]
-        xc = eq.center(block.lift(x_view, 0), mean_view[part], None, out=own)
-        dy = block.lift(dy_view, 1)
-        dy_xc = S(dy, xc)
-        x_hat = eq.standardize(xc, rstd, out=own)
-        gathered.add_parameters(block.cut, (eq.dbeta(dy, S), S(dy, x_hat), dy_xc))
-        gamma = None if gamma_view is None else gamma_view[part]
-        dx_hat = eq.dx_hat(dy, gamma, out=block.own(1))
-        block.store(eq.dx_of_constants(dx_hat, rstd, out=block.place(dx_view, 1)), dx_view)
-
-    if not dx.size:
-        return (np.zeros_like(cache.rstd),) * 3
-    sums = gather_parameters(plan, sweep(plan, visit, work))
-    return tuple(s.reshape(cache.rstd.shape) for s in sums)

@@ -7,23 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .plans import Layout
+from . import equations as eq
+from .engine import lifting
+from .engine.plans import Plan
+from .passes import Statistics
 
 Array = NDArray[Any]
-
-
-class Statistics(NamedTuple):
-    """Mean, variance and reciprocal standard deviation of every set, ready to broadcast.
-
-    The mean is `pivot` + `rest` (None is zero). They are those of ``scale * x``, where `scale` is a
-    power of two for each set, None where it is 1 for all.
-    """
-
-    pivot: Array | None
-    rest: Array | None
-    var: Array
-    rstd: Array
-    scale: Array | None
 
 
 class Cache(NamedTuple):
@@ -39,14 +28,40 @@ class Cache(NamedTuple):
     x: Array | None
     gamma: Array | None
     beta: Array | None
-    mean: Array | None
-    var: Array
-    rstd: Array
     eps: float
-    layout: Layout
+    plan: Plan
     statistics: Statistics
-    work: np.dtype[Any]
     scheme: str = "exact"
+    scale: Array | None = None  # what x_hat was multiplied by, where that is not gamma
+    given: tuple[Array, Array] | None = None  # mean and variance, where they are arguments
+
+    @property
+    def mean(self) -> Array | None:
+        """The mean of each set."""
+        pivot, exponent, mean, _ = self.statistics
+        if mean is None:
+            return None
+        with np.errstate(all="ignore"):
+            return self.plan.report(lifting.mean_of(self.plan, pivot, exponent, mean))
+
+    @property
+    def var(self) -> Array:
+        """The biased variance of each set."""
+        _, exponent, _, var = self.statistics
+        with np.errstate(all="ignore"):
+            if exponent is not None:
+                half = self.plan.power(-exponent)
+                var = var * half * half
+            return self.plan.report(var)
+
+    @property
+    def rstd(self) -> Array:
+        """The reciprocal standard deviation of each set."""
+        _, exponent, _, var = self.statistics
+        with np.errstate(all="ignore"):
+            eps = lifting.eps_of(self.plan, self.eps, exponent, var)
+            rstd = eq.reciprocal_std(var, eps)
+            return self.plan.report(rstd if exponent is None else rstd * self.plan.power(exponent))
 
     def __repr__(self) -> str:
         x = "overwritten" if self.x is None else f"{self.x.dtype.name} {self.x.shape}"
@@ -54,6 +69,6 @@ class Cache(NamedTuple):
         given = [n for n in ("gamma", "beta") if getattr(self, n) is not None]
         return (
             f"<cache of {self.norm}: x {x}, {' and '.join(given) or 'no parameters'}, "
-            f"{self.rstd.size} sets, statistics {self.rstd.shape} in {self.work.name}, "
+            f"{self.rstd.size} sets, statistics {self.rstd.shape} in {self.plan.work.name}, "
             f"eps {self.eps:g}{scheme}>"
         )

@@ -133,6 +133,17 @@ def batch_axis(c: int) -> int:
     return 1 if c == 0 else 0
 
 
+def integers(name: str, value: Any) -> Any:
+    """An int, or a tuple of ints, of Python's own."""
+    if type(value) is int:
+        return value
+    if isinstance(value, tuple | list):
+        return tuple([integers(name, v) for v in value])
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r}, but an integer was expected; pass {name}=-1, say")
+    return value.__index__()
+
+
 def axes(axis: int | Sequence[int], x: Array) -> Shape:
     """The normalized axes of `x`, counted from the front, in increasing order."""
     if x.ndim == 0:
@@ -186,6 +197,8 @@ def number(name: str, value: Any) -> float:
 
 def epsilon(eps: float) -> float:
     """A finite eps of at least 0."""
+    if type(eps) is float and 0 <= eps < math.inf:
+        return eps
     value = number("eps", eps)
     if not 0 <= value < math.inf:
         raise ValueError(f"eps is {value}, but a finite number >= 0 was expected; pass eps=1e-5")
@@ -220,10 +233,20 @@ def not_negative(name: str, a: Array) -> Array:
     return a
 
 
-def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
+def finite(name: str, a: Array) -> Array:
+    """A running statistic without NaN or inf, which no inference can use."""
+    wrong = np.flatnonzero(~np.isfinite(a))
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"{name} is {a[i]} for channel {i}, but a finite number was expected; "
+            "load a checkpoint from before training diverged"
+        )
+    return a
+
+
+def output(out: Array, x: Array, **others: Array | None) -> None:
     """An array to write to: of the shape and dtype of `x`, and `x` itself or apart from it."""
-    if out is None:
-        return None
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out is a {type(out).__name__}, but an ndarray was expected")
     dtype = x.dtype.newbyteorder("=")
@@ -244,7 +267,6 @@ def output(out: Array | None, x: Array, **others: Array | None) -> Array | None:
     for name, other in others.items():
         if other is not None and _overlap(out, other):
             raise ValueError(f"out overlaps {name}; pass an array apart from it")
-    return out
 
 
 def same_memory(a: Array, b: Array) -> bool:
@@ -263,8 +285,8 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def upstream(dy: ArrayLike, cache: Cache, norm: str) -> Array:
-    """The gradient of y, of the shape of x, for a cache that `norm` has made."""
+def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
+    """The gradient of y for a cache that `norm` has made, and x."""
     if not isinstance(cache, Cache):
         raise TypeError(
             f"cache is a {type(cache).__name__}, but the cache of {norm}_forward was expected; "
@@ -280,11 +302,20 @@ def upstream(dy: ArrayLike, cache: Cache, norm: str) -> Array:
             "x was overwritten by out=, and its gradient needs it; "
             "run the forward pass with an out apart from x"
         )
-    dy = array("dy", dy)
-    if dy.shape != cache.x.shape:
+    x = cache.x
+    if type(dy) is np.ndarray and dy.shape == x.shape and dy.dtype == x.dtype:
+        return dy, x
+    return gradient("dy", dy, x), x
+
+
+def gradient(name: str, d: ArrayLike, x: Array) -> Array:
+    """The gradient of a result that has the shape of x."""
+    d = array(name, d)
+    if d.shape != x.shape:
+        of = name[1:]
         raise ValueError(
-            f"dy has shape {dy.shape}, but y has {cache.x.shape}; pass the gradient of y, "
-            "np.broadcast_to(dy, y.shape) if it is constant"
+            f"{name} has shape {d.shape}, but {of} has {x.shape}; pass the gradient of {of}, "
+            f"np.broadcast_to({name}, {of}.shape) if it is constant"
         )
-    real_for_real("dy", dy, cache.x)
-    return dy
+    real_for_real(name, d, x)
+    return d

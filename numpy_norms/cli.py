@@ -13,8 +13,8 @@ from numpy_norms import __version__
 # One line per command: its name and the module in numpy_norms.commands that has
 # HELP, add_arguments(parser) and run(args).
 COMMANDS = {
-    "check": "check",
-    "grade": "grade",
+    "check": "check.command",
+    "grade": "grade.command",
     "golden": "golden",
     "info": "info",
     "mutants": "mutants",

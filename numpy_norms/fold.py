@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks
-from .rounding import round_to
+from .engine.rounding import round_to
 
 Array = NDArray[Any]
 
@@ -68,8 +68,8 @@ def fold_batch_norm(
     weight = checks.array("weight", weight)
     work = checks.working_dtype(weight, None)
     channels = _channels(np.shape(running_mean))
-    mean = finite("running_mean", checks.statistic("running_mean", running_mean, channels))
-    var = finite("running_var", checks.variance("running_var", running_var, channels))
+    mean = checks.finite("running_mean", checks.statistic("running_mean", running_mean, channels))
+    var = checks.finite("running_var", checks.variance("running_var", running_var, channels))
     _check_divisor(var, checks.epsilon(eps))
     out = weight if bias is None else checks.statistic("bias", bias, channels)
     b = np.zeros(channels) if bias is None else out
@@ -80,18 +80,6 @@ def fold_batch_norm(
         shift = (b.astype(work) - mean.astype(work)) * scale + beta.astype(work)
         folded = weight.astype(work) * _along(scale, weight, axis)
         return _rounded("weight", folded, weight.dtype), _rounded("bias", shift, out.dtype)
-
-
-def finite(name: str, a: Array) -> Array:
-    """A running statistic without NaN or inf, which no inference can use."""
-    wrong = np.flatnonzero(~np.isfinite(a))
-    if wrong.size:
-        i = int(wrong[0])
-        raise ValueError(
-            f"{name} is {a[i]} for channel {i}, but a finite number was expected; "
-            "load a checkpoint from before training diverged"
-        )
-    return a
 
 
 def _channels(shape: tuple[int, ...]) -> tuple[int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, normalization
+from . import checks, normalize
 from .cache import Array, Cache
-from .plans import Layout
+from .engine.plans import Layout
 
 
 def group_norm_forward(
@@ -70,24 +70,27 @@ def group_norm_forward(
     >>> cache.mean
     array([[ 2., 20.]])
     """
-    x = checks.array("x", x)
+    axes = (
+        checks.integers("channel_axis", channel_axis),
+        checks.integers("num_groups", num_groups),
+    )
+    return normalize.forward(
+        "group_norm", layout, x, gamma, beta, axes, eps=eps, dtype=dtype, out=out
+    )
+
+
+def layout(
+    x: Array, gamma: Array | None, beta: Array | None, channel_axis: int, num_groups: int
+) -> Layout:
+    """Group norm shares statistics over the channels of a group and all positions of a sample."""
     c = checks.channel_axis(channel_axis, x)
-    gamma, beta = checks.per_channel(gamma, beta, c, x)
+    checks.per_channel(gamma, beta, c, x)
     groups = checks.number_of_groups(num_groups, x.shape[c])
     n = checks.batch_axis(c)
     grouped = (*x.shape[:c], groups, x.shape[c] // groups, *x.shape[c + 1 :])
     sets = (n + 1 if n > c else n, c)
     over = tuple([a for a in range(x.ndim + 1) if a not in sets])
-    return normalization.forward(
-        "group_norm",
-        x,
-        gamma,
-        beta,
-        layout=Layout(grouped, over=over, along=(c, c + 1), sets=sets),
-        eps=checks.epsilon(eps),
-        work=checks.working_dtype(x, dtype),
-        out=checks.output(out, x, gamma=gamma, beta=beta),
-    )
+    return Layout(grouped, over=over, along=(c, c + 1), sets=sets)
 
 
 def group_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None, Array | None]:
@@ -127,4 +130,4 @@ def group_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | Non
     >>> dx.round(4), dgamma.round(4), dbeta
     (array([[ 0.2041,  0.2041, -0.4082]]), array([-1.2247,  0.    ,  0.    ]), None)
     """
-    return normalization.backward(checks.upstream(dy, cache, "group_norm"), cache)
+    return normalize.backward("group_norm", dy, cache)

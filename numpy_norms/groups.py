@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checks
+from . import batch_norm, checks, group_norm, instance_norm, layer_norm
 
-NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+LAYOUTS: dict[str, Any] = {
+    "batch_norm": (batch_norm.layout, "channel_axis"),
+    "layer_norm": (layer_norm.layout, "axis"),
+    "group_norm": (group_norm.layout, "channel_axis", "num_groups"),
+    "instance_norm": (instance_norm.layout, "channel_axis"),
+    "rms_norm": (layer_norm.layout, "axis"),
+}
 
 
 def groups(
@@ -62,29 +69,17 @@ def groups(
     array([[0, 0, 1, 1, 2, 2],
            [3, 3, 4, 4, 5, 5]])
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}, but one of {', '.join(NORMS)} was expected")
+    if norm not in LAYOUTS:
+        raise ValueError(f"norm is {norm!r}, but one of {', '.join(LAYOUTS)} was expected")
     if (num_groups is not None) != (norm == "group_norm"):
         cure = "pass num_groups=2, say" if num_groups is None else "leave it out"
         raise ValueError(f"num_groups is {num_groups} for {norm}; {cure}")
     x = np.broadcast_to(0.0, tuple(shape))
-    index: tuple[NDArray[np.int64], ...] = np.indices(x.shape, sparse=True)
-    if norm in ("layer_norm", "rms_norm"):
-        over = checks.axes(axis, x)
-        return _number(x.shape, [index[a] for a in range(x.ndim) if a not in over])
-    channel = checks.channel_axis(channel_axis, x)
-    batch, c = checks.batch_axis(channel), index[channel]
-    if norm == "batch_norm":
-        return _number(x.shape, [c])
-    if num_groups is not None:
-        channels = x.shape[channel]
-        c = c // (channels // checks.number_of_groups(num_groups, channels))
-    return _number(x.shape, [index[batch], c])
-
-
-def _number(shape: tuple[int, ...], kept: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Number the combinations of the indices `kept`, the last one fastest."""
-    labels = np.zeros(shape, np.int64)
-    for index in kept:
-        labels = labels * (index.max(initial=0) + 1) + index
-    return labels
+    options = {"axis": axis, "channel_axis": channel_axis, "num_groups": num_groups}
+    layout_of, *names = LAYOUTS[norm]
+    layout = layout_of(x, None, None, *[checks.integers(name, options[name]) for name in names])
+    index = np.indices(layout.shape, sparse=True)
+    labels = np.zeros(layout.shape, np.int64)
+    for a in layout.sets:
+        labels = labels * layout.shape[a] + index[a]
+    return labels.reshape(x.shape)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, normalization
+from . import checks, normalize
 from .cache import Array, Cache
-from .plans import Layout
+from .engine.plans import Layout
 
 
 def instance_norm_forward(
@@ -70,21 +70,19 @@ def instance_norm_forward(
     >>> cache.mean
     array([[ 2., 20.]])
     """
-    x = checks.array("x", x)
+    axis = checks.integers("channel_axis", channel_axis)
+    return normalize.forward(
+        "instance_norm", layout, x, gamma, beta, (axis,), eps=eps, dtype=dtype, out=out
+    )
+
+
+def layout(x: Array, gamma: Array | None, beta: Array | None, channel_axis: int) -> Layout:
+    """Instance norm shares statistics over all axes but those of samples and channels."""
     c = checks.channel_axis(channel_axis, x)
-    gamma, beta = checks.per_channel(gamma, beta, c, x)
+    checks.per_channel(gamma, beta, c, x)
     n = checks.batch_axis(c)
     over = tuple([a for a in range(x.ndim) if a not in (n, c)])
-    return normalization.forward(
-        "instance_norm",
-        x,
-        gamma,
-        beta,
-        layout=Layout(x.shape, over=over, along=(c,), sets=(n, c)),
-        eps=checks.epsilon(eps),
-        work=checks.working_dtype(x, dtype),
-        out=checks.output(out, x, gamma=gamma, beta=beta),
-    )
+    return Layout(x.shape, over=over, along=(c,), sets=(n, c))
 
 
 def instance_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None, Array | None]:
@@ -123,4 +121,4 @@ def instance_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | 
     >>> dx.round(4), dgamma.round(4), dbeta
     (array([[[ 0.4083,  0.4082, -0.8165]]]), array([-1.2247]), None)
     """
-    return normalization.backward(checks.upstream(dy, cache, "instance_norm"), cache)
+    return normalize.backward("instance_norm", dy, cache)

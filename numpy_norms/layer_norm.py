@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, schemes
+from . import checks, normalize, schemes
 from .cache import Array, Cache
-from .plans import Layout
+from .engine.plans import Layout
 
 
 def layer_norm_forward(
@@ -76,22 +76,20 @@ def layer_norm_forward(
     >>> cache.mean, 1 / cache.rstd
     (array([ 2., 20.]), array([ 1., 10.]))
     """
-    x = checks.array("x", x)
+    forward = normalize.forward if scheme == "exact" else schemes.forward_of(scheme)
+    axes = checks.integers("axis", axis)
+    return forward("layer_norm", layout, x, gamma, beta, (axes,), eps=eps, dtype=dtype, out=out)
+
+
+def layout(
+    x: Array, gamma: Array | None, beta: Array | None, axis: int | tuple[int, ...]
+) -> Layout:
+    """Layer norm shares statistics over the axes of the features."""
     over = checks.axes(axis, x)
+    checks.per_feature("gamma", gamma, over, x)
+    checks.per_feature("beta", beta, over, x)
     sets = tuple([a for a in range(x.ndim) if a not in over])
-    gamma = checks.per_feature("gamma", gamma, over, x)
-    beta = checks.per_feature("beta", beta, over, x)
-    forward = schemes.forward_of(scheme)
-    return forward(
-        "layer_norm",
-        x,
-        gamma,
-        beta,
-        layout=Layout(x.shape, over=over, along=over, sets=sets),
-        eps=checks.epsilon(eps),
-        work=checks.working_dtype(x, dtype),
-        out=checks.output(out, x, gamma=gamma, beta=beta),
-    )
+    return Layout(x.shape, over=over, along=over, sets=sets)
 
 
 def layer_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None, Array | None]:
@@ -131,4 +129,4 @@ def layer_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | Non
     >>> dx.round(4), dgamma.round(4), dbeta
     (array([[ 0.2041,  0.2041, -0.4082]]), array([-1.2247,  0.    ,  0.    ]), None)
     """
-    return schemes.backward(checks.upstream(dy, cache, "layer_norm"), cache)
+    return normalize.backward("layer_norm", dy, cache)

@@ -32,13 +32,12 @@ from . import checks
 from .batch_norm import batch_norm_forward
 from .batch_norm_inference import batch_norm_inference_forward
 from .cache import Cache
-from .fold import finite
+from .further.local_response_norm import local_response_norm_forward
+from .further.lp_normalize import lp_normalize_forward
+from .further.mean_variance_norm import mean_variance_norm_forward
 from .group_norm import group_norm_forward
 from .instance_norm import instance_norm_forward
 from .layer_norm import layer_norm_forward
-from .local_response_norm import local_response_norm_forward
-from .lp_normalize import lp_normalize_forward
-from .mean_variance_norm import mean_variance_norm_forward
 from .rms_norm import rms_norm_forward
 from .running_stats import update_running_stats
 
@@ -114,8 +113,8 @@ class BatchNormalization(_Operator):
     ) -> tuple[Array, ...]:
         """Y; and the new running mean and variance where ``training_mode`` is 1."""
         rows = x[:, np.newaxis] if x.ndim == 1 else x  # one axis: one channel
-        finite("input_mean", mean)
-        checks.not_negative("input_var", finite("input_var", var))
+        checks.finite("input_mean", mean)
+        checks.not_negative("input_var", checks.finite("input_var", var))
         if not training_mode:
             y, _ = batch_norm_inference_forward(
                 rows, mean, var, scale, bias, eps=epsilon, dtype=_work(x)

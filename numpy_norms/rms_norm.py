@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, schemes
+from . import checks, normalize, schemes
 from .cache import Array, Cache
-from .plans import Layout
+from .layer_norm import layout
 
 
 def rms_norm_forward(
@@ -76,22 +76,9 @@ def rms_norm_forward(
     >>> 1 / cache.rstd
     array([5.])
     """
-    x = checks.array("x", x)
-    over = checks.axes(axis, x)
-    sets = tuple([a for a in range(x.ndim) if a not in over])
-    gamma = checks.per_feature("gamma", gamma, over, x)
-    forward = schemes.forward_of(scheme)
-    return forward(
-        "rms_norm",
-        x,
-        gamma,
-        None,
-        layout=Layout(x.shape, over=over, along=over, sets=sets),
-        eps=checks.epsilon(eps),
-        work=checks.working_dtype(x, dtype),
-        out=checks.output(out, x, gamma=gamma),
-        centered=False,
-    )
+    forward = normalize.forward if scheme == "exact" else schemes.forward_of(scheme)
+    axes = checks.integers("axis", axis)
+    return forward("rms_norm", layout, x, gamma, None, (axes,), eps=eps, dtype=dtype, out=out)
 
 
 def rms_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None]:
@@ -130,5 +117,5 @@ def rms_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None]
     >>> dx, dgamma
     (array([[ 0.196, -0.028]]), array([0.2, 0. ]))
     """
-    dx, dgamma, _ = schemes.backward(checks.upstream(dy, cache, "rms_norm"), cache)
+    dx, dgamma, _ = normalize.backward("rms_norm", dy, cache)
     return dx, dgamma

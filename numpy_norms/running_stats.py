@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite, prod
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import checks
 from .cache import Array, Cache
-from .rounding import round_to
+from .engine.rounding import round_to
 
 
 def update_running_stats(
@@ -99,7 +99,7 @@ def _of_batch(cache: Any) -> tuple[Array, Array, int]:
             f"cache comes from {cache.norm}_forward, which keeps no running statistics; pass the "
             "cache of batch_norm_forward"
         )
-    return cache.mean, cache.var, prod(cache.layout.shape[axis] for axis in cache.layout.over)
+    return cache.mean, cache.var, cache.plan.m
 
 
 def _weight(momentum: float) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .rounding import is_foreign
+from .engine.rounding import is_foreign
 
 Array = NDArray[Any]
 

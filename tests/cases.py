@@ -1,32 +1,67 @@
-"""The norms as parameters of the tests: a pair of functions, a shape and the paper's sets.
+"""The norms as parameters of the tests: a pair of functions, a shape and the axes.
 
 All sizes of a shape differ, so that no axis can be taken for another unnoticed.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-from extended import Partition
 
 import numpy_norms
+from numpy_norms.oracle.reference import evaluate
+from numpy_norms.oracle.sets import sharing
 
 
 @dataclass(frozen=True)
 class Norm:
-    """One norm on one shape."""
+    """One norm on one shape, with the options that choose its axes."""
 
     name: str
     shape: tuple[int, ...]
     options: dict[str, Any]
-    set_of: Callable
-    parameter_of: Callable
-    parameter_shape: tuple[int, ...]
-    centered: bool = True
-    parameters: tuple[str, ...] = field(default=("gamma", "beta"))
+
+    @property
+    def centered(self):
+        """Whether the mean is subtracted."""
+        return self.name != "rms_norm"
+
+    @property
+    def parameters(self):
+        """Name the array arguments after x."""
+        if self.name == "batch_norm_inference":
+            return "running_mean", "running_var", "gamma", "beta"
+        return ("gamma", "beta") if self.centered else ("gamma",)
+
+    @property
+    def sharing(self):
+        """Number the sets and the parameters."""
+        return sharing(self.name, self.shape, **self.options)
+
+    @property
+    def parameter_shape(self):
+        """Return the shape of gamma and beta."""
+        return self.sharing.parameter_shape
+
+    @property
+    def set_size(self):
+        """Count the positions that share statistics."""
+        return self.sharing.set_size
+
+    @property
+    def sets(self):
+        """Return the number of its set for every position of x."""
+        return self.sharing.sets.reshape(self.shape)
+
+    @property
+    def entries(self):
+        """Return the number of its entry of gamma for every position of x."""
+        return self.sharing.parameters.reshape(self.shape)
+
+    def rows(self, a):
+        """Return ``a`` in float64 with one set per row."""
+        return a.astype(np.float64).ravel()[self.sharing.set_rows]
 
     def forward(self, arrays, **options):
         """Call the norm's forward function; an absent parameter is left out of ``arrays``."""
@@ -43,6 +78,11 @@ class Norm:
         y, cache = self.forward(arrays, **options)
         return y, self.backward(dy, cache)
 
+    def exact(self, arrays, dy, eps=1e-5):
+        """Return y and the gradients by argument in 106-bit arithmetic, with their scales."""
+        found = evaluate(self.name, arrays, dy, eps=eps, **self.options)
+        return found["y"], {name: found[f"d{name}"] for name in arrays}
+
     def draw(self, seed=0, *, mean=3.0, std=2.0, dtype=np.float64):
         """Draw x with a nonzero mean, signed parameters, and a random dy (ones prove nothing)."""
         rng = np.random.default_rng(seed)
@@ -54,87 +94,39 @@ class Norm:
         dy = rng.standard_normal(self.shape)
         return {name: a.astype(dtype) for name, a in arrays.items()}, dy.astype(dtype)
 
-    @property
-    def set_size(self):
-        """Count the positions that share statistics."""
-        return math.prod(self.shape) // Partition(self.shape, self.set_of).rows
-
-    def rows(self, a):
-        """Return float64 ``a`` with one set per row."""
-        return Partition(self.shape, self.set_of).gather(a).hi
-
     def __str__(self):
         details = "-".join(f"{k}={v}" for k, v in self.options.items())
         return f"{self.name}-{'x'.join(map(str, self.shape))}-{details}".replace(" ", "")
 
 
-def batch_axis(shape, channel_axis):
-    """Return the first axis that does not hold channels."""
-    return 1 if channel_axis % len(shape) == 0 else 0
-
-
-def channels_of(shape, channel_axis):
-    """Return what gamma and beta look like where they hold one entry per channel."""
-    return {
-        "parameter_of": lambda i: (i[channel_axis],),
-        "parameter_shape": (shape[channel_axis],),
-    }
-
-
 def batch_norm(shape, channel_axis=1):
     """Share over all positions of one channel."""
-    options = {"channel_axis": channel_axis}
-    channels = channels_of(shape, channel_axis)
-    return Norm("batch_norm", shape, options, set_of=lambda i: (i[channel_axis],), **channels)
-
-
-def group_norm(shape, num_groups, channel_axis=1):
-    """Share over the positions of one sample in one block of neighbouring channels."""
-    options = {"num_groups": num_groups, "channel_axis": channel_axis}
-    n, per_group = batch_axis(shape, channel_axis), shape[channel_axis] // num_groups
-    channels = channels_of(shape, channel_axis)
-    return Norm(
-        "group_norm",
-        shape,
-        options,
-        set_of=lambda i: (i[n], i[channel_axis] // per_group),
-        **channels,
-    )
-
-
-def instance_norm(shape, channel_axis=1):
-    """Share over the positions of one sample in one channel."""
-    options = {"channel_axis": channel_axis}
-    n, channels = batch_axis(shape, channel_axis), channels_of(shape, channel_axis)
-    return Norm(
-        "instance_norm", shape, options, set_of=lambda i: (i[n], i[channel_axis]), **channels
-    )
-
-
-def layer_norm(shape, axis=-1, name="layer_norm"):
-    """Share over ``axis``; gamma and beta vary along the same axes."""
-    axes = {a % len(shape) for a in np.atleast_1d(axis)}
-    return Norm(
-        name,
-        shape,
-        {"axis": axis},
-        set_of=lambda i: tuple(i[a] for a in range(len(shape)) if a not in axes),
-        parameter_of=lambda i: tuple(i[a] for a in sorted(axes)),
-        parameter_shape=tuple(shape[a] for a in sorted(axes)),
-    )
-
-
-def rms_norm(shape, axis=-1):
-    """Share as layer norm does, but with the mean taken as 0 and without beta."""
-    norm = layer_norm(shape, axis, name="rms_norm")
-    return Norm(**{**vars(norm), "centered": False, "parameters": ("gamma",)})
+    return Norm("batch_norm", shape, {"channel_axis": channel_axis})
 
 
 def batch_norm_inference(shape, channel_axis=1):
     """Take the statistics of every channel as given."""
-    norm = batch_norm(shape, channel_axis)
-    parameters = ("running_mean", "running_var", "gamma", "beta")
-    return Norm(**{**vars(norm), "name": "batch_norm_inference", "parameters": parameters})
+    return Norm("batch_norm_inference", shape, {"channel_axis": channel_axis})
+
+
+def group_norm(shape, num_groups, channel_axis=1):
+    """Share over the positions of one sample in one block of neighbouring channels."""
+    return Norm("group_norm", shape, {"num_groups": num_groups, "channel_axis": channel_axis})
+
+
+def instance_norm(shape, channel_axis=1):
+    """Share over the positions of one sample in one channel."""
+    return Norm("instance_norm", shape, {"channel_axis": channel_axis})
+
+
+def layer_norm(shape, axis=-1):
+    """Share over ``axis``; gamma and beta vary along the same axes."""
+    return Norm("layer_norm", shape, {"axis": axis})
+
+
+def rms_norm(shape, axis=-1):
+    """Share as layer norm does, but with the mean taken as 0 and without beta."""
+    return Norm("rms_norm", shape, {"axis": axis})
 
 
 NORMS = [

@@ -11,6 +11,29 @@ import math
 import numpy as np
 
 
+def rules(norm):
+    """Return ``set_of``, ``parameter_of`` and whether the mean is subtracted, by name."""
+    rank = len(norm.shape)
+    if "axis" in norm.options:
+        axes = sorted(a % rank for a in np.atleast_1d(norm.options["axis"]).tolist())
+        set_of, parameter_of = along([a for a in range(rank) if a not in axes]), along(axes)
+    else:
+        c = norm.options["channel_axis"] % rank
+        n = 1 if c == 0 else 0
+        per_group = norm.shape[c] // norm.options.get("num_groups", 1)
+        parameter_of = along([c])
+        set_of = {
+            "group_norm": lambda i: (i[n], i[c] // per_group),
+            "instance_norm": along([n, c]),
+        }.get(norm.name, parameter_of)
+    return {"set_of": set_of, "parameter_of": parameter_of, "centered": norm.centered}
+
+
+def along(axes):
+    """Take the entries of a position on ``axes``."""
+    return lambda i: tuple(i[a] for a in axes)
+
+
 def members(i, shape, set_of):
     """List S_i, the positions that share statistics with ``i``."""
     return [k for k in np.ndindex(shape) if set_of(k) == set_of(i)]

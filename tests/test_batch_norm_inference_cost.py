@@ -5,14 +5,14 @@ import tracemalloc
 import ml_dtypes
 import numpy as np
 import pytest
-from extended import Extended, is_nearest
 from numpy.testing import assert_array_equal
 
 import numpy_norms
 from numpy_norms import batch_norm_inference_forward
-from numpy_norms.batch_norm_inference import NEAR, _fewest_operations
+from numpy_norms.engine.lifting import NEAR_WIDER, factors_fit, of_given
+from numpy_norms.oracle.double_double import Pair
 
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+FAR = NEAR_WIDER**0.5  # deviations from which on means are subtracted first
 
 
 def draw(rng, distance, dtype, parameters, shape=(20, 61, 100)):
@@ -32,7 +32,7 @@ def definition(x, mean, var, gamma, beta, eps=1e-5):
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant <= 52, reason="longdouble is float64 here")
-@pytest.mark.parametrize("distance", [0, 1, 0.99 * NEAR, 1.01 * NEAR, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("distance", [0, 1, 0.99 * FAR, 1.01 * FAR, 1e2, 1e4, 1e6])
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
 def test_y_is_correctly_rounded_however_far_the_mean(dtype, distance, rng):
     if dtype is np.float16 and distance > 1e3:
@@ -41,7 +41,7 @@ def test_y_is_correctly_rounded_however_far_the_mean(dtype, distance, rng):
     exact, _ = definition(x, *numbers)
     y, _ = batch_norm_inference_forward(x, *numbers)
     hi = exact.astype(np.float64)
-    assert is_nearest(y, Extended(hi, exact - hi)).mean() >= 0.99999
+    assert Pair(hi, (exact - hi).astype(np.float64)).is_nearest(y).mean() >= 0.99999
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant <= 52, reason="longdouble is float64 here")
@@ -56,29 +56,33 @@ def test_float64_is_exact_to_four_roundoffs_for_gamma_of_any_size(distance, std,
     assert (np.abs(y - exact) <= 4 * 2.0**-53 * scale + 2.0**-1074).all()
 
 
-def test_one_multiplication_and_one_addition_are_left_where_digits_are_to_spare(rng):
-    mean, rstd = np.array([3.0, -1.0]), np.array([1.0, 2.0])
-    gamma, beta = rng.standard_normal((2, 2))
-    center, slope, scale, shift = _fewest_operations(mean, rstd, gamma, beta, FLOAT32, 1e-5)
-    assert center is None
-    assert scale is None
-    assert_array_equal(slope, rstd * gamma)
-    assert_array_equal(shift, beta - mean * (rstd * gamma))
+def plan(dtype):
+    """Return the plan for two channels of float32 or float64."""
+    return batch_norm_inference_forward(np.ones((3, 2), dtype), np.ones(2), np.ones(2))[1].plan
 
 
-def test_the_mean_is_subtracted_where_no_digit_is_to_spare(rng):
-    mean, rstd, (gamma, beta) = np.array([3.0, 5.0]), np.ones(2), rng.standard_normal((2, 2))
-    for x in (FLOAT32, FLOAT64):
-        center, slope, scale, shift = _fewest_operations(mean, rstd, gamma, beta, x, 1e-5)
-        assert center is mean
-        assert scale is None
-        assert shift is beta
-        assert_array_equal(slope, rstd * gamma)
+def test_a_mean_near_zero_needs_no_step_of_its_own():
+    mean = np.array([[0.4, -0.4]])
+    for dtype in (np.float32, np.float64):
+        pivot, rest = of_given(plan(dtype), mean, np.ones((1, 2)), 1e-5)
+        assert pivot is None
+        assert rest is mean
 
 
-def test_gamma_stays_alone_where_its_product_with_rstd_may_vanish():
-    numbers = np.zeros(2), np.ones(2), np.array([1.0, 1e-200]), np.ones(2)
-    assert _fewest_operations(*numbers, FLOAT64, 1e-5) == numbers
+def test_a_mean_that_would_cost_digits_is_subtracted_first():
+    mean = np.array([[0.1, 1000.1]])
+    for dtype in (np.float32, np.float64):
+        pivot, rest = of_given(plan(dtype), mean, np.ones((1, 2)), 1e-5)
+        assert_array_equal(pivot, [[0, dtype(1000.1)]])
+        assert_array_equal(pivot + rest, mean)
+
+
+@pytest.mark.parametrize("extreme", [1e-200, 1e200, np.inf])
+def test_gamma_stays_alone_where_its_product_with_rstd_may_leave_the_range(extreme):
+    assert factors_fit(plan(np.float64), np.array([1.0, -3.0]), 1e-5)
+    assert factors_fit(plan(np.float64), np.array([1.0, 0.0]), 1e-5)
+    assert not factors_fit(plan(np.float64), np.array([1.0, extreme]), 1e-5)
+    assert not factors_fit(plan(np.float64), np.array([1.0, -3.0]), 1e-40)
 
 
 def test_an_infinite_gamma_gives_infinity_and_not_a_nan():

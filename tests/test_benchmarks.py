@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import sys
@@ -11,22 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, bounds, memory, passes, report, side_by_side, summary
-from benchmarks.contenders import (
-    CONTENDERS,
-    DEFAULT,
-    FLOAT32,
-    FLOOR,
-    PLAIN,
-    TORCH,
-    formula,
-    installed,
-)
+import numpy_norms
+from benchmarks import accuracy, memory, report, side_by_side, straight, straight_norms, summary
+from benchmarks.contenders import CONTENDERS, DEFAULT, FLOAT32, PLAIN, TORCH, formula, installed
 from benchmarks.grid import DIRECTIONS, GRID, SMOKE, Entry, Problem
-from benchmarks.machine import on_all_cores
+from benchmarks.memory_cases import entry_of
 
 TINY = sorted({entry for entries in SMOKE.values() for entry in entries})
-COMPARED = [c for c in CONTENDERS if c.name != FLOOR]
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -44,30 +36,58 @@ def truth(entry: Entry) -> tuple[np.ndarray, list[np.ndarray]]:
         for at in np.ndindex(gradient.shape):
             nudged = [a.astype(complex) for a in arguments]
             nudged[which][at] += 1e-30j
-            gradient[at] = np.sum(dy * formula(entry, np)(*nudged)[0].imag) / 1e-30
-    return formula(entry, np)(*arguments)[0], gradients
+            gradient[at] = np.sum(dy * formula(entry)(*nudged)[0].imag) / 1e-30
+    return formula(entry)(*arguments)[0], gradients
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("contender", COMPARED, ids=lambda c: c.name)
+@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda c: c.name)
 @pytest.mark.parametrize("entry", TINY, ids=str)
 def test_every_contender_computes_the_same(contender, entry) -> None:
     if contender not in installed():
         pytest.skip(f"needs {contender.package}: pip install '.[bench]'")
     calls = contender.prepare(Problem.of(entry))
     y, gradients = truth(entry)
-    if calls.forward is not None:
-        np.testing.assert_allclose(as_array(calls.forward()), y, rtol=1e-4, atol=1e-5)
-    if calls.backward is not None:
-        for found in (calls.backward(), calls.backward()):
-            for got, expected in zip(found, gradients, strict=True):
-                np.testing.assert_allclose(as_array(got), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(as_array(calls.forward()), y, rtol=1e-4, atol=1e-5)
+    for got, expected in zip(calls.backward(), gradients, strict=True):
+        np.testing.assert_allclose(as_array(got), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_contender_that_is_absent_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert TORCH not in [c.name for c in installed()]
-    assert DEFAULT in [c.name for c in installed()]
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "benchmarks.contenders.find_spec", lambda n: None if n == "torch" else find(n)
+    )
+    assert [c.name for c in installed()] == [FLOAT32, DEFAULT, PLAIN]
+
+
+@pytest.mark.parametrize("ratio", straight.RATIOS)
+@pytest.mark.parametrize("entry", straight.CHECKED, ids=str)
+def test_the_straight_code_computes_the_textbook_formula(entry, ratio) -> None:
+    assert list(straight.check(entry, ratio)) == []
+
+
+@pytest.mark.parametrize(
+    "entry", [e for e in straight.CHECKED if e.norm != "rms" and math.prod(e.shape) > 1e5], ids=str
+)
+def test_straight_code_that_does_not_look_for_lost_digits_is_found_wrong(
+    entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(straight_norms, "CHANCE", math.inf)
+    assert list(straight.check(entry, 100.0)) != []
+    assert list(straight.check(entry, 0.1)) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_straight_code_changes_neither_its_arguments_nor_the_buffer(dtype) -> None:
+    for entry in straight.CHECKED:
+        problem = Problem.of(entry)
+        before, size = [a.copy() for a in problem[1:]], np.getbufsize()
+        calls = straight.straight(problem, dtype)
+        calls.forward()
+        calls.backward()
+        assert all(map(np.array_equal, before, problem[1:]))
+        assert np.getbufsize() == size
 
 
 def test_the_grid_has_each_norm_both_ways_at_each_size() -> None:
@@ -81,44 +101,20 @@ def test_the_grid_has_each_norm_both_ways_at_each_size() -> None:
 
 def test_a_geometric_mean_of_ratios() -> None:
     results = [
-        {"size": "large", "times": {FLOAT32: {"min": a}, TORCH: {"min": b}}}
+        {
+            "size": "large",
+            "times": {FLOAT32: {"min": a, "median": 9.0}, TORCH: {"min": b, "median": 1.0}},
+        }
         for a, b in ((1.0, 2.0), (4.0, 2.0), (8.0, 1.0))
     ]
-    results.append({"size": "large", "times": {FLOAT32: {"min": 5.0}}})
-    values = summary.ratios(results, FLOAT32, TORCH, "large")
+    results.append({"size": "large", "times": {FLOAT32: {"min": 5.0, "median": 5.0}}})
+    results.append({"size": "small", "times": results[0]["times"]})
+    values = summary.ratios(results, (FLOAT32, TORCH), "large")
     assert values == [0.5, 2.0, 8.0]
     assert summary.geometric_mean(values) == pytest.approx(2.0)
-
-
-def test_aims_are_reached_on_the_right_side() -> None:
-    times = {FLOAT32: 1.2, DEFAULT: 1.4, TORCH: 1.0, PLAIN: 4.0}
-    result = {"size": "large", "times": {n: {"min": t} for n, t in times.items()}}
-    reached = {aim.what: aim.reached for aim in summary.aims([result])}
-    assert reached == {
-        f"large: {FLOAT32} / {TORCH}, geometric mean": False,
-        f"large: {DEFAULT} / {TORCH}, geometric mean": True,
-        f"large: {FLOAT32} / {TORCH}, worst entry": True,
-        f"everywhere: {FLOAT32} / {PLAIN}, worst entry": True,
-        f"everywhere: {DEFAULT} / {PLAIN}, worst entry": True,
-        f"large: {PLAIN} / {FLOAT32}, geometric mean": True,
-    }
-
-
-def test_an_entry_above_a_limit_is_named() -> None:
-    times = {FLOAT32: 2.6, DEFAULT: 9.0, TORCH: 1.0, PLAIN: 8.0}
-    large = {"size": "large", "times": {n: {"min": t} for n, t in times.items()}}
-    small = large | {"size": "small"}
-    found = [(r["size"], what) for r, what, _ in summary.exceptions([large, small])]
-    both = f"{DEFAULT} / {PLAIN}"
-    assert found == [("large", f"{FLOAT32} / {TORCH}"), ("large", both), ("small", both)]
-
-
-@pytest.mark.parametrize("least", [1, 10**9])
-def test_a_copy_in_parts_is_a_copy(rng, least: int) -> None:
-    x = rng.standard_normal((7, 11))
-    out = np.zeros_like(x)
-    on_all_cores(np.positive, x, out, least=least)()
-    assert np.array_equal(out, x)
+    large, small = summary.means(results, [(FLOAT32, TORCH), (FLOAT32, PLAIN)])
+    assert "2.00 by minima,  9.00 by medians, worst  8.00" in large
+    assert "0.50 by minima" in small
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -130,36 +126,21 @@ def test_side_by_side_runs_and_writes_its_results(tmp_path, capsys) -> None:
     expected = [(s, *e, d) for s, entries in SMOKE.items() for e in entries for d in DIRECTIONS]
     assert entries == expected
     for result in found["results"]:
-        assert {FLOAT32, DEFAULT, PLAIN, FLOOR} <= set(result["times"])
+        assert {FLOAT32, DEFAULT, PLAIN} <= set(result["times"])
         assert all(0 < t["min"] <= t["median"] for t in result["times"].values())
-    assert "copy bandwidth" in capsys.readouterr().out
+    assert f"{DEFAULT} / {PLAIN}" in capsys.readouterr().out
     assert set(found["setting"]) >= {"date", "processor", "cores", "versions", "blas"}
 
 
-def test_bounds_run_and_count(tmp_path) -> None:
-    path = tmp_path / "bounds.json"
-    bounds.main(["--smoke", "--sizes", "large", "--json", str(path)])
-    rows = json.loads(path.read_text())["rows"]
-    assert len(rows) == 4 * len(SMOKE["large"])
-    assert all(row["sweeps"] == 1 and row["calls"] > 5 for row in rows)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_passes_run_and_add_up(tmp_path) -> None:
-    path = tmp_path / "passes.json"
-    passes.main(["--smoke", "--json", str(path)])
-    for row in json.loads(path.read_text())["rows"]:
-        every = [row["ns"][name] for name in passes.PASSES[row["dtype"]]]
-        assert row["sum"] == pytest.approx(sum(every))
-        assert min(every) > 0
-
-
-def test_an_array_larger_than_a_block_takes_two_sweeps_where_its_sets_are_parted() -> None:
-    problem = Problem.of(Entry("batch", (30_000, 32)))
-    whole = Problem.of(Entry("layer", (30_000, 32)))
-    calls, calls_of_whole = (side_by_side.CONTENDERS[1].prepare(p) for p in (problem, whole))
-    assert bounds.sweeps(calls.forward) == bounds.sweeps(calls.backward) == 2
-    assert bounds.sweeps(calls_of_whole.forward) == bounds.sweeps(calls_of_whole.backward) == 1
+def test_straight_runs_on_one_thread_and_writes_its_results(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(straight, "CHECKED", straight.CHECKED[:1])
+    path, before = tmp_path / "straight.json", numpy_norms.get_num_threads()
+    straight.main(["--smoke", "--sizes", "small", "--json", str(path)])
+    found = json.loads(path.read_text())
+    assert found["setting"]["numpy_norms threads"] == 1
+    assert numpy_norms.get_num_threads() == before
+    for result in found["results"]:
+        assert set(result["times"]) == {name for pair in straight.PAIRS for name in pair}
 
 
 def test_accuracy_runs_and_the_default_is_correctly_rounded(tmp_path) -> None:
@@ -182,19 +163,20 @@ def test_memory_runs_and_a_file_larger_than_the_limit_is_normalized(tmp_path, mo
         assert row["bytes"] > row["limit"]
         assert all(row["refused"].values())
         assert all(row["right"].values())
-    assert {row["direction"] for row in found["cost"]} == set(DIRECTIONS)
+    assert [row["shape"] for row in found["allocations"]] == [[1, 20]] * 2
 
 
 @pytest.mark.parametrize("family", ["layer (n, 1024)", "batch (n, 128)"])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_passes_allocate_their_outputs_and_little_more(family: str) -> None:
-    found = memory.child("allocation", family=family, mebibytes=48, dtype=None)
+    norm, shape = entry_of(family, 48)
+    found = memory.child("allocation", norm=norm, shape=shape, dtype=None)
     for direction in DIRECTIONS:
         assert found[direction]["outputs"] >= found["bytes"]
         assert found[direction]["traced"] <= memory.PER_THREAD * found["threads"]
 
 
-@pytest.mark.parametrize("module", [side_by_side, bounds, passes, accuracy, memory])
+@pytest.mark.parametrize("module", [side_by_side, straight, accuracy, memory])
 def test_a_smoke_run_does_not_replace_results(module, capsys) -> None:
     with pytest.raises(SystemExit):
         module.main(["--smoke"])
@@ -205,8 +187,12 @@ def test_the_page_says_what_the_results_say() -> None:
     report.main(["--check"])
 
 
+def test_the_page_is_short() -> None:
+    assert len(report.PAGE.read_text(encoding="utf-8").split()) <= 1200
+
+
 def test_a_page_without_a_part_is_refused() -> None:
-    page = "<!-- begin aims -->\n\nold\n\n<!-- end aims -->"
-    assert report.filled(page, {"aims": "new"}) == page.replace("old", "new")
-    with pytest.raises(ValueError, match="no one part 'cost'"):
-        report.filled(page, {"aims": "new", "cost": ""})
+    page = "<!-- begin figures -->\n\nold\n\n<!-- end figures -->"
+    assert report.filled(page, {"figures": "new"}) == page.replace("old", "new")
+    with pytest.raises(ValueError, match="no one part 'beyond'"):
+        report.filled(page, {"figures": "new", "beyond": ""})

@@ -10,9 +10,10 @@ import pytest
 
 import numpy_norms
 from numpy_norms.cli import main
-from numpy_norms.commands import check_oracles
-from numpy_norms.commands.activations import load_activations
-from numpy_norms.commands.check_cases import NORMS, article_case, small_case, why_not
+from numpy_norms.commands.check import oracles
+from numpy_norms.commands.check.activations import load_activations
+from numpy_norms.commands.check.cases import article_case, small_case, why_not
+from numpy_norms.oracle.sets import SIX_NORMS
 
 ROUTES = ("106 bits", "complex step", "central differences", "PyTorch")
 
@@ -42,7 +43,7 @@ def test_everything_agrees(everything):
     assert all(finding["agrees"] for finding in report["findings"])
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", SIX_NORMS)
 def test_every_gradient_is_checked_by_every_route(everything, norm):
     findings = [f for f in everything[1]["findings"] if f["norm"] == norm]
     gradients = {f"d{name}" for name in small_case(norm, 0).arrays}
@@ -138,7 +139,7 @@ def test_without_pytorch_its_column_says_so(monkeypatch, capsys, small, error):
     def missing(name):
         raise error(name)
 
-    monkeypatch.setattr(check_oracles, "import_module", missing)
+    monkeypatch.setattr(oracles, "import_module", missing)
     status, out = table(capsys, "layer_norm", *small)
     assert status == 0
     assert "not installed  ok\n" in out

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from numpy_norms.cli import main
+from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import mutants
-from numpy_norms.verify.plain import NORMS
 
 HOMEWORK = """
 import numpy as np
@@ -336,8 +336,8 @@ def test_grading_leaves_nothing_beside_the_file(homework, grade):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_mutant_with_a_wrong_gradient_of_ordinary_inputs_is_diagnosed(norm):
-    from numpy_norms.commands.diagnosis import diagnose, distance
-    from numpy_norms.commands.graded import battery
+    from numpy_norms.commands.grade.diagnosis import diagnose, distance
+    from numpy_norms.commands.grade.graded import battery
     from numpy_norms.verify.plain import plain_kernel
     from numpy_norms.verify.runs import run
 

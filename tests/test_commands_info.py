@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import numpy_norms
-from numpy_norms import threads
 from numpy_norms.cli import main
 from numpy_norms.commands import info
+from numpy_norms.engine import threads
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_an_extra_that_is_not_there_is_not_installed(capsys, monkeypatch):
 
 def test_a_wrong_number_of_threads_is_one_line(capsys, monkeypatch):
     monkeypatch.setenv(threads.VARIABLE, "many")
-    monkeypatch.setattr(threads._State, "chosen", None)
+    monkeypatch.setattr(threads, "_chosen", None)
     assert main(["info"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1

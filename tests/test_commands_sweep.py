@@ -8,7 +8,7 @@ import pytest
 
 from numpy_norms.cli import main
 from numpy_norms.commands import sweep
-from numpy_norms.commands.check_cases import NORMS
+from numpy_norms.oracle.sets import SIX_NORMS
 
 measure = cache(sweep.measure)
 
@@ -19,7 +19,7 @@ def _measured_once(monkeypatch):
     monkeypatch.setattr(sweep, "measure", measure)
 
 
-@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "batch_norm_inference"])
+@pytest.mark.parametrize("norm", [norm for norm in SIX_NORMS if norm != "batch_norm_inference"])
 def test_each_curve_is_best_where_theory_has_it(norm):
     found = measure(norm, 1)
     double, single = (found.steps[e.index(min(e))] for e in (found.float64, found.float32))

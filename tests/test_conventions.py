@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 import numpy_norms as nn
 from numpy_norms import conventions
 from numpy_norms.conventions import CONVENTIONS, convention, load, update_options
+from numpy_norms.oracle.sets import NORMS
 
 STORED = json.loads(vectors.FILE.read_text("utf-8"))
 STORED_FRAMEWORKS = pytest.mark.parametrize("framework", STORED)
-NORMS = ["batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"]
 norms = pytest.mark.parametrize("norm", NORMS)
 rng = np.random.default_rng(3)
 

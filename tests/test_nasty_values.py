@@ -1,9 +1,12 @@
 """Values that break careless kernels: constant, huge, tiny, spiked, offset, nearly equal."""
 
+from dataclasses import replace
+
+import math
+
 import numpy as np
 import pytest
 from cases import FIVE, SIX, layer_norm, parametrize, rms_norm
-from extended import Reference
 from hypothesis import given
 from hypothesis import strategies as st
 from measure import assert_close, assert_rounded_once, assert_within_float64
@@ -15,11 +18,6 @@ FIVE_CENTERED = [norm for norm in FIVE if norm.centered]
 ONE_EACH = [layer_norm((3, 7)), rms_norm((3, 7))]
 
 
-def many_roundoffs(got, exact, scale):
-    """Judge a float64 result over 20 terms."""
-    assert_within_float64(got, exact, scale, terms=20)
-
-
 @pytest.mark.parametrize("start", [4e4, 1e6, 1e7])
 @parametrize(FIVE)
 def test_an_offset_far_above_the_spread_costs_no_digit(norm, start, rng):
@@ -27,9 +25,9 @@ def test_an_offset_far_above_the_spread_costs_no_digit(norm, start, rng):
     arrays, dy = norm.draw(dtype=np.float32)
     arrays["x"] = (start + rng.integers(0, 4, norm.shape)).astype(np.float32)
     y, gradients = norm.both(arrays, dy)
-    reference = Reference(norm, **arrays)
-    assert_rounded_once(y, *reference.y())
-    assert_rounded_once(gradients["x"], *reference.dx(dy.astype(np.float64)))
+    exact_y, exact = norm.exact(arrays, dy)
+    assert_rounded_once(y, exact_y)
+    assert_rounded_once(gradients["x"], exact["x"])
 
 
 @pytest.mark.parametrize("scale", [1e19, 1e30, 1e37])
@@ -38,9 +36,9 @@ def test_float32_whose_squares_overflow_is_exact(norm, scale):
     arrays, dy = norm.draw(dtype=np.float32)
     arrays["x"] = (scale * arrays["x"]).astype(np.float32)
     y, gradients = norm.both(arrays, dy)
-    reference = Reference(norm, **arrays)
-    assert_rounded_once(y, *reference.y())
-    assert_rounded_once(gradients["x"], *reference.dx(dy.astype(np.float64)))
+    exact_y, exact = norm.exact(arrays, dy)
+    assert_rounded_once(y, exact_y)
+    assert_rounded_once(gradients["x"], exact["x"])
 
 
 @pytest.mark.parametrize("exponent", [-1000, -530, 505, 600, 1019])
@@ -99,7 +97,9 @@ def test_a_spike_keeps_its_order_and_reaches_the_bound(size, dtype):
     x = np.ones((1, size), dtype=dtype)
     x[0, size // 2] = 1e8
     y, _ = layer_norm_forward(x, eps=0.0)
-    assert_allclose(y.max(), np.sqrt(size - 1), rtol=2 * np.finfo(dtype).eps)
+    # float32 is computed in float64; for float64 the bound is that of every other test.
+    bound = 2.0**-23 if dtype == np.float32 else (2 * math.log2(size) + 8) * 2.0**-53
+    assert_allclose(y.max(), np.sqrt(size - 1), rtol=bound)
     assert (y[0, : size // 2] == y[0, 0]).all()
 
 
@@ -115,16 +115,16 @@ def test_two_values_become_plus_and_minus_one_number(a, ratio):
 def test_float16_above_256_does_not_overflow(norm):
     arrays, dy = norm.draw(mean=20_000.0, std=8_000.0, dtype=np.float16)
     y, gradients = norm.both(arrays, dy)
-    reference = Reference(norm, **arrays)
-    assert_rounded_once(y, *reference.y())
-    assert_rounded_once(gradients["x"], *reference.dx(dy.astype(np.float64)))
+    exact_y, exact = norm.exact(arrays, dy)
+    assert_rounded_once(y, exact_y)
+    assert_rounded_once(gradients["x"], exact["x"])
 
 
 @parametrize(FIVE)
 def test_eps_below_every_float16_still_counts(norm):
     arrays, dy = norm.draw(mean=1e-5, std=3e-6, dtype=np.float16)
     y, _ = norm.both(arrays, dy, eps=1e-11)
-    assert_rounded_once(y, *Reference(norm, **arrays, eps=1e-11).y())
+    assert_rounded_once(y, norm.exact(arrays, dy, eps=1e-11)[0])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -143,9 +143,9 @@ def test_results_beyond_the_type_are_infinite_without_a_warning(norm, dtype):
 def test_eps_from_0_to_far_above_the_variance(norm, eps):
     arrays, dy = norm.draw()
     y, gradients = norm.both(arrays, dy, eps=eps)
-    reference = Reference(norm, **arrays, eps=eps)
-    many_roundoffs(y, *reference.y())
-    many_roundoffs(gradients["x"], *reference.dx(dy))
+    exact_y, exact = norm.exact(arrays, dy, eps=eps)
+    assert_within_float64(y, exact_y, terms=20)
+    assert_within_float64(gradients["x"], exact["x"], terms=20)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -175,21 +175,21 @@ def test_gamma_of_any_size_leaves_dgamma_alone(norm, kind):
 
 @parametrize(FIVE_CENTERED)
 def test_outputs_that_beta_cancels_are_right_on_the_scale_of_beta(norm):
-    arrays, _ = norm.draw(dtype=np.float32)
+    arrays, dy = norm.draw(dtype=np.float32)
     x_hat, _ = norm.forward({"x": arrays["x"]})
     arrays["gamma"] = np.ones(norm.parameter_shape, np.float32)
     arrays["beta"] = np.full(norm.parameter_shape, -x_hat.flat[0], np.float32)
     y, _ = norm.forward(arrays)
-    assert_rounded_once(y, *Reference(norm, **arrays).y())
+    assert_rounded_once(y, norm.exact(arrays, dy)[0])
 
 
 @pytest.mark.parametrize("size", [*range(1, 35), 127, 1151, 3000, 4099])
 @parametrize(ONE_EACH)
 def test_every_length_counts_every_element(norm, size):
     # A tail read twice or left out shows only with a mean that is not zero.
-    long = type(norm)(**{**vars(norm), "shape": (3, size), "parameter_shape": (size,)})
+    long = replace(norm, shape=(3, size))
     arrays, dy = long.draw(mean=50.0)
     y, gradients = long.both(arrays, dy, eps=0.1)
-    reference = Reference(long, **arrays, eps=0.1)
-    assert_within_float64(y, *reference.y(), terms=size)
-    assert_within_float64(gradients["x"], *reference.dx(dy), terms=size)
+    exact_y, exact = long.exact(arrays, dy, eps=0.1)
+    assert_within_float64(y, exact_y, terms=size)
+    assert_within_float64(gradients["x"], exact["x"], terms=size)

@@ -10,7 +10,8 @@ import torch
 import numpy_norms
 from numpy_norms.cli import UsageError
 from numpy_norms.commands import show, trace, trace_steps
-from numpy_norms.groups import NORMS, groups
+from numpy_norms.groups import groups
+from numpy_norms.oracle.sets import NORMS
 
 # Norm, shape and options, with all sizes distinct so that a wrong axis has a wrong size.
 CASES = [

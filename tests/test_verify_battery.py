@@ -8,9 +8,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 from numpy_norms.verify import Accumulator, cases
 from numpy_norms.verify.arrangement import Arrangement
-from numpy_norms.verify.plain import FEATURE_NORMS, NORMS, plain_kernel
+from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.runs import Judge, run
 
 

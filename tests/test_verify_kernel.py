@@ -10,9 +10,10 @@ import torch
 from trials import trial
 
 from benchmarks.peer_kernels import torch_kernel
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 from numpy_norms.verify import Accumulator, check_kernel, mutants
 from numpy_norms.verify.arrangement import Arrangement
-from numpy_norms.verify.plain import FEATURE_NORMS, NORMS, plain_kernel
+from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.runs import library_kernel
 
 RIGHT = {"plain": plain_kernel, "torch": torch_kernel, "ours": library_kernel}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import cases, linter, mutants, why_weak
-from numpy_norms.verify.plain import NORMS
 
 rng = np.random.default_rng(0)
 x, gamma, dy = rng.standard_normal((5, 11)) + 50, rng.standard_normal(11), rng.random((5, 11))

@@ -8,8 +8,9 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 from numpy_norms.verify import mutants
-from numpy_norms.verify.plain import FEATURE_NORMS, NORMS, plain_kernel
+from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.strategies import aim, norm_cases
 
 

@@ -6,8 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import Accumulator, cases, tolerances
-from numpy_norms.verify.plain import NORMS, plain_kernel
+from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.tolerances import roundoff
 
 

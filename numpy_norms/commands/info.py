@@ -16,7 +16,7 @@ import numpy as np
 import numpy_norms
 from numpy_norms.cli import OK, UsageError
 from numpy_norms.commands.table import print_table, print_text
-from numpy_norms.threads import VARIABLE, get_num_threads
+from numpy_norms.engine.threads import VARIABLE, get_num_threads
 
 HELP = "show versions, facts about the dtypes, threads, the BLAS, and which extras are installed"
 MISSING = "not installed"

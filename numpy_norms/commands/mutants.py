@@ -14,8 +14,9 @@ from numpy_norms.cli import DISAGREEMENT, OK
 from numpy_norms.commands.arguments import Progress, norm_among, seed
 from numpy_norms.commands.gradient_checkers import CHECKERS, MISSING, Checker, Kernel
 from numpy_norms.commands.table import print_table, print_text
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 from numpy_norms.verify import check_kernel, mutants
-from numpy_norms.verify.plain import NORMS, plain_kernel
+from numpy_norms.verify.plain import plain_kernel
 
 HELP = "show which gradient checker catches which known-wrong kernel"
 EPILOG = """\
@@ -123,7 +124,7 @@ def _kernel(
 ) -> Kernel:
     rng = np.random.default_rng([seed, NORMS.index(norm)])
     shape = SHAPES[norm]
-    features = shape[-1] if norm in ("layer_norm", "rms_norm") else shape[1]
+    features = shape[-1] if norm in FEATURE_NORMS else shape[1]
     count = 1 if norm == "rms_norm" else 2
     parameters = tuple(rng.standard_normal((count, features)))
     groups = 2 if norm == "group_norm" else None

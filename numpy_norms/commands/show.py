@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from numpy_norms.cli import OK, UsageError
 from numpy_norms.commands.arguments import norm_among
 from numpy_norms.commands.table import paint, print_table, print_text
-from numpy_norms.groups import NORMS, groups
+from numpy_norms.groups import groups
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS, sharing
 
 HELP = "show which elements share a mean and a variance"
 LARGEST = 2048
-FEATURES = ("layer_norm", "rms_norm")
 HUES = ("blue", "yellow", "bold")  # neighbours differ without red against green
 
 
@@ -83,7 +83,7 @@ def _integers(text: str) -> tuple[int, ...]:
 
 
 def _sets(args: argparse.Namespace) -> Sets:
-    shape = args.shape or ((2, 3, 4) if args.norm in FEATURES else (2, 6, 2, 2))
+    shape = args.shape or ((2, 3, 4) if args.norm in FEATURE_NORMS else (2, 6, 2, 2))
     _refuse_what_cannot_be_shown(args, shape)
     axis = args.axis or (-1,)
     channel_axis = 1 if args.channel_axis is None else args.channel_axis
@@ -94,18 +94,12 @@ def _sets(args: argparse.Namespace) -> Sets:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if args.norm in FEATURES:
-        over = {a % len(shape) for a in axis}
-        kept = tuple(n for a, n in enumerate(shape) if a not in over)
-        gamma = tuple(n for a, n in enumerate(shape) if a in over)
-        return Sets(args.norm, labels, kept, gamma, 0, 1)
-    c = channel_axis % len(shape)
+    share = sharing(
+        args.norm, shape, axis=axis, channel_axis=channel_axis, num_groups=num_groups or 1
+    )
+    c = 1 if args.norm in FEATURE_NORMS else channel_axis % len(shape)
     n = 1 if c == 0 else 0
-    per_sample = num_groups or shape[c]
-    statistics: tuple[int, ...] = (shape[n], per_sample)
-    if args.norm == "batch_norm":
-        statistics = (shape[c],)
-    return Sets(args.norm, labels, statistics, (shape[c],), n, c)
+    return Sets(args.norm, labels, share.set_shape, share.parameter_shape, n, c)
 
 
 def _refuse_what_cannot_be_shown(args: argparse.Namespace, shape: tuple[int, ...]) -> None:
@@ -116,7 +110,7 @@ def _refuse_what_cannot_be_shown(args: argparse.Namespace, shape: tuple[int, ...
         )
     wrong, right = "--axis", "--channel-axis"
     given = args.axis
-    if args.norm in FEATURES:
+    if args.norm in FEATURE_NORMS:
         wrong, right, given = right, wrong, args.channel_axis
     if given is not None:
         raise UsageError(f"{args.norm} has no {wrong}; use {right}")
@@ -127,7 +121,7 @@ def _table(sets: Sets) -> Iterator[list[str]]:
     labels = np.atleast_2d(sets.labels)
     labels = np.moveaxis(labels, (sets.row_axis, sets.column_axis), (0, 1))
     labels = labels.reshape(*labels.shape[:2], -1)
-    row, column = ("x[{}]", "x[:, {}]") if sets.norm in FEATURES else ("n={}", "c={}")
+    row, column = ("x[{}]", "x[:, {}]") if sets.norm in FEATURE_NORMS else ("n={}", "c={}")
     width = len(letters(sets.count - 1))
     yield ["", *(column.format(k) for k in range(labels.shape[1]))]
     for k, line in enumerate(labels):

@@ -16,9 +16,10 @@ from numpy.typing import DTypeLike
 import numpy_norms
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
 from numpy_norms.commands.arguments import norm_among, seed
-from numpy_norms.commands.check_cases import NORMS, Array, Case, small_case
-from numpy_norms.commands.check_oracles import complex_step
+from numpy_norms.commands.check.cases import Array, Case, small_case
+from numpy_norms.commands.check.oracles import complex_step
 from numpy_norms.commands.table import print_table, print_text
+from numpy_norms.oracle.sets import SIX_NORMS
 
 HELP = "show how the error of a finite difference depends on its step, beside the complex step"
 STEPS = [10 ** (-k / 2) for k in range(2, 27)]  # 1e-1 to 1e-13
@@ -49,7 +50,7 @@ class Sweep:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sweep`."""
     parser.add_argument(
-        "norm", type=norm_among(NORMS), metavar="NORM", help="one of: " + ", ".join(NORMS)
+        "norm", type=norm_among(SIX_NORMS), metavar="NORM", help="one of: " + ", ".join(SIX_NORMS)
     )
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random array; 0")
     parser.add_argument("--json", action="store_true", help="print every figure, as JSON")

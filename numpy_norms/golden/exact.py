@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.golden.formats import Array, Format, extra
-from numpy_norms.golden.sets import Sharing
+from numpy_norms.oracle.sets import Sharing
 
 PRECISION = 320  # bits; the test suite regenerates every vector at twice as many
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .plain import FEATURE_NORMS, Array, Kernel, View, known_norm
+from numpy_norms.oracle.sets import FEATURE_NORMS
+
+from .plain import Array, Kernel, View, known_norm
 
 __all__ = ["Arrangement"]
 

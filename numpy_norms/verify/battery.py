@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from numpy_norms.oracle.sets import FEATURE_NORMS
+
 from .arrangement import Arrangement
 from .draft import draw
-from .plain import FEATURE_NORMS, Array
+from .plain import Array
 from .recipes import RECIPES, Recipe
 from .shapes import shapes
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .plain import NORMS, Kernel, Step, plain_kernel
+from numpy_norms.oracle.sets import NORMS
+
+from .plain import Kernel, Step, plain_kernel
 
 __all__ = ["CENTRED", "Mistake", "Mutant"]
 

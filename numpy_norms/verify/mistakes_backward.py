@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from numpy_norms.oracle.sets import FEATURE_NORMS
+
 from .mistake import CENTRED, Mistake
 from .mistakes_forward import in_half, per_sample, statistics_over
 from .plain import STEPS, Array, Work
@@ -162,7 +164,7 @@ BACKWARD_MISTAKES = (
         "the backward pass takes everything but the first axis as one set",
         "mu, var and the means in dx over all but axis 0",
         "flagos-ai/FlagGems#5392",
-        ("layer_norm", "rms_norm"),
+        FEATURE_NORMS,
         backward=statistics_over(per_sample),
     ),
     Mistake(

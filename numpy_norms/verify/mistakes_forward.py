@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from numpy_norms.oracle.sets import FEATURE_NORMS
+
 from .mistake import CENTRED, Mistake
 from .plain import Array, Average, Step, Work
 
@@ -239,7 +241,7 @@ FORWARD_MISTAKES = (
         "everything but the first axis is averaged",
         "mu = E_{all but axis 0}[x], likewise var",
         "Qualcomm-AI-research/geometric-algebra-transformer#8",
-        ("layer_norm", "rms_norm"),
+        FEATURE_NORMS,
         steps=statistics_over(per_sample),
     ),
     Mistake(

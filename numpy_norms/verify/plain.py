@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
+
 __all__ = [
-    "FEATURE_NORMS",
-    "NORMS",
     "STEPS",
     "Array",
     "Kernel",
@@ -26,10 +26,6 @@ __all__ = [
     "known_norm",
     "plain_kernel",
 ]
-
-NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
-
-FEATURE_NORMS = ("layer_norm", "rms_norm")
 
 Array = NDArray[Any]
 Kernel = Callable[..., Any]

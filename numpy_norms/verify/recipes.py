@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from numpy_norms.oracle.sets import NORMS
+
 from . import draft
 from .mistake import CENTRED
-from .plain import NORMS, Array
+from .plain import Array
 from .tolerances import roundoff
 
 __all__ = ["RECIPES", "Recipe"]

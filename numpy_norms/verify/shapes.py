@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .plain import FEATURE_NORMS
+from numpy_norms.oracle.sets import FEATURE_NORMS
 
 __all__ = ["shapes"]
 

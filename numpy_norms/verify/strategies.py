@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from hypothesis import target
 from numpy.typing import DTypeLike
 
+from numpy_norms.oracle.sets import FEATURE_NORMS
+
 from . import draft
 from .arrangement import Arrangement
 from .battery import Case
-from .plain import FEATURE_NORMS, Array
+from .plain import Array
 from .recipes import every_second, first_row_only
 from .runs import Judge
 from .tolerances import Accumulator, roundoff

@@ -1,0 +1,1 @@
+"""The command ``check``: every norm against oracles that share no line with it."""

@@ -1,0 +1,1 @@
+"""The command ``grade``: somebody's function against this library's."""

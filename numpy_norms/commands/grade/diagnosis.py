@@ -1,0 +1,131 @@
+"""Naming what is wrong with a kernel from what it returned on one case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from numpy_norms.oracle.sets import sharing
+from numpy_norms.verify import Case, Mutant, mutants
+from numpy_norms.verify.plain import Array
+from numpy_norms.verify.runs import run
+
+# The terms of (12), as they are, and with gamma outside of the means.
+INSIDE = ("dx_hat", "E[dx_hat]", "x_hat E[dx_hat x_hat]")
+OUTSIDE = ("gamma dy", "gamma E[dy]", "gamma x_hat E[dy x_hat]")
+MEANINGS = {
+    "r (dx_hat)": "the mean and the variance are held constant",
+    "r (gamma dy - gamma E[dy] - gamma x_hat E[dy x_hat])": "gamma is outside of the averages",
+}
+SAME = 1e-9  # of the largest element: two results of the same formula
+
+
+class Finding(NamedTuple):
+    """One sentence about one output; `mutant` is the catalogue's name of the mistake, or empty."""
+
+    output: str
+    says: str
+    mutant: str = ""
+    difference: float = 0.0
+
+
+def diagnose(
+    case: Case, got: Mapping[str, Array], expected: Mapping[str, Array], wrong: list[str]
+) -> list[Finding]:
+    """Say of each wrong output what it equals, the likeliest explanation first.
+
+    The catalogue of known mistakes is asked first. An output that is in none of them is compared
+    with multiples of the right one, and dx with other multiples of its three terms.
+    """
+    if not wrong:
+        return []
+    known = {m: run(case, m.forward, m.backward).results for m in mutants(case.norm)}
+    findings = []
+    for name in wrong:
+        found = _matches(name, got, expected, known) or _multiple(name, got[name], expected[name])
+        if name == "dx" and not found:
+            found = _terms(case, got["dx"])
+        findings += found
+    return findings
+
+
+def distance(a: Array, b: Array) -> float:
+    """Return the largest difference, relative to the largest element of `b`; NaN is infinity."""
+    if a.shape != b.shape:
+        return np.inf
+    largest = float(np.max(np.abs(b), initial=0.0)) or 1.0
+    return float(np.nan_to_num(np.max(np.abs(a - b), initial=0.0) / largest, nan=np.inf))
+
+
+def _matches(
+    name: str,
+    got: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    known: Mapping[Mutant, Mapping[str, Array]],
+) -> list[Finding]:
+    found = []
+    for mutant, results in known.items():
+        theirs = results.get(name)
+        if theirs is None or distance(theirs, expected[name]) <= SAME:
+            continue
+        apart = distance(got[name], theirs)
+        if apart <= SAME:
+            # A mistake that explains the other outputs too is likelier.
+            others = sum(distance(got[n], results[n]) > SAME for n in got)
+            found.append((others, Finding(name, _sentence(mutant), mutant.name, apart)))
+    fewest = min((others for others, _ in found), default=0)
+    return [finding for others, finding in found if others == fewest]
+
+
+def _sentence(mutant: Mutant) -> str:
+    return f"equals ours, but {mutant.what}: {mutant.formula}"
+
+
+def _multiple(name: str, got: Array, expected: Array) -> list[Finding]:
+    if not np.all(np.isfinite(got)) or not np.any(got):
+        return []
+    factor = float(np.vdot(expected, got) / np.vdot(expected, expected))
+    apart = distance(got, factor * expected)
+    return [Finding(name, f"is ours times {factor:.6g}", "", apart)] if apart <= SAME else []
+
+
+def _terms(case: Case, dx: Array) -> list[Finding]:
+    """Fit dx by the terms of (12), with gamma where it belongs and then outside of the means."""
+    if not np.all(np.isfinite(dx)):
+        return []
+    share = sharing(case.norm, case.x.shape, num_groups=case.num_groups or 1)
+    count = np.bincount(share.sets)
+
+    def average(values: Array) -> Array:
+        return (np.bincount(share.sets, weights=values) / count)[share.sets]
+
+    x, dy = (a.astype(np.float64).ravel() for a in (case.x, case.dy))
+    gamma = case.gamma.astype(np.float64).ravel()[share.parameters]
+    deviation = x - average(x) if case.norm != "rms_norm" else x
+    r = 1 / np.sqrt(average(deviation**2) + case.eps)
+    h = deviation * r
+    dx_hat = gamma * dy
+    inside = (dx_hat, average(dx_hat), h * average(dx_hat * h))
+    outside = (dx_hat, gamma * average(dy), gamma * h * average(dy * h))
+    for terms, names in ((inside, INSIDE), (outside, OUTSIDE)):
+        basis = np.stack([r * term for term in terms], axis=1)
+        factors = np.linalg.lstsq(basis, dx.ravel(), rcond=None)[0]
+        apart = distance(basis @ factors, dx.ravel())
+        if apart <= SAME:
+            formula = f"r ({_sum(factors, names)})"
+            meaning = MEANINGS.get(formula)
+            says = f"equals ours, but {meaning}: dx = {formula}" if meaning else f"equals {formula}"
+            return [Finding("dx", says, "", apart)]
+    return []
+
+
+def _sum(factors: Array, names: tuple[str, ...]) -> str:
+    text = ""
+    for factor, name in zip(factors, names, strict=True):
+        if abs(factor) > SAME:
+            size = "" if abs(abs(factor) - 1) <= SAME else f"{abs(factor):.6g} "
+            sign = "-" if factor < 0 else "+"
+            text += f" {sign} {size}{name}" if text else f"{'-' if factor < 0 else ''}{size}{name}"
+    return text or "0"

@@ -1,0 +1,1 @@
+"""Large arrays, tile by tile: plans, sums, threads, rounding. No normalization in it."""

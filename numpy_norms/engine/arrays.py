@@ -1,0 +1,165 @@
+"""Large arrays as equations take them: changed in place step by step, and not where they lie.
+
+`now` is the array as it lies, `place` where it is computed on, which is a part of the result `home`
+or scratch. ``a -= b``, ``a *= b``, ``a += b``, and sums of a or of a product, are what is asked of
+them; a step with None is no step. `Eager` does each step at once. `Deferred` is for arrays most of
+whose neighbours share their factors: it puts steps together while they are few numbers, and touches
+the array in the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rounding import round_to
+
+if TYPE_CHECKING:
+    from .plans import Plan
+
+Array = NDArray[Any]
+
+
+class Eager:
+    """An array as it lies and a place to compute in: the first step goes from one to the other."""
+
+    __slots__ = ("home", "now", "place")
+
+    def __init__(self, now: Array, place: Array, _: Plan, home: Array | None):
+        self.now, self.place, self.home = now, place, home
+
+    def __isub__(self, b: Any) -> Eager:
+        if b is not None:
+            self.now = np.subtract(self.now, b.now if type(b) is Eager else b, self.place)
+        return self
+
+    def __iadd__(self, b: Any) -> Eager:
+        if b is not None:
+            self.now = np.add(self.now, b.now if type(b) is Eager else b, self.place)
+        return self
+
+    def __imul__(self, b: Any) -> Eager:
+        if b is not None:
+            self.now = np.multiply(self.now, b.now if type(b) is Eager else b, self.place)
+        return self
+
+    def settle(self) -> None:
+        """Nothing: each step is done at once."""
+
+    def round(self, dtype: np.dtype[Any]) -> None:
+        """Round the array to a dtype, and go on in the working dtype."""
+        np.copyto(self.place, round_to(self.now, dtype), casting="unsafe")
+        self.now = self.place
+
+    def value(self) -> Array:
+        """The array that the steps have made."""
+        return self.now
+
+
+class Deferred:
+    """now * scale - shift - less: scale and shift are few numbers, less is an array like this one.
+
+    Sums over neighbours, `ones` of now and `products` of now with another's, are taken once.
+    """
+
+    __slots__ = ("home", "less", "now", "ones", "place", "plan", "products", "scale", "shift")
+
+    def __init__(self, now: Array, place: Array, plan: Plan, home: Array | None):
+        self.now, self.place, self.plan, self.home = now, place, plan, home
+        self.scale: Any = None
+        self.shift: Any = None
+        self.less: Deferred | None = None
+        self.ones: Array | None = None
+        self.products: tuple[Any, Any] = None, None  # with whose array, and the sums
+
+    def __isub__(self, b: Any) -> Deferred:
+        if type(b) is Deferred:
+            if self.less is not None:
+                self.settle()
+            self.less = b
+        elif b is not None:
+            self.shift = b if self.shift is None else self.shift + b
+        return self
+
+    def __iadd__(self, b: Any) -> Deferred:
+        if type(b) is Deferred:
+            self.settle()
+            self.now = np.add(self.now, b.value(), self.place)
+        elif b is not None:
+            self.shift = -b if self.shift is None else self.shift - b
+        return self
+
+    def __imul__(self, b: Any) -> Deferred:
+        if type(b) is Deferred:
+            self.settle()
+            self.now = np.multiply(self.now, b.value(), self.place)
+        elif b is not None:
+            if self.scale is not None and self.plan.apart:
+                self.settle()
+            self.scale = b if self.scale is None else self.scale * b
+            if self.shift is not None:
+                self.shift = self.shift * b
+            if self.less is not None:
+                self.less *= b
+        return self
+
+    def value(self) -> Any:
+        """The array that the steps have made."""
+        a, shift = self._scaled(), self.shift
+        if self.less is not None:
+            a, less = np.subtract(a, self.less._scaled(), self.place), self.less.shift
+            if less is not None:
+                shift = -less if shift is None else shift - less
+        if shift is None:
+            return a
+        plan = self.plan
+        return np.subtract(a, plan.wide(shift) if plan.beside else shift, self.place)
+
+    def _scaled(self) -> Any:
+        scale, plan = self.scale, self.plan
+        if scale is None:
+            return self.now
+        return np.multiply(self.now, plan.wide(scale) if plan.beside else scale, self.place)
+
+    def settle(self) -> None:
+        """Do the steps that have been put together."""
+        self.__init__(self.value(), self.place, self.plan, self.home)  # type: ignore[misc]
+
+    def round(self, dtype: np.dtype[Any]) -> None:
+        """Round the array to a dtype, and go on in the working dtype."""
+        np.copyto(self.place, round_to(self.value(), dtype), casting="unsafe")
+        self.__init__(self.place, self.place, self.plan, self.home)  # type: ignore[misc]
+
+    def sums(self, b: Deferred | None = None) -> Any:
+        """Sums over neighbours of this, or of its product with b, made of sums of the arrays."""
+        if self.less is not None:
+            self.settle()
+        scale, shift, plan = self.scale, self.shift, self.plan
+        if b is None:
+            if self.ones is None:
+                self.ones = plan.inner_sum(self.now)
+            s, others = self.ones, self.now.shape[plan.inner or 0]
+        else:
+            s, others = b._products(self), None
+        if scale is not None:
+            s = s * scale
+        if shift is not None:
+            s = s - shift * (b.sums() if b is not None else others)
+        return s
+
+    def _products(self, a: Deferred) -> Any:
+        """Sums over neighbours of this times the other's array as it lies."""
+        if self.less is not None:
+            self.settle()
+        if self.products[0] is not a.now:
+            self.products = a.now, self.plan.inner_sum(a.now, self.now)
+        s = self.products[1]
+        if self.scale is not None:
+            s = s * self.scale
+        if self.shift is not None:
+            if a.ones is None:
+                a.ones = a.plan.inner_sum(a.now)
+            s = s - self.shift * a.ones
+        return s

@@ -1,0 +1,301 @@
+"""How a view of an array is summed, and cut into tiles: worked out once for every kind of view.
+
+Plans depend on shapes and dtypes alone, so that results depend neither on how an array lies in
+memory nor on the number of threads. Tiles are large, for Python's global lock: a thread that has to
+sleep for it takes 25 microseconds to wake, so calls of NumPy shorter than that leave no time for
+another thread to begin.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise, product
+from math import ceil, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import sums
+from .arrays import Deferred, Eager
+from .lifting import limits
+from .rounding import native
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Slices = tuple[slice, ...]
+
+SCRATCH = 3136 * 1024  # bytes that a thread takes for tiles in the working dtype
+MEMORY = 3840 * 1024  # bytes that it takes in all, with sums for parameters that are long
+SUM = 16  # bytes of the sums for two parameters, each in float64
+SHARES = 768 * 1024  # bytes that the sums of all lanes may take
+LANES = 16  # parts of a sum over tiles, so many threads at the most
+PAYS = 640 * 1024  # elements from which on a second thread pays
+SMALL = 16 * 1024  # elements for which fresh memory costs less than keeping some
+WIDE = 1024  # elements of short rows of columns that are taken side by side
+SHORT = 256  # elements of a row for which NumPy gains by gathering rows in its buffer
+
+
+class Layout(NamedTuple):
+    """A view of an array: its shape, the axes reduced together, the axes of the parameters.
+
+    `sets` are the other axes than those reduced, in the order in which statistics are reported.
+    """
+
+    shape: Shape
+    over: Shape
+    along: Shape
+    sets: Shape
+
+
+class Asked(NamedTuple):
+    """What is asked for: means, sums for two parameters, factors that are kept apart."""
+
+    means: bool = True
+    first: bool = True
+    second: bool = True
+    apart: bool = False
+
+
+class Plan:
+    """How a layout is worked on in the dtype `work`; x is the dtype that the array has.
+
+    Neighbouring axes that are treated alike are one axis. Where neighbours share a set and a
+    parameter, they are summed along the axis `inner` first, and few numbers are left.
+    """
+
+    def __init__(self, layout: Layout, work: np.dtype[Any], x: np.dtype[Any], asked: Asked):
+        self.layout, self.work, self.x, self.asked = layout, work, x, asked
+        self.m = prod([layout.shape[a] for a in layout.over])
+        self.shape, self.over, self.along, self.inner, self.beside = _merged(layout)
+        self.size, ndim = prod(self.shape), len(self.shape)
+        self.limits = limits(work, x, self.m)
+        self.numbers: dict[float, Array] = {}
+        self.small = self.size <= SMALL
+        self.buffer = 16 if self.shape[-1] >= SHORT else 8192
+        self.result = native(x)
+        self.array: Any = Eager if self.inner is None else Deferred
+        # Whether factors are put together that might leave the range then.
+        self.joins = self.array is Deferred and asked.first and work.itemsize <= x.itemsize
+        self.apart = asked.apart
+        self.flat = self.inner is not None and self.inner < ndim - 2
+        self.set_shape = tuple([1 if a in self.over else n for a, n in enumerate(self.shape)])
+        self.parameter_shape = tuple(
+            [n if a in self.along else 1 for a, n in enumerate(self.shape)]
+        )
+        self.inner_sum = sums.inner_sum(ndim, self.inner or 0)
+        self.sums = self._sums()
+        self.cuts: dict[int, Cut] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return plan_for, (self.layout, self.work, self.x, self.asked)
+
+    def _sums(self) -> tuple[Any, Any, Any, Any]:
+        """E, M, G and B: averages over sets, and sums for the first and the second parameter."""
+        shape, m, inner = self.shape, np.array(self.m, self.work), self.inner
+        rest = tuple([a for a in range(len(shape)) if a not in self.along])
+        if inner is None:
+            of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
+
+            def E(a: Any, b: Any = None) -> Any:
+                return of_sets(a.now, None if b is None else b.now) / m
+
+            def S(a: Any, b: Any = None) -> Any:
+                return of_others(a.now, None if b is None else b.now)
+        else:
+            sets, others = (
+                sums.few(shape, tuple([a for a in axes if a != inner]))
+                for axes in (self.over, rest)
+            )
+
+            def E(a: Any, b: Any = None) -> Any:
+                s = a.sums(b)
+                return (s if sets is None else sets(s)) / m
+
+            def S(a: Any, b: Any = None) -> Any:
+                s = a.sums(b)
+                return s if others is None else others(s)
+
+        means, first, second, _ = self.asked
+        return E, E if means else nothing, S if first else nothing, S if second else nothing
+
+    def kept_apart(self) -> Plan:
+        """The same plan for factors that may leave the range when they are put together."""
+        return plan_for(self.layout, self.work, self.x, self.asked._replace(apart=True))
+
+    def wide(self, a: Any) -> Any:
+        """Few numbers, repeated for rows that lie side by side."""
+        beside = self.beside
+        return (
+            a if beside is None or a.shape[beside] > 1 else np.repeat(a, self.shape[beside], beside)
+        )
+
+    def number(self, a: Any) -> Any:
+        """A number as an array: as a ufunc's argument three times as fast as the number itself."""
+        dtype = self.limits.near.dtype
+        if type(a) is not float:
+            return np.asarray(a, dtype)
+        return self.numbers.get(a) or self.numbers.setdefault(a, np.array(a, dtype))
+
+    def power(self, exponent: Array) -> Any:
+        """Two to the power of few numbers, exactly."""
+        return np.ldexp(self.number(1.0), exponent)
+
+    def representable(self, a: Array) -> Array:
+        """Numbers that x, of a narrower dtype, may be lessened by without loss."""
+        return a.astype(self.x).astype(self.work) if self.x.itemsize < self.work.itemsize else a
+
+    def fits(self, a: Array) -> bool:
+        """Whether tiles of an array can be computed on as they lie."""
+        if a.dtype != self.work or a.strides[-1] != a.itemsize or not a.flags.aligned:
+            return False
+        return not self.flat or a.flags.c_contiguous
+
+    def views(self, x: Array, *arrays: Array) -> list[Any]:
+        """Arrays with the axes of the plan, one and the same for one and the same.
+
+        They are copies only where their memory has no such view.
+        """
+        views = [x.reshape(self.shape)]
+        for a in arrays:
+            views.append(views[0] if a is x else a.reshape(self.shape))
+        return views
+
+    def parameters(self, *arrays: Array | None) -> list[Any]:
+        """Parameters in the working dtype, with axes of length one where they do not vary."""
+        parameters: list[Any] = []
+        for a in arrays:
+            if a is not None and a.dtype is not self.work:
+                with np.errstate(all="ignore"):
+                    a = a.astype(self.work)
+            parameters.append(None if a is None else a.reshape(self.parameter_shape))
+        return parameters
+
+    def report(self, a: Array) -> Array:
+        """One number for each set, without the axes of length one, as the layout orders them."""
+        shape, _, _, sets = self.layout
+        order = sorted(sets)
+        return a.reshape([shape[i] for i in order]).transpose([order.index(i) for i in sets])
+
+
+@lru_cache(maxsize=256)
+def plan_for(layout: Layout, work: np.dtype[Any], x: np.dtype[Any], asked: Asked) -> Plan:
+    """The plan of a layout; the latest ones are remembered."""
+    return Plan(layout, work, x, asked)
+
+
+def nothing(*_: Any) -> None:
+    """The sum that is not asked for."""
+
+
+def _merged(layout: Layout) -> tuple[Shape, Shape, Shape, int | None, int | None]:
+    """The layout with axes that are treated alike taken together, those of length one left out.
+
+    Also the last axis whose neighbours share a set and a parameter; and where rows after it are
+    short, the axis of those that are taken side by side, into which it is cut.
+    """
+    shape: list[int] = []
+    kinds: list[tuple[bool, bool]] = []
+    for axis, n in enumerate(layout.shape):
+        kind = axis in layout.over, axis in layout.along
+        if kinds and kinds[-1] == kind:
+            shape[-1] *= n
+        elif n != 1:
+            shape.append(n)
+            kinds.append(kind)
+    if len(shape) < 2:  # what NumPy reduces to a number without axes is slow
+        kinds = [(False, False), *(kinds or [(True, bool({*layout.over} & {*layout.along}))])]
+        shape = [1, *(shape or [1])]
+    shared = [i for i, kind in enumerate(kinds) if kind == (True, False)]
+    inner, beside = shared[-1] if shared else None, None
+    if inner is not None:
+        n, row = shape[inner], prod(shape[inner + 1 :])
+        k = sums.divisor(n, WIDE // row) if 1 < row < WIDE and n * row > SMALL else 1
+        if k > 1:
+            beside = inner + 1
+            shape[inner:beside] = n // k, k
+            kinds.insert(beside, (True, False))
+    over, along = (tuple([i for i, kind in enumerate(kinds) if kind[j]]) for j in (0, 1))
+    return tuple(shape), over, along, inner, beside
+
+
+class Cut:
+    """The tiles of a plan where each takes `slots` places of scratch, in lanes.
+
+    A lane is what one thread goes along: runs of tiles that have their part of the parameters in
+    common. Their sums are added in order, and put away with the run where there are several parts.
+    """
+
+    def __init__(self, plan: Plan, slots: int):
+        extent, self.whole = _extents(plan, slots)
+        axes = range(len(extent))
+        pieces = [_pieces(n, e) for n, e in zip(plan.shape, extent, strict=True)]
+        others = [a for a in axes if a not in plan.along]
+        parts = list(product(*[pieces[a] for a in plan.along]))
+        rests = list(product(*[pieces[a] for a in others]))
+        self.order = sorted(axes, key=[*plan.along, *others].__getitem__)
+        self.alone = len(parts) * len(rests) == 1
+        self.slots, self.slot = slots, -(-prod(extent) * plan.work.itemsize // 64) * 64
+        self.many = len(parts) > 1
+        self.lanes: list[list[tuple[Slices, list[Slices]]]]
+        if self.many:
+            runs = [(part, rests) for part in parts]
+            self.lanes = [runs[i:j] for i, j in _shares(len(runs), LANES)]
+        else:
+            number = min(LANES, max(2, SHARES // (SUM * prod(plan.parameter_shape))))
+            self.lanes = [[(parts[0], rests[i:j])] for i, j in _shares(len(rests), number)]
+        # Whether no set is met in two lanes.
+        kept = [a for a in axes if a not in plan.over and extent[a] < plan.shape[a]]
+        self.disjoint = self.many and all(a in plan.along for a in kept)
+
+
+def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
+    """How far a tile reaches along each axis, and whether it holds its sets whole.
+
+    How a set is cut depends on the set alone, so that a set in a batch is summed as it is alone.
+    Columns that lie in one row go together.
+    """
+    shape, over, axes = plan.shape, plan.over, range(len(plan.shape))
+    extent = list(shape)
+    tail = [a for a in axes if a > max(over, default=len(shape))]
+    sets = [a for a in axes if a not in over and a not in tail]
+    plane, set_size = prod([shape[a] for a in (*over, *tail)]), prod([shape[a] for a in over])
+    # Sums for parameters that vary along a set are as long as the set.
+    long = prod([shape[a] for a in over if a in plan.along])
+    bytes_each = slots * plan.work.itemsize
+    limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
+    if plane <= min(limit, PAYS):
+        _shrink(extent, sets, plan.size, limit)
+        return extent, True
+    for a in sets:
+        extent[a] = 1
+    if set_size * min(plane // set_size, WIDE) <= min(limit, PAYS):
+        _shrink(extent, tail, plane, limit)
+        return extent, True
+    limit = SCRATCH // bytes_each if long == 1 else MEMORY // (bytes_each + 3 * SUM)
+    _shrink(extent, [*over, *tail], plane, limit)
+    return extent, False
+
+
+def _shrink(extent: list[int], axes: list[int], size: int, limit: int) -> None:
+    """Cut along axes, in order, until a tile of `size` elements is within the limit."""
+    unit = size
+    for a in axes:
+        n = extent[a]
+        unit //= n
+        number = ceil(n / max(1, limit // unit))
+        if number < n and (number > 1 or size >= PAYS):
+            number += number % 2  # two threads have the same work
+        extent[a] = ceil(n / number)
+        if unit <= limit:
+            return
+
+
+def _shares(n: int, number: int) -> list[tuple[int, int]]:
+    """The ends of at most `number` equal shares of n things, as nearly as can be."""
+    number = min(n, number)
+    return list(pairwise([i * n // number for i in range(number + 1)]))
+
+
+def _pieces(n: int, extent: int) -> list[slice]:
+    return [slice(i, min(i + extent, n)) for i in range(0, n, extent)]

@@ -1,0 +1,139 @@
+"""Sums along rows and down columns: fast, accurate, the same bits every time.
+
+A dot product sums several times as fast as ``np.add.reduce`` and needs no temporary for a product.
+It is taken over pieces so short that the linear-algebra library keeps to one thread and one order
+for them; what the pieces give is added in float64. All sums keep the axes they reduce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Sum = Callable[..., Array]
+
+PIECE = 1024  # elements of a row that one dot product sums
+SLAB = 8192  # elements of a slab of rows that one product with a vector sums
+DEEP = 32  # rows of a slab whose products with another's are added
+TERMS = 32  # numbers that may be added in their own dtype
+
+
+def over(shape: Shape, axes: Shape) -> Sum:
+    """The function that sums an array, or the product of two, over axes of a view of `shape`."""
+    if not axes:
+        return lambda a, b=None: a.copy() if b is None else a * b
+    *others, first = axes
+    inner, outer = inner_sum(len(shape), first), few(shape, tuple(others))
+    return inner if outer is None else lambda a, b=None: outer(inner(a, b))
+
+
+def inner_sum(ndim: int, axis: int) -> Sum:
+    """The function that sums along one axis; those after it are taken as one row of columns."""
+    if axis == ndim - 1:
+        return along
+    if axis == ndim - 2:
+        return down
+
+    def flat(a: Array) -> Array:
+        return a.reshape(*a.shape[: axis + 1], -1)
+
+    def down_flat(a: Array, b: Array | None = None) -> Array:
+        s = down(flat(a), None if b is None else flat(b))
+        return s.reshape(*a.shape[:axis], 1, *a.shape[axis + 1 :])
+
+    return down_flat
+
+
+def few(shape: Shape, axes: Shape) -> Sum | None:
+    """The function that sums what is few already over axes of a view; None for no axes."""
+    if not axes:
+        return None
+    if prod([shape[a] for a in axes]) > TERMS:
+        return lambda s: _added(s, axes)
+    return lambda s: np.add.reduce(s, axis=axes, keepdims=True)
+
+
+def along(a: Array, b: Array | None = None) -> Array:
+    """The sums of a, or of a * b, along rows."""
+    m = a.shape[-1]
+    if a.dtype.char not in "fd":  # no dot product that keeps to one order and does not conjugate
+        return np.asarray(np.add.reduce(a if b is None else a * b, axis=-1, keepdims=True))
+    if m <= PIECE:
+        s: Array = np.vecdot(a, ones(m, a.dtype) if b is None else b)[..., None]
+        return s
+    piece = divisor(m, PIECE)
+    if 4 * piece < PIECE:
+        whole = m - m % PIECE
+        head = along(a[..., :whole], None if b is None else b[..., :whole])
+        if whole == m:
+            return head
+        return head + along(a[..., whole:], None if b is None else b[..., whole:])
+    a = a.reshape(*a.shape[:-1], m // piece, piece)
+    b = ones(piece, a.dtype) if b is None else b.reshape(a.shape)
+    return _added(np.vecdot(a, b), -1)
+
+
+def down(a: Array, b: Array | None = None) -> Array:
+    """The sums of a, or of a * b, down columns."""
+    n, columns = a.shape[-2:]
+    if n == 1:
+        return a.copy() if b is None else a * b
+    if b is not None:
+        return _slabs(a, b, DEEP) if n > DEEP else _products(a, b)
+    if a.dtype.char not in "fd":
+        return np.asarray(np.add.reduce(a, axis=-2, keepdims=True))
+    if n * columns <= SLAB:
+        return np.asarray(np.matmul(ones((1, n), a.dtype), a))
+    wide = divisor(columns, PIECE)
+    if n < 4 or 4 * wide < min(columns, PIECE):
+        return np.asarray(np.add.reduce(a, axis=-2, keepdims=True))
+    return _slabs(a, None, min(n, max(1, SLAB // wide)), wide)
+
+
+def _slabs(a: Array, b: Array | None, deep: int, wide: int = 0) -> Array:
+    """Sums down columns, slab by slab of so many rows, and the rows that are left over."""
+    n, columns = a.shape[-2:]
+    whole, before = n - n % deep, a.shape[:-2]
+    shape = (*before, whole // deep, deep, columns)
+    head = a[..., :whole, :]
+    if b is None:
+        slabs = head.reshape(*shape[:-1], columns // wide, wide).swapaxes(-3, -2)
+        s = _added(np.matmul(ones(deep, a.dtype), slabs), -3).reshape(*before, 1, columns)
+    else:
+        s = _products(head.reshape(shape), b[..., :whole, :].reshape(shape))[..., 0, :]
+        s = _added(s, -2)
+    if whole == n:
+        return s
+    return s + down(a[..., whole:, :], None if b is None else b[..., whole:, :])
+
+
+def _products(a: Array, b: Array) -> Array:
+    s: Array = np.einsum("...ij,...ij->...j", a, b)[..., None, :]
+    return s
+
+
+def _added(s: Array, axis: int | Shape) -> Array:
+    # Cast apart: NumPy's small buffers are slow at casting within a sum.
+    wide = s.astype(np.float64) if s.dtype.char == "f" else s
+    return np.asarray(np.add.reduce(wide, axis=axis, keepdims=True).astype(s.dtype, copy=False))
+
+
+@lru_cache(maxsize=256)
+def ones(shape: int | Shape, dtype: np.dtype[Any]) -> Array:
+    """Ones, not to be written to."""
+    a = np.ones(shape, dtype)
+    a.flags.writeable = False
+    return a
+
+
+@lru_cache(maxsize=256)
+def divisor(n: int, most: int) -> int:
+    """The largest divisor of n that is at most `most`."""
+    return next(d for d in range(min(n, most), 0, -1) if n % d == 0)

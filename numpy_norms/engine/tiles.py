@@ -1,0 +1,271 @@
+"""A pass over an array, tile by tile: prepare, reduce, finish, apply; on several threads.
+
+Where the working dtype is that of the arrays, tiles are computed on in the arrays themselves, and
+results in the place of results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .plans import PAYS, SCRATCH, Cut, Plan, Slices, nothing
+from .rounding import round_into
+from .threads import get_num_threads, in_threads
+
+Array = NDArray[Any]
+Numbers = tuple[Any, ...]  # arrays of one number for each set, or parameter; None is 0 for all
+Table = dict[int, Any]  # numbers for all sets, under their place among such
+
+FEW = 4 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
+TRIES = 6  # times a tile is reduced, the later ones lifted in another way
+_kept: list[Array] = []  # scratch that no thread works in
+
+
+def run(
+    plan: Plan,
+    prepare: Callable[..., Numbers],
+    reduce: Callable[..., tuple[Numbers, Numbers, Numbers]],
+    finish: Callable[..., Numbers] | None,
+    apply: Callable[..., None],
+    *,
+    about: Numbers = (),
+    nearer: Callable[..., Numbers | None] | None = None,
+    sums: Sequence[Any] = (),
+    slots: int,
+) -> None:
+    """Prepare, reduce, finish, apply: in one sweep where tiles hold their sets whole, else in two.
+
+    `about` says how sets are lifted: some numbers for each. `reduce` returns the arrays that
+    `apply` is given, shares of averages over sets, and shares of sums for parameters; both add up
+    from tile to tile. `finish` makes of averages what else `apply` is given (None: nothing is
+    averaged). From that, `nearer` may say how to lift sets better, to prepare and reduce them once
+    more. In a second sweep sums are known, and a tile's give None. The sums are rounded into the
+    arrays `sums`. `slots` is how many arrays are computed on elsewhere than in results.
+    """
+    if not plan.size:
+        return
+    cut = plan.cuts.get(slots) or plan.cuts.setdefault(slots, Cut(plan, slots))
+
+    def whole(tile: Tile) -> tuple[Numbers, Numbers]:
+        here = about if tile.slices is None else tile.sets(about)
+        for tries in range(TRIES):
+            arrays, averages, totals = reduce(tile, *prepare(tile, *here))
+            found = () if finish is None else finish(*averages)
+            better = None if nearer is None else nearer(here, *found)
+            if better is None or tries == TRIES - 1:
+                break
+            here = better
+        apply(tile, *arrays, *here, *found)
+        return (), totals
+
+    if cut.alone:
+        tile = Tile(plan, cut)
+        with np.errstate(all="ignore"):
+            if plan.size > FEW:
+                np.setbufsize(plan.buffer)  # ends with the errstate
+            _, totals = whole(tile)
+            if sums:
+                _store(plan, sums, None, totals)
+        if tile.memory is not None:
+            tile.leave()
+        return
+    if cut.whole or finish is None:
+        _sweep(plan, cut, whole, sums)
+        return
+
+    def gather(tile: Tile) -> tuple[Numbers, Numbers]:
+        return reduce(tile, *prepare(tile, *tile.sets(about)))[1:]
+
+    def spread(tile: Tile) -> tuple[Numbers, Numbers]:
+        here = tile.sets(about)
+        arrays, _, _ = reduce(tile, *prepare(tile, *here))
+        apply(tile, *arrays, *here, *tile.sets(found))
+        return (), ()
+
+    for tries in range(TRIES):
+        averages = _sweep(plan, cut, gather, sums)
+        with np.errstate(all="ignore"):
+            found = finish(*averages)
+            better = None if nearer is None else nearer(about, *found)
+        if better is None or tries == TRIES - 1:
+            break
+        about = better
+    _sweep(plan, cut, spread, (), known=True)
+
+
+class Tile:
+    """A part of a view to work on, and memory of the thread that works on it."""
+
+    __slots__ = ("B", "E", "G", "M", "cut", "memory", "of_parameters", "of_sets", "plan", "slices")
+
+    def __init__(self, plan: Plan, cut: Cut, known: bool = False):
+        self.plan, self.cut = plan, cut
+        self.slices: Any = None  # it is all
+        self.of_sets: Any = None
+        self.of_parameters: Any = None
+        self.memory: Array | None = None
+        sums: tuple[Any, ...] = (nothing,) * 4 if known else plan.sums
+        self.E, self.M, self.G, self.B = sums
+
+    def move(self, slices: list[slice]) -> None:
+        """Go to a part of the view."""
+        over, along, every = self.plan.over, self.plan.along, slice(None)
+        self.slices = tuple(slices)
+        self.of_sets = tuple([every if a in over else s for a, s in enumerate(slices)])
+        self.of_parameters = tuple([s if a in along else every for a, s in enumerate(slices)])
+
+    def sets(self, numbers: Numbers) -> Numbers:
+        """The parts of numbers for sets that belong to the tile's."""
+        return tuple([None if a is None else a[self.of_sets] for a in numbers])
+
+    def parameters(self, *arrays: Array | None) -> Numbers:
+        """The parts of parameters that belong to the tile."""
+        part = self.of_parameters
+        return arrays if part is None else tuple([a if a is None else a[part] for a in arrays])
+
+    def own(self, view: Array, slot: int) -> Array:
+        """Memory of the shape of a part; while it is used it is nowhere else to be found."""
+        if self.plan.small:
+            return np.empty(view.shape, self.plan.work)
+        if self.memory is None:
+            self.memory = _taken()
+        return np.ndarray(view.shape, self.plan.work, self.memory, slot * self.cut.slot)
+
+    def leave(self) -> None:
+        """Put the memory back, for the next work of some thread."""
+        if self.memory is not None and len(_kept) < get_num_threads():
+            _kept.append(self.memory)
+        self.memory = None
+
+    def lift(
+        self, view: Array, pivot: Any = None, exponent: Any = None, into: Array | None = None
+    ) -> Any:
+        """The tile's part of a view, less a pivot and times a power of two, for each set.
+
+        Large powers are multiplied by last, small ones first, so that nothing leaves the range. It
+        is computed on in its part of the view `into`, if that is of the working dtype.
+        """
+        plan, part = self.plan, self.slices
+        now = view if part is None else view[part]
+        if into is None or into is view or not plan.fits(into):
+            place, into = self.own(now, 0 if into is None else self.cut.slots - 1), None
+        else:
+            place = into if part is None else into[part]
+        if not plan.fits(now):
+            np.copyto(place, now, casting="unsafe")
+            now = place
+        if exponent is not None:
+            now = np.multiply(now, plan.wide(plan.power(np.minimum(exponent, 0))), place)
+        if pivot is not None:
+            now = np.subtract(now, plan.wide(pivot), place)
+        if exponent is not None:
+            now = np.multiply(now, plan.wide(plan.power(np.maximum(exponent, 0))), place)
+        return plan.array(now, place, plan, into)
+
+    def unlift(self, array: Any, exponent: Array) -> None:
+        """Multiply by powers of two; in a step of its own, so that no other factor joins them."""
+        array.settle()
+        array *= self.plan.power(exponent)
+        array.settle()
+
+    def store(self, array: Any, view: Array) -> None:
+        """Round the array into its part of a view, unless it was computed there."""
+        value = array.value()
+        if value is not array.place or array.home is not view:
+            round_into(view if self.slices is None else view[self.slices], value)
+
+    def keep(self, table: Table, *numbers: Array | None) -> None:
+        """Put numbers for the tile's sets where they belong; None is 0 for all."""
+        if self.slices is None:
+            table.update(enumerate(numbers))
+            return
+        for k, a in enumerate(numbers):
+            if a is not None:
+                _whole(table, k, self.plan, a.dtype)[self.of_sets] = a
+
+
+def _taken() -> Array:
+    try:
+        return _kept.pop()
+    except IndexError:
+        return np.empty(SCRATCH, np.uint8)
+
+
+def _whole(table: Table, k: int, plan: Plan, dtype: np.dtype[Any]) -> Any:
+    whole = table.get(k)
+    return table.setdefault(k, np.zeros(plan.set_shape, dtype)) if whole is None else whole
+
+
+def _sweep(
+    plan: Plan,
+    cut: Cut,
+    visit: Callable[[Tile], tuple[Numbers, Numbers]],
+    sums: Sequence[Any],
+    *,
+    known: bool = False,
+) -> Numbers:
+    """Visit every tile, several at a time; return the averages that their shares add up to."""
+    number = len(cut.lanes)
+    tables: list[Table] = [{}] * number if cut.disjoint else [{} for _ in range(number)]
+    shares: list[Numbers] = [()] * number
+    count = 0
+
+    def along(lane: int) -> None:
+        nonlocal count
+        tile = Tile(plan, cut, known)
+        with np.errstate(all="ignore"):  # of this thread; the size of the buffer ends with it
+            np.setbufsize(plan.buffer)
+            for part, rests in cut.lanes[lane]:
+                totals: Numbers = ()
+                for rest in rests:
+                    slices: Slices = (*part, *rest)
+                    tile.move([slices[i] for i in cut.order])
+                    averages, more = visit(tile)
+                    count = len(averages)
+                    for k, a in enumerate(averages):
+                        if a is not None:
+                            _whole(tables[lane], k, plan, _wide(a))[tile.of_sets] += a
+                    totals = _added(totals, more)
+                if cut.many:
+                    _store(plan, sums, tile.of_parameters, totals)
+                else:
+                    shares[lane] = totals
+        tile.leave()
+
+    in_threads(along, range(number), alone=plan.size < PAYS)
+    with np.errstate(all="ignore"):
+        totals: Numbers = ()
+        for share in shares:
+            totals = _added(totals, share)
+        _store(plan, sums, None, totals)
+        for table in () if cut.disjoint else tables[1:]:
+            for k, a in table.items():
+                tables[0][k] = tables[0][k] + a if k in tables[0] else a
+    averages = [tables[0].get(k) for k in range(count)]
+    return tuple([None if a is None else a.astype(plan.work, copy=False) for a in averages])
+
+
+def _wide(a: Array) -> np.dtype[Any]:
+    return np.promote_types(a.dtype, np.float64)
+
+
+def _added(totals: Numbers, more: Numbers) -> Numbers:
+    """Sums so far and those of one more tile, in float64 or wider."""
+    if not totals:
+        return tuple([None if a is None else a.astype(_wide(a)) for a in more])
+    for total, a in zip(totals, more, strict=True):
+        if total is not None:
+            total += a.astype(total.dtype, copy=False)  # cast apart: see sums._added
+    return totals
+
+
+def _store(plan: Plan, sums: Sequence[Any], part: Any, totals: Numbers) -> None:
+    """Round sums into the part of the arrays where they belong."""
+    for out, total in zip(sums, totals, strict=False):
+        if out is not None and total is not None:
+            out = out.reshape(plan.parameter_shape)
+            round_into(out if part is None else out[part], total)

@@ -1,0 +1,1 @@
+"""Norms whose equation is another than that of the five."""

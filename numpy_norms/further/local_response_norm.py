@@ -1,0 +1,193 @@
+"""Local response normalization: each channel divided by the energy of its neighbours (AlexNet)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .. import checks
+from .rows import by_rows, upstream
+
+Array = NDArray[Any]
+Columns = tuple[slice, slice]
+
+
+class LocalResponseCache(NamedTuple):
+    """What `local_response_norm_backward` needs; made by the forward pass."""
+
+    x: Array
+    axes: tuple[int, ...]  # the channel axis
+    below: int  # the window of channel c is c - below, ..., c + above
+    above: int
+    alpha: float
+    beta: float
+    k: float
+    work: np.dtype[Any]
+
+
+def local_response_norm_forward(
+    x: ArrayLike,
+    size: int,
+    *,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    even_window: Literal["lower", "upper"] = "lower",
+    channel_axis: int = 1,
+    dtype: DTypeLike | None = None,
+) -> tuple[Array, LocalResponseCache]:
+    """Divide each channel by a power of the mean square of the channels around it.
+
+    With W(c) the window of `size` channels around channel c::
+
+        y_c = x_c / (k + alpha / size * sum over j in W(c) of x_j**2) ** beta
+
+    The letters are the paper's: beta is an exponent, and no parameter is learned.
+
+    Parameters
+    ----------
+    x : ndarray
+        Of any shape that has a channel axis.
+    size : int
+        The number of channels in a window; those that do not exist count as zeros.
+    alpha, beta, k : float, default 1e-4, 0.75, 1
+        The paper has alpha without ``/ size``; ONNX calls k bias.
+    even_window : {"lower", "upper"}, default "lower"
+        Where a window of even size has one channel more: below (PyTorch) or above (ONNX).
+    channel_axis : int, default 1
+        The axis of the channels.
+    dtype : dtype, optional
+        The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
+
+    Returns
+    -------
+    y : ndarray, of the shape and dtype of `x`
+    cache : LocalResponseCache
+        For `local_response_norm_backward`.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range; alpha and k must not be negative.
+    TypeError
+        If `x` is no array of floats.
+
+    References
+    ----------
+    Krizhevsky, Sutskever and Hinton 2012, section 3.3; equations (L1) to (L3) of
+    ``docs/further_norms.md``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 2.0, 3.0]])
+    >>> y, cache = local_response_norm_forward(x, 2, alpha=2.0, beta=1.0, k=0.0)
+    >>> y
+    array([[1.        , 0.4       , 0.23076923]])
+    """
+    x = checks.array("x", x)
+    below, above = _window(size, even_window)
+    _check_letters(alpha, beta, k)
+    axes = (checks.channel_axis(channel_axis, x, least=1),)
+    work = checks.working_dtype(x, dtype)
+    cache = LocalResponseCache(x, axes, below, above, float(alpha), float(beta), float(k), work)
+    return by_rows(lambda rows: _divide(rows, _root(rows, cache), cache.beta), cache), cache
+
+
+def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Array:
+    """Return dx for the gradient `dy` of ``y``.
+
+    With s_c the base of the power in the forward formula, over the channels c whose window holds
+    channel j::
+
+        dx_j = dy_j / s_j**beta - 2 * alpha * beta / size * x_j * sum over c of dy_c * y_c / s_c
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the loss with respect to ``y``, of its shape.
+    cache : LocalResponseCache
+        From `local_response_norm_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+        Shape and dtype of ``x``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 2.0, 2.0]])
+    >>> y, cache = local_response_norm_forward(x, 2, alpha=2.0, beta=1.0, k=0.0)
+    >>> local_response_norm_backward(np.array([[1.0, 0.0, 0.0]]), cache)
+    array([[-1.,  0.,  0.]])
+    """
+    dy = upstream(dy, cache, LocalResponseCache, "local_response_norm")
+
+    def pull_back(x: Array, dy: Array) -> Array:
+        t = _root(x, cache)
+        through_s = dy * _divide(x, t, cache.beta) / t
+        spread = np.zeros_like(x)
+        for c, j in _neighbours(x, cache):
+            spread[j] += through_s[c] * (x[j] / t[c])
+        return _divide(dy, t, cache.beta) - 2 * cache.beta * _weight(cache) * spread  # (L3)
+
+    return by_rows(pull_back, cache, dy)
+
+
+def _root(x: Array, cache: LocalResponseCache) -> Array:
+    """The root of s."""
+    s = np.zeros_like(x)
+    for c, j in _neighbours(x, cache):
+        s[c] += x[j] * x[j]
+    s = cache.k + _weight(cache) * s  # (L1)
+    good = np.isfinite(s) & (s != 0)
+    if np.iscomplexobj(s) or good.all():
+        return np.sqrt(s)
+    # Squares of float64 overflow above 1e154 and vanish below 1e-162; hypot takes none.
+    t = np.full_like(s, np.sqrt(cache.k))
+    for c, j in _neighbours(x, cache):
+        t[c] = np.hypot(t[c], np.sqrt(_weight(cache)) * x[j])
+    return np.where(good, np.sqrt(s), t)
+
+
+def _divide(x: Array, t: Array, beta: float) -> Array:
+    d = t**-beta
+    return x * d * d  # (L2)
+
+
+def _weight(cache: LocalResponseCache) -> float:
+    return cache.alpha / (cache.below + 1 + cache.above)
+
+
+def _neighbours(x: Array, cache: LocalResponseCache) -> Iterator[tuple[Columns, Columns]]:
+    """Channels c and, for one place in the window at a time, their neighbours j."""
+    channels = x.shape[1]
+    last = channels - 1
+    for step in range(-min(cache.below, last), min(cache.above, last) + 1):
+        here = slice(max(0, -step), channels - max(0, step))
+        there = slice(max(0, step), channels + min(0, step))
+        yield (slice(None), here), (slice(None), there)
+
+
+def _window(size: int, even_window: str) -> tuple[int, int]:
+    """How many channels a window holds below and above its own."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"size is {size!r}; pass the number of channels in a window, 1 or more")
+    if even_window not in ("lower", "upper"):
+        raise ValueError(
+            f"even_window is {even_window!r}; pass 'lower' (PyTorch) or 'upper' (ONNX)"
+        )
+    below, above = int(size) // 2, (int(size) - 1) // 2
+    return (below, above) if even_window == "lower" else (above, below)
+
+
+def _check_letters(alpha: float, beta: float, k: float) -> None:
+    if not (np.isfinite([alpha, beta, k]).all() and alpha >= 0 and k >= 0):
+        raise ValueError(
+            f"alpha={alpha}, beta={beta}, k={k}; all must be finite, and alpha and k not negative, "
+            f"so that the base of the power is not negative"
+        )

@@ -1,0 +1,172 @@
+"""The passes over an array: what is prepared, reduced, finished and applied on every tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import equations as eq
+from .engine import lifting
+from .engine.plans import Plan
+from .engine.tiles import Table, Tile, run
+
+Array = NDArray[Any]
+
+
+class Statistics(NamedTuple):
+    """Mean and variance of every set, lifted: less `pivot` and times two to the `exponent`.
+
+    One number for each set; None is 0 for all.
+    """
+
+    pivot: Array | None
+    exponent: Array | None
+    mean: Array | None
+    var: Array
+
+
+def forward(
+    plan: Plan,
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    eps: float,
+    y: Array,
+    output: Callable[..., Any] = eq.output,
+) -> Statistics:
+    """Fill y, and return the statistics."""
+    x, y = plan.views(x, y)
+    gamma, beta = plan.parameters(gamma, beta)
+    statistics: Table = {}
+
+    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
+        return (tile.lift(x, pivot, exponent, into=y),)
+
+    def reduce(tile: Tile, x: Any) -> Any:
+        return (x,), eq.moments(x, tile.E, tile.M), ()
+
+    def finish(mean: Any, mean_square: Any) -> Any:
+        return mean, eq.variance(mean, mean_square)
+
+    def apply(tile: Tile, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
+        tile.keep(statistics, pivot, exponent, mean, var)
+        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
+        x_hat = eq.standardized(x, mean, rstd)
+        tile.store(output(x_hat, *tile.parameters(gamma, beta)), y)
+
+    nearer = partial(lifting.nearer, plan, eps)
+    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
+    pivot, exponent, mean, var = map(statistics.get, range(4))
+    if var is None:
+        var = np.zeros(plan.set_shape, plan.work)  # of an empty array
+        mean = var if plan.asked.means else None
+    return Statistics(pivot, exponent, mean, var)
+
+
+def backward(
+    plan: Plan,
+    dy: Array,
+    x: Array,
+    gamma: Array | None,
+    eps: float,
+    statistics: Statistics,
+    gradients: tuple[Array, Array | None, Array | None],
+    ds: Array | None = None,
+) -> None:
+    """Fill dx, dgamma and dbeta; `ds` is what reaches x by other ways than the norm."""
+    x, dy, dx_view = plan.views(x, dy, gradients[0])
+    ds_view = None if ds is None else ds.reshape(plan.shape)
+    _, *sums = gradients
+    (gamma,) = plan.parameters(gamma)
+
+    def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
+        x_hat = eq.standardized(tile.lift(x, pivot, exponent), mean, rstd)
+        return tile.lift(dy, into=dx_view), x_hat, rstd
+
+    def reduce(tile: Tile, dy: Any, x_hat: Any, rstd: Any) -> Any:
+        gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
+        dx_hat = eq.scaled(dy, *tile.parameters(gamma))
+        return (dx_hat, x_hat, rstd), eq.averages(dx_hat, x_hat, tile.E, tile.M), gradients
+
+    def finish(*averages: Any) -> Any:
+        return averages
+
+    def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
+        _, exponent, _, _, *averages = numbers
+        dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
+        if exponent is not None:
+            tile.unlift(dx, exponent)
+        if ds_view is not None:
+            dx += tile.lift(ds_view)
+        tile.store(dx, dx_view)
+
+    run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=2)
+
+
+def inference(
+    plan: Plan,
+    x: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    eps: float,
+    y: Array,
+) -> None:
+    """Fill y, where mean and variance are given."""
+    x, y = plan.views(x, y)
+    mean, var, gamma, beta = plan.parameters(mean, var, gamma, beta)
+    pivot, mean = lifting.of_given(plan, mean, var, eps)
+
+    def prepare(tile: Tile, pivot: Any, mean: Any, var: Any) -> Any:
+        return (tile.lift(x, pivot, into=y),)
+
+    def reduce(tile: Tile, x: Any) -> Any:
+        return (x,), (), ()
+
+    def apply(tile: Tile, x: Any, pivot: Any, mean: Any, var: Any) -> None:
+        x_hat = eq.standardized(x, mean, eq.reciprocal_std(var, eps))
+        tile.store(eq.output(x_hat, *tile.parameters(gamma, beta)), y)
+
+    run(plan, prepare, reduce, None, apply, about=(pivot, mean, var), slots=1)
+
+
+def inference_backward(
+    plan: Plan,
+    dy: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array | None,
+    eps: float,
+    dx: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """Fill dx; return dmean, dvar, dgamma and dbeta, which are still to be rounded."""
+    x, dy, dx_view = plan.views(x, dy, dx)
+    mean, var, gamma = plan.parameters(mean, var, gamma)
+    pivot, rest = lifting.of_given(plan, mean, var, eps)
+    rstd = eq.reciprocal_std(var, eps)
+    dy_xc, dbeta = np.zeros((2, *mean.shape), np.promote_types(plan.work, np.float64))
+
+    def prepare(tile: Tile, pivot: Any, rest: Any, rstd: Any) -> Any:
+        xc = tile.lift(x, pivot)
+        xc -= rest
+        return tile.lift(dy, into=dx_view), xc
+
+    def reduce(tile: Tile, dy: Any, xc: Any) -> Any:
+        sums = tile.G(dy, xc), tile.B(dy)
+        return (eq.scaled(dy, *tile.parameters(gamma)),), (), sums
+
+    def apply(tile: Tile, dx_hat: Any, pivot: Any, rest: Any, rstd: Any) -> None:
+        tile.store(eq.input_gradient_of_constants(dx_hat, rstd), dx_view)
+
+    about, sums = (pivot, rest, rstd), (dy_xc, dbeta)
+    run(plan, prepare, reduce, None, apply, about=about, sums=sums, slots=2)
+    factor = 1 if gamma is None else gamma
+    dmean, dvar = eq.statistics_gradients(factor * dbeta, factor * dy_xc, rstd)
+    return dmean, dvar, rstd * dy_xc, dbeta

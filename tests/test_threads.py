@@ -1,0 +1,119 @@
+"""Handing out work: every item once, exceptions in order, memory that is given back."""
+
+import gc
+import threading
+import weakref
+from threading import get_ident
+
+import numpy as np
+import pytest
+
+import numpy_norms
+from numpy_norms.engine import tiles
+from numpy_norms.engine.threads import in_threads
+
+
+@pytest.fixture(autouse=True)
+def four_threads():
+    """Have four threads, and the number that was there before afterwards."""
+    before = numpy_norms.get_num_threads()
+    numpy_norms.set_num_threads(4)
+    yield
+    numpy_norms.set_num_threads(before)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 57, 1000])
+def test_every_item_is_visited_once(number):
+    visited = []
+    in_threads(visited.append, range(number))
+    assert sorted(visited) == [*range(number)]
+
+
+def test_several_threads_work_and_the_caller_is_one_of_them():
+    everyone, seen = threading.Barrier(4), []
+
+    def visit(_):
+        everyone.wait(10)
+        seen.append(get_ident())
+
+    in_threads(visit, range(4))
+    assert len({*seen}) == 4
+    assert get_ident() in seen
+
+
+@pytest.mark.parametrize(("number", "alone"), [(4, True), (1, False)])
+def test_the_caller_alone_goes_through_the_items_in_order(number, alone):
+    numpy_norms.set_num_threads(number)
+    seen = []
+    in_threads(lambda item: seen.append((item, get_ident())), range(9), alone=alone)
+    assert seen == [(item, get_ident()) for item in range(9)]
+
+
+def fail_in_turn(errors):
+    """Call on a thread for each error, which they raise one after another; return what visits."""
+    turns = [threading.Event() for _ in errors]
+    everyone, begun = threading.Barrier(len(errors)), []
+
+    def visit(item):
+        begun.append(item)
+        everyone.wait(10)
+        if item:
+            turns[item - 1].wait(10)
+        threading.Timer(0.02, turns[item].set).start()
+        raise errors[item]
+
+    return visit, begun
+
+
+def test_the_first_exception_comes_out_when_all_threads_have_ended_and_nothing_more_begins():
+    errors = [KeyError("first"), ValueError("second"), OSError("third"), TypeError("fourth")]
+    visit, begun = fail_in_turn(errors)
+    with pytest.raises(KeyError, match="first"):
+        in_threads(visit, range(100))
+    assert sorted(begun) == [0, 1, 2, 3]
+
+
+def test_an_interrupt_comes_out_before_any_other_exception():
+    visit, _ = fail_in_turn([KeyError("first"), KeyboardInterrupt(), OSError(), TypeError()])
+    with pytest.raises(KeyboardInterrupt):
+        in_threads(visit, range(4))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_that_was_visited_is_held_afterwards(fails):
+    class Visit:
+        def __call__(self, item):
+            if fails:
+                raise ValueError
+
+    visit = Visit()
+    gone = weakref.ref(visit)
+    gc.disable()
+    try:
+        try:
+            in_threads(visit, range(50))
+        except ValueError:
+            assert fails
+        del visit
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_idle_threads_hold_no_memory():
+    x, everyone = np.ones((300, 768), np.float32), threading.Barrier(17)
+
+    def work():
+        numpy_norms.layer_norm_forward(x)
+        everyone.wait(10)
+        everyone.wait(10)  # idle meanwhile
+
+    users = [threading.Thread(target=work) for _ in range(16)]
+    for user in users:
+        user.start()
+    everyone.wait(10)
+    held = len(tiles._kept)
+    everyone.wait(10)
+    for user in users:
+        user.join()
+    assert 1 <= held <= numpy_norms.get_num_threads() == 4
