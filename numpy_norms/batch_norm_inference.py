@@ -86,7 +86,8 @@ def batch_norm_inference_forward(
     gamma, beta = checks.per_channel(gamma, beta, c, x)
     eps = checks.epsilon(eps)
     work = checks.working_dtype(x, dtype)
-    plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked())
+    wide = np.promote_types(work, np.float64)
+    plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
     if not factors_fit(plan, gamma, eps):
         plan = plan.kept_apart()
     given = {"running_mean": running_mean, "running_var": running_var}

@@ -14,7 +14,7 @@ from . import equations as eq
 from .cache import Cache
 from .engine.lifting import factors_fit
 from .engine.plans import Asked, Layout, Plan, plan_for
-from .engine.rounding import native
+from .engine.rounding import native, round_to
 
 Array = NDArray[Any]
 LayoutOf = Callable[..., Layout]
@@ -67,8 +67,9 @@ def place(
         return np.empty(x.shape, plan.result), x
     checks.output(out, x, **others)
     same = checks.same_memory(x, out)
-    y = np.empty(x.shape, plan.result) if not out.flags.c_contiguous else x if same else out
-    return y, None if same else x
+    if not out.flags.carray:  # contiguous and aligned
+        return np.empty(x.shape, plan.result), None if same else x
+    return (x, None) if same else (out, x)
 
 
 def delivered(y: Array, out: Array) -> Array:
@@ -83,15 +84,19 @@ def backward(
 ) -> tuple[Array, Array | None, Array | None]:
     """dx, dgamma and dbeta of the norm that made `cache`; `ds` joins dx before it is rounded."""
     dy, x = checks.upstream(dy, cache, norm)
-    dx = np.empty(x.shape, cache.plan.result)
-    make = np.empty if x.size else np.zeros
-    gamma, beta = cache.gamma, cache.beta
-    dgamma = None if gamma is None else make(gamma.shape, native(gamma.dtype))
-    dbeta = None if beta is None else make(beta.shape, native(beta.dtype))
-    gradients = dx, dgamma, dbeta
+    plan, gamma, beta, eps = cache.plan, cache.gamma, cache.beta, cache.eps
+    dx = np.empty(x.shape, plan.result)
     scale = gamma if cache.scale is None else cache.scale
-    passes.backward(cache.plan, dy, x, scale, cache.eps, cache.statistics, gradients, ds)
-    return dx, dgamma, dbeta
+    sums = passes.backward(plan, dy, x, scale, eps, cache.statistics, dx, ds)
+    return dx, _gradient(sums.get(0), gamma), _gradient(sums.get(1), beta)
+
+
+def _gradient(total: Array | None, of: Array | None) -> Array | None:
+    if of is None:
+        return None
+    if total is None:
+        return np.zeros(of.shape, native(of.dtype))  # the sum of nothing
+    return (total if total.dtype == of.dtype else round_to(total, of.dtype)).reshape(of.shape)
 
 
 @lru_cache(maxsize=256)
@@ -110,7 +115,7 @@ def _plan(
     layout = layout_of(a, *parameters, *options)
     if gamma is beta is None:
         layout = layout._replace(along=())
-    asked = Asked(norm != "rms_norm", gamma is not None, beta is not None)
+    asked = Asked(norm != "rms_norm", gamma and gamma[1], beta and beta[1])
     return plan_for(layout, checks.working_dtype(a, dtype), a.dtype, asked)
 
 

@@ -74,14 +74,14 @@ def backward(
     gamma: Array | None,
     eps: float,
     statistics: Statistics,
-    gradients: tuple[Array, Array | None, Array | None],
+    dx: Array,
     ds: Array | None = None,
-) -> None:
-    """Fill dx, dgamma and dbeta; `ds` is what reaches x by other ways than the norm."""
-    x, dy, dx_view = plan.views(x, dy, gradients[0])
+) -> Table:
+    """Fill dx; return dgamma and dbeta. `ds` is what reaches x by other ways than the norm."""
+    x, dy, dx_view = plan.views(x, dy, dx)
     ds_view = None if ds is None else ds.reshape(plan.shape)
-    _, *sums = gradients
     (gamma,) = plan.parameters(gamma)
+    sums: Table = {}
 
     def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
@@ -102,10 +102,12 @@ def backward(
         if exponent is not None:
             tile.unlift(dx, exponent)
         if ds_view is not None:
+            dx.settle()  # ds is lifted to where x_hat lies
             dx += tile.lift(ds_view)
         tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=2)
+    return sums
 
 
 def inference(
@@ -151,7 +153,7 @@ def inference_backward(
     mean, var, gamma = plan.parameters(mean, var, gamma)
     pivot, rest = lifting.of_given(plan, mean, var, eps)
     rstd = eq.reciprocal_std(var, eps)
-    dy_xc, dbeta = np.zeros((2, *mean.shape), np.promote_types(plan.work, np.float64))
+    sums: Table = {}
 
     def prepare(tile: Tile, pivot: Any, rest: Any, rstd: Any) -> Any:
         xc = tile.lift(x, pivot)
@@ -159,14 +161,15 @@ def inference_backward(
         return tile.lift(dy, into=dx_view), xc
 
     def reduce(tile: Tile, dy: Any, xc: Any) -> Any:
-        sums = tile.G(dy, xc), tile.B(dy)
-        return (eq.scaled(dy, *tile.parameters(gamma)),), (), sums
+        gradients = eq.parameter_gradients(dy, xc, tile.G, tile.B)
+        return (eq.scaled(dy, *tile.parameters(gamma)),), (), gradients
 
     def apply(tile: Tile, dx_hat: Any, pivot: Any, rest: Any, rstd: Any) -> None:
         tile.store(eq.input_gradient_of_constants(dx_hat, rstd), dx_view)
 
-    about, sums = (pivot, rest, rstd), (dy_xc, dbeta)
-    run(plan, prepare, reduce, None, apply, about=about, sums=sums, slots=2)
+    run(plan, prepare, reduce, None, apply, about=(pivot, rest, rstd), sums=sums, slots=2)
+    nothing = np.zeros_like(mean)  # of an empty array
+    dy_xc, dbeta = sums.get(0, nothing), sums.get(1, nothing)
     factor = 1 if gamma is None else gamma
     dmean, dvar = eq.statistics_gradients(factor * dbeta, factor * dy_xc, rstd)
     return dmean, dvar, rstd * dy_xc, dbeta

@@ -62,6 +62,8 @@ def _scale_from_one(
         with np.errstate(all="ignore"):
             work = checks.working_dtype(x, options["dtype"])
             scale = np.add(gamma, 1, dtype=work, casting="unsafe")
+            # At least float64, as the sums are, so that dgamma is rounded once.
+            scale = scale.astype(np.promote_types(work, np.float64), copy=False)
     y, cache = normalize.forward(norm, layout_of, x, scale, *arguments, **options)
     return y, cache._replace(gamma=gamma, scale=scale, scheme=scheme)
 

@@ -1,8 +1,7 @@
 """Values that break careless kernels: constant, huge, tiny, spiked, offset, nearly equal."""
 
-from dataclasses import replace
-
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest

@@ -12,7 +12,6 @@ import pytest
 from cases import batch_norm, group_norm, instance_norm, layer_norm, parametrize, rms_norm
 from measure import assert_rounded_once, assert_within_float64
 
-
 REQUIRED = 0.99999
 MIDDLE = [
     batch_norm((15_013, 5)),

@@ -152,11 +152,11 @@ def torch_gradients(e):
     over = trace_steps.LAYOUTS[e.norm].over
     if e.norm != "rms_norm" and not e.constants:
         t["mean"] = t["x"].mean(over, keepdim=True)
-    t["xc"] = t["x"] - t["mean"] if "mean" in t else t["x"] + 0
+    deviation = t["x"] - t.get("mean", 0)
     if not e.constants:
-        t["var"] = (t["xc"] ** 2).mean(over, keepdim=True)
+        t["var"] = (deviation**2).mean(over, keepdim=True)
     t["rstd"] = torch.rsqrt(t["var"] + e.eps)
-    t["x_hat"] = t["xc"] * t["rstd"]
+    t["x_hat"] = deviation * t["rstd"]
     t["y"] = t["x_hat"] * t["gamma"] + (0 if e.norm == "rms_norm" else t["beta"])
     for a in t.values():
         a.retain_grad()
@@ -187,10 +187,24 @@ def test_trace_prints_value_gradient_and_error_of_every_step(capsys):
     printed = capsys.readouterr().out
     assert "(1)  mean = E[x]                   3.000\n" in printed
     assert "(11)  dmean = -rstd * sum(dx_hat)               -0.463" in printed
-    assert "(12)  dx = dxc + dmean / m                       0.176  -0.220   0.044" in printed
+    assert "           + dmean / m                          -0.154  -0.154  -0.154" in printed
+    assert "(12)  dx = rstd * (dx_hat - E[dx_hat]            0.176  -0.220   0.044" in printed
+    assert "                 - x_hat * E[dx_hat * x_hat])    0.028   0.110  -0.138" in printed
 
 
-@pytest.mark.parametrize("name", ["x", "xc", "mean", "var", "rstd", "x_hat", "gamma", "beta", "y"])
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize("norm", trace_steps.LAYOUTS)
+def test_the_arrows_that_trace_shows_add_up_to_dx(norm, seed):
+    e = trace_steps.example(norm, eps=0.25, seed=seed)
+    v = trace_steps.forward(e)
+    d = trace_steps.backward(e, v)
+    arrows = trace_steps.arrows(e, v, d)
+    number = {"batch_norm_inference": 1, "rms_norm": 2}.get(norm, 3)
+    assert len(arrows) == number
+    np.testing.assert_allclose(sum(arrows.values()), d["x"], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["x", "mean", "var", "rstd", "x_hat", "gamma", "beta", "y"])
 def test_trace_reports_a_wrong_gradient_of_any_step(name, monkeypatch, capsys):
     right = trace_steps.backward
 

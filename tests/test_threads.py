@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from threading import get_ident
 
@@ -49,28 +50,42 @@ def test_the_caller_alone_goes_through_the_items_in_order(number, alone):
     assert seen == [(item, get_ident()) for item in range(9)]
 
 
-def fail_in_turn(errors):
-    """Call on a thread for each error, which they raise one after another; return what visits."""
-    turns = [threading.Event() for _ in errors]
-    everyone, begun = threading.Barrier(len(errors)), []
+def test_once_an_item_fails_no_more_begin():
+    begun = []
 
     def visit(item):
         begun.append(item)
+        if item == 0:
+            raise KeyError("the first")
+        time.sleep(1e-3)
+
+    with pytest.raises(KeyError, match="the first"):
+        in_threads(visit, range(1000))
+    assert len(begun) < 900
+
+
+def fail_in_turn(errors):
+    """What visits, each thread raising one of the errors in turn, and a list of those raised."""
+    turns = [threading.Event() for _ in errors]
+    everyone, raised = threading.Barrier(len(errors)), []
+
+    def visit(item):
         everyone.wait(10)
         if item:
             turns[item - 1].wait(10)
-        threading.Timer(0.02, turns[item].set).start()
+        raised.append(errors[item])
+        threading.Timer(0.1, turns[item].set).start()
         raise errors[item]
 
-    return visit, begun
+    return visit, raised
 
 
-def test_the_first_exception_comes_out_when_all_threads_have_ended_and_nothing_more_begins():
+def test_the_first_exception_comes_out_after_the_last_was_raised():
     errors = [KeyError("first"), ValueError("second"), OSError("third"), TypeError("fourth")]
-    visit, begun = fail_in_turn(errors)
+    visit, raised = fail_in_turn(errors)
     with pytest.raises(KeyError, match="first"):
-        in_threads(visit, range(100))
-    assert sorted(begun) == [0, 1, 2, 3]
+        in_threads(visit, range(4))
+    assert raised == errors
 
 
 def test_an_interrupt_comes_out_before_any_other_exception():

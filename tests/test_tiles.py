@@ -1,10 +1,10 @@
-"""However an array is cut into blocks, the results are those of one block.
+"""However an array is cut into tiles, the results are those of one.
 
 The sizes that decide about the cuts are made tiny, so that small arrays, which the other tests
 compare with PyTorch and with the definition, are cut in every way that large ones are.
 """
 
-import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,9 +19,13 @@ from cases import (
     parametrize,
     rms_norm,
 )
+from layouts import LAYOUTS
 from measure import assert_close
+from numpy.testing import assert_allclose, assert_array_equal
 
-from numpy_norms import blocks, plans
+import numpy_norms
+from numpy_norms import normalize
+from numpy_norms.engine import plans, tiles
 
 ALL = [
     *SIX,
@@ -37,52 +41,269 @@ ALL = [
     instance_norm((3, 6, 8, 19), channel_axis=-1),
     rms_norm((2, 300)),
 ]
-
-
-sizes = pytest.mark.parametrize(("block", "run"), [(64, 4), (512, 32), (2048, 64)], ids=str)
+SIZES = {
+    "tiny": {"SCRATCH": 512, "PAYS": 1, "WIDE": 8, "LANES": 16, "SHARES": 1},
+    "small": {"SCRATCH": 2048, "PAYS": 100, "WIDE": 30, "LANES": 3, "SHARES": 4096},
+    "middle": {"SCRATCH": 8192, "PAYS": 1000, "WIDE": 60, "LANES": 16, "SHARES": 4096},
+}
+TOLERANCE = {"float32": 2e-6, "float64": 1e-14}  # a few roundoffs of either result
+sizes = pytest.mark.parametrize("size", SIZES)
+dtypes = pytest.mark.parametrize(
+    ("dtype", "work"),
+    [(np.float64, None), (np.float32, None), (np.float32, np.float32)],
+    ids=["float64", "float32", "float32 in float32"],
+)
 
 
 @pytest.fixture
 def cut_small(monkeypatch):
-    """Have arrays cut into blocks of so many bytes, runs of so many elements, and in proportion."""
+    """Have arrays cut into small tiles, and every tile but one worked on in threads."""
 
-    def set_sizes(block, run):
-        values = {"BLOCK": block, "RUN": run, "COLUMNS": 2, "WIDE": 2 * run, "LANE": 64, "KEPT": 8}
-        for name, value in values.items():
+    def set_sizes(size):
+        memory = 5 * SIZES[size]["SCRATCH"] // 4
+        for name, value in {"MEMORY": memory, "SMALL": 0, "SHORT": 16, **SIZES[size]}.items():
             monkeypatch.setattr(plans, name, value)
-        monkeypatch.setattr(blocks, "SETTINGS", 1)
-        plans.plan_for.cache_clear()
+        monkeypatch.setattr(tiles, "PAYS", 1)
+        monkeypatch.setattr(tiles, "FEW", 0)
+        forget()
 
     yield set_sizes
+    forget()
+
+
+def forget():
+    """Forget all plans."""
     plans.plan_for.cache_clear()
+    normalize._plan.cache_clear()
+
+
+@pytest.fixture
+def threads():
+    """Set the number of threads for one test."""
+    before = numpy_norms.get_num_threads()
+    yield numpy_norms.set_num_threads
+    numpy_norms.set_num_threads(before)
+
+
+def results(norm, arrays, dy, work):
+    """Everything that a norm returns, by name."""
+    y, cache = norm.forward(arrays, dtype=work)
+    gradients = {f"d{name}": a for name, a in norm.backward(dy, cache).items()}
+    statistics = {name: getattr(cache, name) for name in ("mean", "var", "rstd")}
+    return {"y": y, **gradients, **statistics}
+
+
+def assert_as_of_one_tile(norm, found, of_one):
+    """Compare set by set, since sets may differ in scale."""
+    work, result = of_one["rstd"].dtype, of_one["y"].dtype
+    tolerance = TOLERANCE[work.name] + np.finfo(result).eps * (result.itemsize < work.itemsize)
+    for name, expected in of_one.items():
+        assert (found[name] is None) == (expected is None)
+        if name in ("mean", "var", "rstd") and expected is not None:
+            assert_allclose(found[name], expected, rtol=tolerance, atol=np.finfo(work).tiny)
+        elif name in ("y", "dx"):
+            a, b = norm.rows(found[name]), norm.rows(expected)
+            terms = np.abs(b).max(axis=1) + (name == "dx") * of_one["rstd"].ravel()
+            assert (np.abs(a - b).max(axis=1) <= tolerance * terms).all()
+        else:
+            assert_close(found[name], expected, tolerance)
 
 
 @sizes
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-7)])
-@pytest.mark.parametrize("present", [("gamma", "beta"), ("gamma",), ()], ids=str)
+@dtypes
 @parametrize(ALL)
-def test_many_small_blocks_agree_with_one(norm, present, dtype, tolerance, block, run, cut_small):
+def test_many_small_tiles_agree_with_one(norm, dtype, work, size, cut_small):
     arrays, dy = norm.draw(dtype=dtype)
-    optional = {"gamma", "beta"} - {*present}
-    arrays = {name: a for name, a in arrays.items() if name not in optional}
-    y, gradients = norm.both(arrays, dy)
-    cut_small(block, run)
-    y_of_many, gradients_of_many = norm.both(arrays, dy)
-    assert_close(y_of_many, y, tolerance)
-    for name, gradient in gradients.items():
-        assert_close(gradients_of_many[name], gradient, tolerance)
+    of_one = []
+    for absent in (set(), {"beta"}, {"gamma"}, {"gamma", "beta"}):
+        present = {name: a for name, a in arrays.items() if name not in absent}
+        of_one.append((present, results(norm, present, dy, work)))
+    cut_small(size)
+    for present, expected in of_one:
+        assert_as_of_one_tile(norm, results(norm, present, dy, work), expected)
 
 
 @sizes
-@pytest.mark.parametrize("itemsize", [4, 8])
+@dtypes
+@parametrize([norm for norm in ALL if norm.name != "batch_norm_inference"])
+def test_sets_are_lifted_in_tiles_as_in_one(norm, dtype, work, size, cut_small):
+    arrays, dy = norm.draw(dtype=dtype)
+    of_one = []
+    for x in lifted_in_turn(norm, arrays["x"]):
+        of_one.append((x, results(norm, {**arrays, "x": x}, dy, work)))
+    cut_small(size)
+    for x, expected in of_one:
+        assert_as_of_one_tile(norm, results(norm, {**arrays, "x": x}, dy, work), expected)
+
+
+def lifted_in_turn(norm, x):
+    """One set after the other far from zero, with squares that overflow or vanish, constant."""
+    most, dtype = np.finfo(x.dtype).maxexp, x.dtype.type
+    changes = (
+        lambda row: row + dtype(2.0**18),
+        lambda row: row * dtype(2.0 ** (most // 2 + 20)),
+        lambda row: row * dtype(2.0 ** (-most // 2 - 40)),
+        lambda row: np.full_like(row, 0.1 * 2.0 ** (3 * most // 4)),
+    )
+    for i, change in enumerate(changes):
+        x = x.copy()
+        row = norm.sharing.set_rows[i % len(norm.sharing.set_rows)]
+        x.flat[row] = change(x.flat[row])
+        yield x
+
+
+@sizes
+@dtypes
+@pytest.mark.parametrize("name", ["layer", "rms"])
+def test_what_else_reaches_x_is_added_on_every_tile(name, dtype, work, size, cut_small):
+    norm = {"layer": layer_norm, "rms": rms_norm}[name]((40, 30))
+    arrays, dy = norm.draw(dtype=dtype)
+    ds = np.asfortranarray(dy[::-1])
+    forward = getattr(numpy_norms, f"add_{name}_norm_forward")
+    backward = getattr(numpy_norms, f"add_{name}_norm_backward")
+    x, gamma = arrays["x"], arrays["gamma"]
+    expected = {}
+    for given in (gamma, None):
+        _, gradients = norm.both({"x": x, "gamma": given}, dy, dtype=work)
+        expected[given is None] = gradients["x"] + ds
+    cut_small(size)
+    for given in (gamma, None):
+        _, _, cache = forward(x, np.zeros_like(x), given, dtype=work)
+        assert_close(backward(dy, ds, cache)[0], expected[given is None], 2 * np.finfo(dtype).eps)
+
+
+def bits(norm, arrays, dy, work):
+    """All results, as one array of bytes."""
+    found = results(norm, arrays, dy, work).values()
+    return np.concatenate([np.frombuffer(a.tobytes(), np.uint8) for a in found if a is not None])
+
+
+@sizes
+@dtypes
 @parametrize(ALL)
-def test_blocks_cover_everything_once(norm, itemsize, block, run, cut_small):
-    cut_small(block, run)
-    arrays, _ = norm.draw()
-    _, cache = norm.forward(arrays)
-    plan = plans.Plan(cache.layout, itemsize)
-    count = np.zeros(norm.shape, int)
-    for cut in itertools.chain.from_iterable(itertools.chain.from_iterable(plan.lanes)):
-        plan.view(count)[cut.slices] += 1
-        assert plan.view(count)[cut.slices].shape == cut.shape
+def test_threads_change_no_bit_of_many_tiles(norm, dtype, work, size, cut_small, threads):
+    arrays, dy = norm.draw(dtype=dtype)
+    cut_small(size)
+    threads(1)
+    expected = bits(norm, arrays, dy, work)
+    for n in (2, 3, 2, 3):
+        threads(n)
+        assert_array_equal(bits(norm, arrays, dy, work), expected)
+
+
+@sizes
+def test_threads_that_call_at_the_same_time_get_the_bits_of_one(size, cut_small, threads):
+    cut_small(size)
+    threads(2)
+    drawn = [(norm, *norm.draw(), None) for norm in ALL]
+    expected = [bits(*arguments) for arguments in drawn]
+    with ThreadPoolExecutor(4) as pool:
+        for found, bits_of_one in zip(pool.map(lambda a: bits(*a), drawn), expected, strict=True):
+            assert_array_equal(found, bits_of_one)
+
+
+@dtypes
+@parametrize(ALL)
+def test_memory_layout_changes_no_bit_of_many_tiles(norm, dtype, work, cut_small):
+    arrays, dy = norm.draw(dtype=dtype)
+    cut_small("tiny")
+    expected = bits(norm, arrays, dy, work)
+    for layout in LAYOUTS:
+        strange = {name: layout(a) for name, a in arrays.items()}
+        assert_array_equal(bits(norm, strange, layout(dy), work), expected, layout.__name__)
+
+
+@dtypes
+@parametrize(ALL)
+def test_tiles_are_written_where_out_says(norm, dtype, work, cut_small):
+    arrays, _ = norm.draw(dtype=dtype)
+    cut_small("tiny")
+    expected, _ = norm.forward(arrays, dtype=work)
+    for layout in LAYOUTS:
+        if layout.__name__ not in ("read_only", "big_endian"):
+            out, x = layout(np.empty_like(expected)), layout(arrays["x"])
+            norm.forward(arrays, dtype=work, out=out)
+            norm.forward({**arrays, "x": x}, dtype=work, out=x)
+            assert_array_equal(out, expected, layout.__name__)
+            assert_array_equal(x, expected, layout.__name__)
+
+
+@sizes
+@parametrize([norm for norm in ALL if norm.name != "batch_norm_inference"])
+def test_a_set_that_is_not_finite_leaves_the_bits_of_others_alone(norm, size, cut_small):
+    arrays, dy = norm.draw()
+    cut_small(size)
+    usual = norm.both(arrays, dy)
+    x = arrays["x"].copy()
+    x.flat[norm.sharing.set_rows[0]] = np.inf
+    y, gradients = norm.both({**arrays, "x": x}, dy)
+    for found, expected in ((y, usual[0]), (gradients["x"], usual[1]["x"])):
+        assert_array_equal(norm.rows(found)[1:], norm.rows(expected)[1:])
+
+
+@sizes
+@pytest.mark.parametrize("slots", [1, 2, 3])
+@parametrize(ALL)
+def test_tiles_cover_everything_once(norm, slots, size, cut_small):
+    cut_small(size)
+    plan, cut = cut_of(norm, slots)
+    count = np.zeros(plan.shape, int)
+    for lane in cut.lanes:
+        for slices in tiles_of(lane, cut):
+            count[slices] += 1
     assert (count == 1).all()
+
+
+@sizes
+@pytest.mark.parametrize("slots", [1, 2])
+@parametrize(ALL)
+def test_lanes_that_add_to_one_table_have_no_set_in_common(norm, slots, size, cut_small):
+    # Else two threads would add to a number at the same time.
+    cut_small(size)
+    plan, cut = cut_of(norm, slots)
+    if cut.disjoint:
+        numbers, sets = np.arange(plan.size).reshape(plan.shape), norm.sharing.sets
+        met = []
+        for lane in cut.lanes:
+            met.append({number for s in tiles_of(lane, cut) for number in sets[numbers[s]].flat})
+        assert sum(map(len, met)) == len(set().union(*met))
+
+
+def tiles_of(lane, cut):
+    """The parts of the view that a lane goes through."""
+    for part, rests in lane:
+        for rest in rests:
+            slices = (*part, *rest)
+            yield tuple([slices[i] for i in cut.order])
+
+
+def cut_of(norm, slots):
+    """The plan of a norm, and its tiles."""
+    _, cache = norm.forward(norm.draw()[0])
+    return cache.plan, plans.Cut(cache.plan, slots)
+
+
+def test_small_arrays_are_cut_in_every_way(cut_small):
+    # Otherwise the tests above would compare one tile with itself.
+    kinds = set()
+    for size in SIZES:
+        cut_small(size)
+        for norm in ALL:
+            plan, cut = cut_of(norm, 2)
+            columns = max(plan.over) < len(plan.shape) - 1
+            kinds |= {
+                ("tiles", "one" if cut.alone else "of whole sets" if cut.whole else "of parts"),
+                ("rows", "side by side" if plan.beside else "of columns" if columns else "whole"),
+                ("parts of parameters", "many" if cut.many else "one"),
+                ("sets", "in one lane" if cut.disjoint else "in several"),
+                ("lanes", min(len(cut.lanes), 3)),
+                ("tiles in a run", min(3, max(len(r) for lane in cut.lanes for _, r in lane))),
+            }
+    assert kinds == {
+        *(("tiles", how) for how in ("one", "of whole sets", "of parts")),
+        *(("rows", how) for how in ("side by side", "of columns", "whole")),
+        *(("parts of parameters", how) for how in ("many", "one")),
+        *(("sets", how) for how in ("in one lane", "in several")),
+        *(("lanes", number) for number in (1, 2, 3)),
+        *(("tiles in a run", number) for number in (1, 2, 3)),
+    }

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from threading import get_ident
 
 import numpy as np
@@ -84,11 +85,10 @@ def test_a_call_in_a_signal_handler_changes_no_bit():
     within = []
     signal.signal(signal.SIGALRM, lambda *_: within.append(is_right(700)))
     data()
-    for _ in range(60):
+    while len(within) < 50:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 3e-3))
         assert is_right()
         signal.setitimer(signal.ITIMER_REAL, 0)
-    assert len(within) > 20
     assert all(within)
 
 
@@ -221,6 +221,10 @@ def interrupt(_, frame):
         frame = frame.f_back
 
 
+class Failure(Exception):
+    """What a visit raises."""
+
+
 class Working:
     """Something to do, and which threads but the main one are doing it."""
 
@@ -235,7 +239,7 @@ class Working:
         time.sleep(self.seconds)
         self.helpers.discard(me)
         if me == MAIN and self.fails:
-            raise ValueError
+            raise Failure
         self.done.append(item)
 
 
@@ -251,7 +255,8 @@ def stop_timer():
 
 
 @own_process(needs=(signal, "setitimer"))
-def test_no_helper_works_when_an_interrupt_comes_out():
+def test_no_helper_works_when_an_interrupt_comes_out_and_none_holds_the_call():
+    interrupted = []
     for n in range(1000):
         start_timer(n)
         try:
@@ -261,9 +266,13 @@ def test_no_helper_works_when_an_interrupt_comes_out():
                 assert sorted(work.done) == [*range(12)]
         except KeyboardInterrupt:
             assert not work.helpers
+            interrupted.append(weakref.ref(work))
         finally:
             stop_timer()
     meet(4)
+    del work
+    gc.collect()
+    assert not any(work() for work in interrupted)
 
 
 @own_process(needs=(signal, "setitimer"))
@@ -313,7 +322,7 @@ def struck(number, step, fails=False):
     try:
         sys.settrace(strikes.trace)
         in_threads(work, range(2))
-    except (KeyboardInterrupt, ValueError):
+    except (KeyboardInterrupt, Failure):
         pass
     finally:
         sys.settrace(None)
@@ -366,7 +375,7 @@ def test_a_child_forked_within_a_call_can_call_and_goes_on_or_raises():
     children = []
     signal.signal(signal.SIGALRM, lambda *_: fork(children))
     data()
-    for _ in range(20):
+    while len(children) < 15:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 3e-3))
         try:
             right = is_right()
@@ -376,7 +385,6 @@ def test_a_child_forked_within_a_call_can_call_and_goes_on_or_raises():
         if children and children[-1] <= 0:
             os._exit(not right or children[-1])
         assert right
-    assert len(children) > 5
     assert not any(map(status, children))
 
 

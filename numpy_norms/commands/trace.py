@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
 from numpy_norms.commands.arguments import norm_among, seed
@@ -16,6 +17,7 @@ from numpy_norms.commands.trace_steps import (
     Example,
     Step,
     against_library,
+    arrows,
     example,
     trace,
 )
@@ -23,30 +25,30 @@ from numpy_norms.commands.trace_steps import (
 HELP = "follow a 2 x 3 example through every step, forward and backward"
 TOLERANCE = 1e-8
 
+DX = "dx = rstd * (dx_hat - E[dx_hat]\n           - x_hat * E[dx_hat * x_hat])"
+
 # Of every intermediate: the number and the formula of its value, and of its gradient.
 FORMULAS = {
-    "x": ("", "x", "(12)", "dx = dxc + dmean / m"),
+    "x": ("", "x", "(12)", DX),
     "mean": ("(1)", "mean = E[x]", "(11)", "dmean = -rstd * sum(dx_hat)"),
-    "xc": ("", "xc = x - mean", "", "dxc = rstd * dx_hat + 2 * xc * dvar / m"),
-    "var": ("(2)", "var = E[xc * xc]", "(10)", "dvar = -rstd**3 * drstd / 2"),
-    "rstd": ("(3)", "rstd = 1 / sqrt(var + eps)", "(9)", "drstd = sum(dx_hat * xc)"),
-    "x_hat": ("(4)", "x_hat = rstd * xc", "(8)", "dx_hat = gamma * dy"),
+    "var": ("(2)", "var = E[(x - mean)**2]", "(10)", "dvar = -rstd**3 * drstd / 2"),
+    "rstd": ("(3)", "rstd = 1 / sqrt(var + eps)", "(9)", "drstd = sum(dx_hat * (x - mean))"),
+    "x_hat": ("(4)", "x_hat = rstd * (x - mean)", "(8)", "dx_hat = gamma * dy"),
     "gamma": ("", "gamma", "(7)", "dgamma = sum(dy * x_hat)"),
     "beta": ("", "beta", "(6)", "dbeta = sum(dy)"),
     "y": ("(5)", "y = gamma * x_hat + beta", "", "dy"),
 }
 DIFFERENT = {
     "rms_norm": {
-        "x": ("", "x", "(13)", "dx = rstd * dx_hat + 2 * x * dvar / m"),
-        "var": ("(2)", "var = E[x * x]", "(10)", "dvar = -rstd**3 * drstd / 2"),
+        "x": ("", "x", "(13)", DX.replace(" - E[dx_hat]", "", 1)),
+        "var": ("(2)", "var = E[x**2]", "(10)", "dvar = -rstd**3 * drstd / 2"),
         "rstd": ("(3)", "rstd = 1 / sqrt(var + eps)", "(9)", "drstd = sum(dx_hat * x)"),
         "x_hat": ("(4)", "x_hat = rstd * x", "(8)", "dx_hat = gamma * dy"),
         "y": ("(5)", "y = gamma * x_hat", "", "dy"),
     },
     "batch_norm_inference": {
-        "x": ("", "x", "(14)", "dx = dxc"),
+        "x": ("", "x", "(14)", "dx = rstd * dx_hat"),
         "mean": ("", "mean, stored", "(11)", "dmean = -rstd * sum(dx_hat)"),
-        "xc": ("", "xc = x - mean", "", "dxc = rstd * dx_hat"),
         "var": ("", "var, stored", "(10)", "dvar = -rstd**3 * drstd / 2"),
     },
 }
@@ -82,22 +84,33 @@ def _print(e: Example, steps: list[Step], library: dict[str, float]) -> None:
     forward = [row for step in steps for row in _rows(*formulas[step.name][:2], step.value)]
     print_table(["", "forward", "value"], forward, align="lll")
     print_text("\nGradients of sum(dy * y), each with its distance from a finite difference.\n")
-    backward = [
-        row
-        for step in reversed(steps)
-        for row in _rows(*formulas[step.name][2:], step.gradient, _verdict(step.error))
-    ]
+    backward: list[list[str]] = []
+    for step in reversed(steps):
+        if step.name == "x":
+            backward += _arrows(e, steps)
+        backward += _rows(*formulas[step.name][2:], step.gradient, _verdict(step.error))
     print_table(["", "backward", "gradient", "error"], backward, align="llll")
     errors = ", ".join(f"{name} {error:.0e}" for name, error in library.items())
     print_text(f"\n{e.norm}_forward and {e.norm}_backward differ from this by: {errors}")
 
 
+def _arrows(e: Example, steps: list[Step]) -> Iterator[list[str]]:
+    """The rows of the arrows into x, where there is more than one."""
+    v, d = {s.name: s.value for s in steps}, {s.name: s.gradient for s in steps}
+    terms = arrows(e, v, d)
+    for k, (formula, value) in enumerate(terms.items() if len(terms) > 1 else ()):
+        yield from _rows(
+            "" if k else "(c)", f"     {formula}" if k else f"dx = {formula}", value, ""
+        )
+
+
 def _rows(number: str, formula: str, value: Array, *last: str) -> Iterator[list[str]]:
-    """One row per line of the array; what belongs to all of it stands in the first."""
-    lines = value.reshape(-1, value.shape[-1])
-    for k, line in enumerate(lines):
-        text = " ".join(f"{n + 0.0:7.3f}" for n in line)
-        yield [number, formula, text, *last] if k == 0 else ["", "", text, *("" for _ in last)]
+    """One row per line of the array or formula; what belongs to all of it stands in the first."""
+    lines = [
+        " ".join(f"{n + 0.0:7.3f}" for n in line) for line in value.reshape(-1, value.shape[-1])
+    ]
+    for k, (text, line) in enumerate(zip_longest(formula.split("\n"), lines, fillvalue="")):
+        yield [number, text, line, *last] if k == 0 else ["", text, line, *("" for _ in last)]
 
 
 def _verdict(error: float) -> str:

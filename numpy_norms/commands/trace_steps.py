@@ -67,8 +67,8 @@ class Example:
 
 def example(norm: str, eps: float = 1e-5, seed: int | None = None) -> Example:
     """Return the six fixed numbers, or six random ones, in the layout that suits the norm."""
-    x, dy = np.array([[1.0, 2, 6], [-3, 0.5, 1]]), np.array([[1.0, 0, 0], [0.5, -1, 2]])
-    gamma, beta = np.array([1.0, 2, -1]), np.array([0.5, 0, -0.5])
+    x, dy = np.array([[1.0, 2, 6], [4, -1, 0]]), np.array([[1.0, 0, 0], [0.5, -1, 2]])
+    gamma, beta = np.array([1.0, 2, -1]), np.array([0.5, 0, 1])
     mean, var = np.array([2.0, -1]), np.array([4.0, 2])
     if seed is not None:
         rng = np.random.default_rng(seed)
@@ -90,37 +90,52 @@ def forward(e: Example, **replaced: Array) -> dict[str, Array]:
         v[name] = replaced.get(name, value)
         return v[name]
 
-    xc = x = step("x", e.x)
-    if e.norm == "rms_norm":
-        var = step("var", e.average(x * x))  # (2)
-    else:
+    x = step("x", e.x)
+    mean: Any = 0.0
+    if e.norm != "rms_norm":
         mean = step("mean", e.mean if e.constants else e.average(x))  # (1)
-        xc = step("xc", x - mean)
-        var = step("var", e.var if e.constants else e.average(xc * xc))  # (2)
-    rstd = step("rstd", 1 / np.sqrt(var + e.eps))  # (3)
-    x_hat = step("x_hat", rstd * xc)  # (4)
-    scaled = step("gamma", e.gamma) * x_hat
-    step("y", scaled if e.norm == "rms_norm" else scaled + step("beta", e.beta))  # (5)
+    var = step("var", e.var if e.constants else e.average((x - mean) ** 2))  # (2)
+    rstd = step("rstd", (var + e.eps) ** -0.5)  # (3)
+    x_hat = step("x_hat", rstd * (x - mean))  # (4)
+    y = step("gamma", e.gamma) * x_hat
+    if e.norm != "rms_norm":
+        y = y + step("beta", e.beta)  # (5)
+    step("y", y)
     return v
 
 
 def backward(e: Example, v: dict[str, Array]) -> dict[str, Array]:
     """The gradient of sum(dy * y) by every intermediate."""
-    xc = v.get("xc", v["x"])
-    m = xc.size // v["rstd"].size
-    d = {"y": e.dy, "beta": _sum_to(e.beta, e.dy)}  # (6)
-    d["gamma"] = _sum_to(e.gamma, e.dy * v["x_hat"])  # (7)
-    d["x_hat"] = v["gamma"] * e.dy  # (8)
-    d["rstd"] = e.total(d["x_hat"] * xc)  # (9)
-    d["var"] = -0.5 * v["rstd"] ** 3 * d["rstd"]  # (10)
-    d["mean"] = -v["rstd"] * e.total(d["x_hat"])  # (11)
-    d["xc"] = v["rstd"] * d["x_hat"]
-    if not e.constants:
-        d["xc"] = d["xc"] + 2 * xc * d["var"] / m
-    d["x"] = d["xc"]
-    if "mean" in v and not e.constants:
-        d["x"] = d["xc"] + d["mean"] / m
+    rstd, x_hat = v["rstd"], v["x_hat"]
+    dbeta = _sum_to(e.beta, e.dy)  # (6)
+    dgamma = _sum_to(e.gamma, e.dy * x_hat)  # (7)
+    dx_hat = v["gamma"] * e.dy  # (8)
+    drstd = e.total(dx_hat * (v["x"] - v.get("mean", 0.0)))  # (9)
+    dvar = -0.5 * rstd**3 * drstd  # (10)
+    dmean = -rstd * e.total(dx_hat)  # (11)
+    if e.constants:
+        dx = rstd * dx_hat  # (14)
+    elif e.norm == "rms_norm":
+        dx = rstd * (dx_hat - x_hat * e.average(dx_hat * x_hat))  # (13)
+    else:
+        dx = rstd * (dx_hat - e.average(dx_hat) - x_hat * e.average(dx_hat * x_hat))  # (12)
+    d = {"x": dx, "mean": dmean, "var": dvar, "rstd": drstd, "x_hat": dx_hat}
+    d |= {"gamma": dgamma, "beta": dbeta, "y": e.dy}
     return {name: d[name].reshape(value.shape) for name, value in v.items()}
+
+
+def arrows(e: Example, v: dict[str, Array], d: dict[str, Array]) -> dict[str, Array]:
+    """The terms of step (c), by formula: one for each arrow into x; dx is their sum."""
+    terms = {"rstd * dx_hat": v["rstd"] * d["x_hat"]}
+    if not e.constants:
+        m = v["x"].size // v["rstd"].size
+        if "mean" in v:
+            xc = v["x"] - v["mean"]
+            terms["+ 2 / m * (x - mean) * dvar"] = 2 / m * xc * d["var"]
+            terms["+ dmean / m"] = np.broadcast_to(d["mean"] / m, v["x"].shape)
+        else:
+            terms["+ 2 / m * x * dvar"] = 2 / m * v["x"] * d["var"]
+    return terms
 
 
 def _sum_to(parameter: Array, a: Array) -> Array:

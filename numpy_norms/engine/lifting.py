@@ -27,10 +27,10 @@ CHANCE = {"f": 24.0}  # the same times the elements of a set: means of few are n
 class Limits(NamedTuple):
     """Within what averages keep their digits, and the powers of two that bring them there."""
 
-    given: float  # how far a mean that is given may be, in variances
-    near: Array  # the same for a mean of so many
-    low: Any  # the variances whose squares vanish, or
-    high: Any  # overflow; infinite where no number of the dtype of x can
+    given: float  # how far the square of a mean that is given may lie from zero, in variances
+    near: Array  # and how far the mean square of so many numbers
+    low: Any  # a variance whose squares vanish
+    bounded: bool  # whether squares of the dtype of x may overflow
     up: int
     down: int
 
@@ -39,11 +39,11 @@ def limits(work: np.dtype[Any], x: np.dtype[Any], m: int) -> Limits:
     """The limits for m elements of dtype x in a working dtype."""
     info, wider = np.finfo(work), work == np.float64 and x.itemsize <= 4
     given = NEAR_WIDER if wider else NEAR
-    near = np.array(given + CHANCE.get(work.char, 4.0) / max(m, 1), info.dtype)
-    high = np.inf if squares_fit(x, work) else np.ldexp(info.max, -(info.maxexp // 8))
+    near = np.array(1 + given + CHANCE.get(work.char, 4.0) / max(m, 1), info.dtype)
     # The smallest number comes to less than the root of the range, so that rstd squared is in it.
     up = info.nmant - info.minexp + info.minexp * 7 // 16
-    return Limits(given, near, info.tiny / info.eps, high, up, -5 * info.maxexp // 8)
+    bounded = not squares_fit(x, work)
+    return Limits(given, near, info.tiny / info.eps, bounded, up, -5 * info.maxexp // 8)
 
 
 def squares_fit(x: np.dtype[Any], work: np.dtype[Any]) -> bool:
@@ -52,48 +52,49 @@ def squares_fit(x: np.dtype[Any], work: np.dtype[Any]) -> bool:
     return bool(np.finfo(work).maxexp > 3 * exponents)
 
 
-def nearer(plan: Plan, eps: float, lifted: Lifted, mean: Any, var: Any) -> Lifted | None:
-    """How to lift sets better, whose mean and variance came out so; None where all is well.
+def nearer(
+    plan: Plan, eps: float, lifted: Lifted, averages: tuple[Any, Any], found: tuple[Any, Any]
+) -> Lifted | None:
+    """How to lift sets better, whose averages came out so; None where all is well.
 
     A mean far from zero costs the variance digits, so that the pivot moves there. Squares that
     overflow, or vanish where no eps hides it, call for a power of two.
     """
-    _, near, low, high, _, _ = plan.limits
-    size = var.real
-    if mean is None or np.count_nonzero((mean * mean).real < near * size) == size.size:
-        if high == np.inf:
-            return None
-        flat = size.reshape(-1)
-        # A sum of squares that is finite costs less than to compare each with a bound.
-        within = flat.dot(flat) < np.inf and lifted[1] is None
-        if within and (eps >= low or not np.count_nonzero(size < low)):
-            return None
-    return _moved(plan, eps, lifted, np.zeros_like(var) if mean is None else mean, var)
+    _, near, low, bounded, _, _ = plan.limits
+    (_, mean_square), (mean, var) = averages, found
+    size = _size(var)
+    well = _size(mean_square) < near * size  # nor where a square is infinite
+    bare = bounded and eps < low
+    if 0 in well.tobytes() or lifted[1] is not None or (bare and (size < low).any()):
+        return _moved(plan, bare, lifted, mean, mean_square, var)
+    return None
 
 
-def _moved(plan: Plan, eps: float, lifted: Lifted, mean: Array, var: Array) -> Lifted | None:
-    _, near, low, high, up, down = plan.limits
+def _moved(
+    plan: Plan, bare: bool, lifted: Lifted, mean: Any, mean_square: Array, var: Array
+) -> Lifted | None:
+    _, near, low, bounded, up, down = plan.limits
+    mean = np.zeros_like(var) if mean is None else mean
     pivot = np.zeros_like(var) if lifted[0] is None else lifted[0]
     exponent = np.zeros(var.shape, np.int64) if lifted[1] is None else lifted[1]
-    finite, bounded = np.isfinite(mean) & np.isfinite(var), high < np.inf
-    square, size = (mean * mean).real, var.real
-    overflown = ~(size < high) & (exponent == 0) & bounded
-    vanished = finite & (size < low) & (square < low) & (exponent == 0) & (eps < low) & bounded
+    finite, square = np.isfinite(mean) & np.isfinite(var), _size(mean_square)
+    overflown = ~finite & (exponent == 0) & bounded
+    vanished = finite & (square < low) & (exponent == 0) & bare
     moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
-    far = ~(square < near * size) & finite & ~vanished & (moved != pivot)
+    far = ~(square < near * _size(var)) & finite & ~vanished & (moved != pivot)
     # Where a set is constant, no square overflows any more.
     constant = finite & ~far & (exponent < 0) & (var == 0)
-    if not np.count_nonzero(overflown | far | constant | vanished):
+    if not (overflown | far | constant | vanished).any():
         return None
     pivot = np.where(far, moved, np.where(overflown, 0, pivot))
     pivot = np.where(constant, pivot * plan.power(np.where(constant, -exponent, 0)), pivot)
     exponent = np.where(overflown, down, np.where(vanished, up, np.where(constant, 0, exponent)))
-    return pivot, exponent if np.count_nonzero(exponent) else None
+    return pivot, exponent if exponent.any() else None
 
 
 def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Array]:
     """Pivots for means that are given, not averaged, and what is left of the means."""
-    far = (mean * mean).real > plan.limits.given * (var + eps).real
+    far = _size(mean * mean) > plan.limits.given * _size(var + eps)
     if not np.count_nonzero(far):
         return None, mean
     pivot = np.where(far, plan.representable(mean), 0)
@@ -123,7 +124,13 @@ def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
         return True
     if squares_fit(gamma.dtype, plan.work):
         return bool(np.count_nonzero(np.isfinite(gamma)) == gamma.size)
-    size = np.abs(gamma.astype(plan.work) if is_foreign(gamma.dtype) else gamma)
-    fit = (size > 2.0**-60) & (size < 2.0**60)
-    well = np.count_nonzero(fit) == size.size or (fit | (size == 0)).all()
-    return bool(well) and eps >= 2.0**-100
+    size = np.abs(gamma.astype(plan.work, copy=False))
+    small = size < 2.0**-60
+    if eps < 2.0**-100 or 1 in (size > 2.0**60).tobytes():
+        return False
+    return 1 not in small.tobytes() or not size[small].any()
+
+
+def _size(a: Array) -> Array:
+    """How large averages of squares are; of complex numbers they may be negative, or 0."""
+    return np.abs(a) if a.dtype.kind == "c" else a

@@ -49,11 +49,11 @@ class Layout(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is asked for: means, sums for two parameters, factors that are kept apart."""
+    """What is asked for: means, sums for two parameters in a dtype, factors that are kept apart."""
 
-    means: bool = True
-    first: bool = True
-    second: bool = True
+    means: bool
+    first: np.dtype[Any] | None
+    second: np.dtype[Any] | None
     apart: bool = False
 
 
@@ -74,9 +74,11 @@ class Plan:
         self.small = self.size <= SMALL
         self.buffer = 16 if self.shape[-1] >= SHORT else 8192
         self.result = native(x)
+        self.in_place = self.result == work  # results are computed where they belong
         self.array: Any = Eager if self.inner is None else Deferred
         # Whether factors are put together that might leave the range then.
-        self.joins = self.array is Deferred and asked.first and work.itemsize <= x.itemsize
+        scaled = self.inner is not None and asked.first is not None
+        self.joins = scaled and work.itemsize <= x.itemsize
         self.apart = asked.apart
         self.flat = self.inner is not None and self.inner < ndim - 2
         self.set_shape = tuple([1 if a in self.over else n for a, n in enumerate(self.shape)])
@@ -146,19 +148,22 @@ class Plan:
         return a.astype(self.x).astype(self.work) if self.x.itemsize < self.work.itemsize else a
 
     def fits(self, a: Array) -> bool:
-        """Whether tiles of an array can be computed on as they lie."""
-        if a.dtype != self.work or a.strides[-1] != a.itemsize or not a.flags.aligned:
-            return False
-        return not self.flat or a.flags.c_contiguous
+        """Whether a part of an array can be computed on as it lies."""
+        flags = a.flags
+        if flags.c_contiguous:
+            return a.dtype == self.work and flags.aligned
+        in_rows = a.strides[-1] == a.itemsize and not self.flat
+        return in_rows and a.dtype == self.work and flags.aligned
 
     def views(self, x: Array, *arrays: Array) -> list[Any]:
         """Arrays with the axes of the plan, one and the same for one and the same.
 
         They are copies only where their memory has no such view.
         """
-        views = [x.reshape(self.shape)]
+        shape = self.shape
+        views = [x if x.shape == shape else x.reshape(shape)]
         for a in arrays:
-            views.append(views[0] if a is x else a.reshape(self.shape))
+            views.append(views[0] if a is x else a if a.shape == shape else a.reshape(shape))
         return views
 
     def parameters(self, *arrays: Array | None) -> list[Any]:

@@ -6,14 +6,14 @@ results in the place of results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .plans import PAYS, SCRATCH, Cut, Plan, Slices, nothing
-from .rounding import round_into
+from .rounding import native, round_into
 from .threads import get_num_threads, in_threads
 
 Array = NDArray[Any]
@@ -34,7 +34,7 @@ def run(
     *,
     about: Numbers = (),
     nearer: Callable[..., Numbers | None] | None = None,
-    sums: Sequence[Any] = (),
+    sums: Table | None = None,
     slots: int,
 ) -> None:
     """Prepare, reduce, finish, apply: in one sweep where tiles hold their sets whole, else in two.
@@ -42,9 +42,9 @@ def run(
     `about` says how sets are lifted: some numbers for each. `reduce` returns the arrays that
     `apply` is given, shares of averages over sets, and shares of sums for parameters; both add up
     from tile to tile. `finish` makes of averages what else `apply` is given (None: nothing is
-    averaged). From that, `nearer` may say how to lift sets better, to prepare and reduce them once
-    more. In a second sweep sums are known, and a tile's give None. The sums are rounded into the
-    arrays `sums`. `slots` is how many arrays are computed on elsewhere than in results.
+    averaged). From both, `nearer` may say how to lift sets better, to prepare and reduce them once
+    more. In a second sweep sums are known, and a tile's give None. They are rounded and put into
+    the table `sums`. `slots` is how many arrays are computed on elsewhere than in results.
     """
     if not plan.size:
         return
@@ -55,7 +55,7 @@ def run(
         for tries in range(TRIES):
             arrays, averages, totals = reduce(tile, *prepare(tile, *here))
             found = () if finish is None else finish(*averages)
-            better = None if nearer is None else nearer(here, *found)
+            better = None if nearer is None else nearer(here, averages, found)
             if better is None or tries == TRIES - 1:
                 break
             here = better
@@ -68,7 +68,7 @@ def run(
             if plan.size > FEW:
                 np.setbufsize(plan.buffer)  # ends with the errstate
             _, totals = whole(tile)
-            if sums:
+            if totals:
                 _store(plan, sums, None, totals)
         if tile.memory is not None:
             tile.leave()
@@ -90,11 +90,11 @@ def run(
         averages = _sweep(plan, cut, gather, sums)
         with np.errstate(all="ignore"):
             found = finish(*averages)
-            better = None if nearer is None else nearer(about, *found)
+            better = None if nearer is None else nearer(about, averages, found)
         if better is None or tries == TRIES - 1:
             break
         about = better
-    _sweep(plan, cut, spread, (), known=True)
+    _sweep(plan, cut, spread, None, known=True)
 
 
 class Tile:
@@ -151,7 +151,7 @@ class Tile:
         """
         plan, part = self.plan, self.slices
         now = view if part is None else view[part]
-        if into is None or into is view or not plan.fits(into):
+        if into is None or into is view or not plan.in_place:
             place, into = self.own(now, 0 if into is None else self.cut.slots - 1), None
         else:
             place = into if part is None else into[part]
@@ -185,7 +185,7 @@ class Tile:
             return
         for k, a in enumerate(numbers):
             if a is not None:
-                _whole(table, k, self.plan, a.dtype)[self.of_sets] = a
+                _whole(table, k, self.plan.set_shape, a.dtype)[self.of_sets] = a
 
 
 def _taken() -> Array:
@@ -195,16 +195,16 @@ def _taken() -> Array:
         return np.empty(SCRATCH, np.uint8)
 
 
-def _whole(table: Table, k: int, plan: Plan, dtype: np.dtype[Any]) -> Any:
+def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     whole = table.get(k)
-    return table.setdefault(k, np.zeros(plan.set_shape, dtype)) if whole is None else whole
+    return table.setdefault(k, np.zeros(shape, dtype)) if whole is None else whole
 
 
 def _sweep(
     plan: Plan,
     cut: Cut,
     visit: Callable[[Tile], tuple[Numbers, Numbers]],
-    sums: Sequence[Any],
+    sums: Table | None,
     *,
     known: bool = False,
 ) -> Numbers:
@@ -228,7 +228,7 @@ def _sweep(
                     count = len(averages)
                     for k, a in enumerate(averages):
                         if a is not None:
-                            _whole(tables[lane], k, plan, _wide(a))[tile.of_sets] += a
+                            _whole(tables[lane], k, plan.set_shape, _wide(a))[tile.of_sets] += a
                     totals = _added(totals, more)
                 if cut.many:
                     _store(plan, sums, tile.of_parameters, totals)
@@ -263,9 +263,13 @@ def _added(totals: Numbers, more: Numbers) -> Numbers:
     return totals
 
 
-def _store(plan: Plan, sums: Sequence[Any], part: Any, totals: Numbers) -> None:
-    """Round sums into the part of the arrays where they belong."""
-    for out, total in zip(sums, totals, strict=False):
-        if out is not None and total is not None:
-            out = out.reshape(plan.parameter_shape)
-            round_into(out if part is None else out[part], total)
+def _store(plan: Plan, sums: Table | None, part: Any, totals: Numbers) -> None:
+    """Put sums for parameters where they belong; a part of many is rounded first."""
+    for k, total in enumerate(totals):
+        if sums is None or total is None:
+            continue
+        if part is None:
+            sums[k] = total
+        else:
+            dtype: Any = plan.asked[1 + k]
+            round_into(_whole(sums, k, plan.parameter_shape, native(dtype))[part], total)
