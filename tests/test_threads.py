@@ -51,12 +51,14 @@ def test_the_caller_alone_goes_through_the_items_in_order(number, alone):
 
 
 def test_once_an_item_fails_no_more_begin():
-    begun = []
+    begun, another = [], threading.Event()
 
     def visit(item):
         begun.append(item)
         if item == 0:
+            another.wait(10)
             raise KeyError("the first")
+        another.set()
         time.sleep(1e-3)
 
     with pytest.raises(KeyError, match="the first"):
