@@ -125,12 +125,14 @@ class Deferred:
 
     def settle(self) -> None:
         """Do the steps that have been put together."""
+        self.place = self.place.view()  # what another remembers of the old one holds no more
         self.__init__(self.value(), self.place, self.plan, self.home)  # type: ignore[misc]
 
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""
-        np.copyto(self.place, round_to(self.value(), dtype), casting="unsafe")
-        self.__init__(self.place, self.place, self.plan, self.home)  # type: ignore[misc]
+        self.settle()
+        np.copyto(self.place, round_to(self.now, dtype), casting="unsafe")
+        self.now = self.place
 
     def sums(self, b: Deferred | None = None) -> Any:
         """Sums over neighbours of this, or of its product with b, made of sums of the arrays."""

@@ -180,7 +180,7 @@ class Plan:
         """Parameters in the working dtype, with axes of length one where they do not vary."""
         parameters: list[Any] = []
         for a in arrays:
-            if a is not None and a.dtype is not self.work:
+            if a is not None and a.dtype != self.work:
                 with np.errstate(all="ignore"):
                     a = a.astype(self.work)
             parameters.append(None if a is None else a.reshape(self.parameter_shape))
@@ -259,9 +259,9 @@ class Cut:
         else:
             number = min(LANES, max(2, SHARES // (SUM * prod(plan.parameter_shape))))
             self.lanes = [[(parts[0], rests[i:j])] for i, j in _shares(len(rests), number)]
-        # Whether no set is met in two lanes.
-        kept = [a for a in axes if a not in plan.over and extent[a] < plan.shape[a]]
-        self.disjoint = self.many and all(a in plan.along for a in kept)
+        # Whether no set is met in two lanes: parts of the parameters differ in their sets.
+        parted = [a for a in plan.along if extent[a] < plan.shape[a]]
+        self.disjoint = self.many and not any(a in plan.over for a in parted)
 
 
 def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
@@ -279,6 +279,7 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     long = prod([shape[a] for a in over if a in plan.along])
     bytes_each = slots * plan.work.itemsize
     limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
+    limit = min(limit, (MEMORY - SCRATCH) // (12 * 8) * max(plan.m, 1))
     if plane <= min(limit, PAYS):
         _shrink(extent, sets, plan.size, limit)
         return extent, True

@@ -53,6 +53,7 @@ def run(
     def whole(tile: Tile) -> tuple[Numbers, Numbers]:
         here = about if tile.slices is None else tile.sets(about)
         for tries in range(TRIES):
+            tile.slot = 0
             arrays, averages, totals = reduce(tile, *prepare(tile, *here))
             found = () if finish is None else finish(*averages)
             better = None if nearer is None else nearer(here, averages, found)
@@ -100,7 +101,10 @@ def run(
 class Tile:
     """A part of a view to work on, and memory of the thread that works on it."""
 
-    __slots__ = ("B", "E", "G", "M", "cut", "memory", "of_parameters", "of_sets", "plan", "slices")
+    __slots__ = (
+        *("B", "E", "G", "M", "cut", "memory", "of_parameters", "of_sets", "plan", "slices"),
+        "slot",
+    )
 
     def __init__(self, plan: Plan, cut: Cut, known: bool = False):
         self.plan, self.cut = plan, cut
@@ -108,13 +112,14 @@ class Tile:
         self.of_sets: Any = None
         self.of_parameters: Any = None
         self.memory: Array | None = None
+        self.slot = 0  # of the next array that is computed on elsewhere than in a result
         sums: tuple[Any, ...] = (nothing,) * 4 if known else plan.sums
         self.E, self.M, self.G, self.B = sums
 
     def move(self, slices: list[slice]) -> None:
         """Go to a part of the view."""
         over, along, every = self.plan.over, self.plan.along, slice(None)
-        self.slices = tuple(slices)
+        self.slices, self.slot = tuple(slices), 0
         self.of_sets = tuple([every if a in over else s for a, s in enumerate(slices)])
         self.of_parameters = tuple([s if a in along else every for a, s in enumerate(slices)])
 
@@ -128,13 +133,15 @@ class Tile:
         part = self.of_parameters
         return arrays if part is None else tuple([a if a is None else a[part] for a in arrays])
 
-    def own(self, view: Array, slot: int) -> Array:
-        """Memory of the shape of a part; while it is used it is nowhere else to be found."""
+    def own(self, view: Array) -> Array:
+        """Memory of the shape of a part, in turn: once all slots are taken the first is free."""
         if self.plan.small:
             return np.empty(view.shape, self.plan.work)
         if self.memory is None:
             self.memory = _taken()
-        return np.ndarray(view.shape, self.plan.work, self.memory, slot * self.cut.slot)
+        start = self.slot % self.cut.slots * self.cut.slot
+        self.slot += 1
+        return np.ndarray(view.shape, self.plan.work, self.memory, start)
 
     def leave(self) -> None:
         """Put the memory back, for the next work of some thread."""
@@ -153,7 +160,7 @@ class Tile:
         plan, part = self.plan, self.slices
         now = view if part is None else view[part]
         if into is None or into is view or not plan.in_place:
-            place, into = self.own(now, 0 if into is None else self.cut.slots - 1), None
+            place, into = self.own(now), None
         else:
             place = into if part is None else into[part]
         if not plan.fits(now):

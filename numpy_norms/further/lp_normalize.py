@@ -142,7 +142,7 @@ def _forward(cache: LpCache, y: Array) -> None:
         x_tile = tile.lift(x, into=y)
         if tile.E is nothing:  # the norms are known
             return x_tile, None, extreme
-        return x_tile, *_powers(x_tile.now, tile.own(x_tile.now, 0), extreme, cache)
+        return x_tile, *_powers(x_tile.now, tile.own(x_tile.now), extreme, cache)
 
     def reduce(tile: Tile, x: Any, powers: Any, extreme: Any) -> Any:
         return (x, extreme), (tile.E(powers),), ()
@@ -163,7 +163,7 @@ def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
 
     def prepare(tile: Tile, extreme: Any) -> Any:
         z = tile.lift(x)
-        powers, extreme = _powers(z.now, tile.own(z.now, 1), extreme, cache)
+        powers, extreme = _powers(z.now, tile.own(z.now), extreme, cache)
         z.now = np.divide(z.now, plan.wide(_scale(extreme, cache.p)), z.place)
         return tile.lift(dy, into=dx), z, powers, extreme
 
@@ -272,7 +272,7 @@ def _extremes(cache: LpCache, x: Array, slots: int) -> tuple[Array | None]:
 
     def prepare(tile: Tile) -> Any:
         now = tile.lift(x).now
-        return (_size(now, tile.own(now, 0)),)
+        return (_size(now, tile.own(now)),)
 
     def reduce(tile: Tile, size: Array) -> Any:
         return (size,), (), ()
