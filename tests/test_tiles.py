@@ -22,10 +22,10 @@ from cases import (
 from layouts import LAYOUTS
 from measure import assert_close
 from numpy.testing import assert_allclose, assert_array_equal
+from small_tiles import SIZES, small_tiles
 
 import numpy_norms
-from numpy_norms import normalize
-from numpy_norms.engine import plans, tiles
+from numpy_norms.engine import plans
 
 ALL = [
     *SIX,
@@ -41,11 +41,6 @@ ALL = [
     instance_norm((3, 6, 8, 19), channel_axis=-1),
     rms_norm((2, 300)),
 ]
-SIZES = {
-    "tiny": {"SCRATCH": 512, "PAYS": 1, "WIDE": 8, "LANES": 16, "SHARES": 1},
-    "small": {"SCRATCH": 2048, "PAYS": 100, "WIDE": 30, "LANES": 3, "SHARES": 4096},
-    "middle": {"SCRATCH": 8192, "PAYS": 1000, "WIDE": 60, "LANES": 16, "SHARES": 4096},
-}
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}  # a few roundoffs of either result
 sizes = pytest.mark.parametrize("size", SIZES)
 dtypes = pytest.mark.parametrize(
@@ -53,28 +48,6 @@ dtypes = pytest.mark.parametrize(
     [(np.float64, None), (np.float32, None), (np.float32, np.float32)],
     ids=["float64", "float32", "float32 in float32"],
 )
-
-
-@pytest.fixture
-def cut_small(monkeypatch):
-    """Have arrays cut into small tiles, and every tile but one worked on in threads."""
-
-    def set_sizes(size):
-        memory = 5 * SIZES[size]["SCRATCH"] // 4
-        for name, value in {"MEMORY": memory, "SMALL": 0, "SHORT": 16, **SIZES[size]}.items():
-            monkeypatch.setattr(plans, name, value)
-        monkeypatch.setattr(tiles, "PAYS", 1)
-        monkeypatch.setattr(tiles, "FEW", 0)
-        forget()
-
-    yield set_sizes
-    forget()
-
-
-def forget():
-    """Forget all plans."""
-    plans.plan_for.cache_clear()
-    normalize._plan.cache_clear()
 
 
 @pytest.fixture
@@ -112,28 +85,28 @@ def assert_as_of_one_tile(norm, found, of_one):
 @sizes
 @dtypes
 @parametrize(ALL)
-def test_many_small_tiles_agree_with_one(norm, dtype, work, size, cut_small):
+def test_many_small_tiles_agree_with_one(norm, dtype, work, size):
     arrays, dy = norm.draw(dtype=dtype)
     of_one = []
     for absent in (set(), {"beta"}, {"gamma"}, {"gamma", "beta"}):
         present = {name: a for name, a in arrays.items() if name not in absent}
         of_one.append((present, results(norm, present, dy, work)))
-    cut_small(size)
-    for present, expected in of_one:
-        assert_as_of_one_tile(norm, results(norm, present, dy, work), expected)
+    with small_tiles(size):
+        for present, expected in of_one:
+            assert_as_of_one_tile(norm, results(norm, present, dy, work), expected)
 
 
 @sizes
 @dtypes
 @parametrize([norm for norm in ALL if norm.name != "batch_norm_inference"])
-def test_sets_are_lifted_in_tiles_as_in_one(norm, dtype, work, size, cut_small):
+def test_sets_are_lifted_in_tiles_as_in_one(norm, dtype, work, size):
     arrays, dy = norm.draw(dtype=dtype)
     of_one = []
     for x in lifted_in_turn(norm, arrays["x"]):
         of_one.append((x, results(norm, {**arrays, "x": x}, dy, work)))
-    cut_small(size)
-    for x, expected in of_one:
-        assert_as_of_one_tile(norm, results(norm, {**arrays, "x": x}, dy, work), expected)
+    with small_tiles(size):
+        for x, expected in of_one:
+            assert_as_of_one_tile(norm, results(norm, {**arrays, "x": x}, dy, work), expected)
 
 
 def lifted_in_turn(norm, x):
@@ -155,7 +128,7 @@ def lifted_in_turn(norm, x):
 @sizes
 @dtypes
 @pytest.mark.parametrize("name", ["layer", "rms"])
-def test_what_else_reaches_x_is_added_on_every_tile(name, dtype, work, size, cut_small):
+def test_what_else_reaches_x_is_added_on_every_tile(name, dtype, work, size):
     norm = {"layer": layer_norm, "rms": rms_norm}[name]((40, 30))
     arrays, dy = norm.draw(dtype=dtype)
     ds = np.asfortranarray(dy[::-1])
@@ -166,10 +139,12 @@ def test_what_else_reaches_x_is_added_on_every_tile(name, dtype, work, size, cut
     for given in (gamma, None):
         _, gradients = norm.both({"x": x, "gamma": given}, dy, dtype=work)
         expected[given is None] = gradients["x"] + ds
-    cut_small(size)
-    for given in (gamma, None):
-        _, _, cache = forward(x, np.zeros_like(x), given, dtype=work)
-        assert_close(backward(dy, ds, cache)[0], expected[given is None], 2 * np.finfo(dtype).eps)
+    with small_tiles(size):
+        for given in (gamma, None):
+            _, _, cache = forward(x, np.zeros_like(x), given, dtype=work)
+            assert_close(
+                backward(dy, ds, cache)[0], expected[given is None], 2 * np.finfo(dtype).eps
+            )
 
 
 def bits(norm, arrays, dy, work):
@@ -181,92 +156,96 @@ def bits(norm, arrays, dy, work):
 @sizes
 @dtypes
 @parametrize(ALL)
-def test_threads_change_no_bit_of_many_tiles(norm, dtype, work, size, cut_small, threads):
+def test_threads_change_no_bit_of_many_tiles(norm, dtype, work, size, threads):
     arrays, dy = norm.draw(dtype=dtype)
-    cut_small(size)
-    threads(1)
-    expected = bits(norm, arrays, dy, work)
-    for n in (2, 3, 2, 3):
-        threads(n)
-        assert_array_equal(bits(norm, arrays, dy, work), expected)
+    with small_tiles(size):
+        threads(1)
+        expected = bits(norm, arrays, dy, work)
+        for n in (2, 3, 2, 3):
+            threads(n)
+            assert_array_equal(bits(norm, arrays, dy, work), expected)
 
 
 @sizes
-def test_threads_that_call_at_the_same_time_get_the_bits_of_one(size, cut_small, threads):
-    cut_small(size)
-    threads(2)
-    drawn = [(norm, *norm.draw(), None) for norm in ALL]
-    expected = [bits(*arguments) for arguments in drawn]
-    with ThreadPoolExecutor(4) as pool:
-        for found, bits_of_one in zip(pool.map(lambda a: bits(*a), drawn), expected, strict=True):
-            assert_array_equal(found, bits_of_one)
+def test_threads_that_call_at_the_same_time_get_the_bits_of_one(size, threads):
+    with small_tiles(size):
+        threads(2)
+        drawn = [(norm, *norm.draw(), None) for norm in ALL]
+        expected = [bits(*arguments) for arguments in drawn]
+        with ThreadPoolExecutor(4) as pool:
+            for found, bits_of_one in zip(
+                pool.map(lambda a: bits(*a), drawn), expected, strict=True
+            ):
+                assert_array_equal(found, bits_of_one)
 
 
 @dtypes
 @parametrize(ALL)
-def test_memory_layout_changes_no_bit_of_many_tiles(norm, dtype, work, cut_small):
+def test_memory_layout_changes_no_bit_of_many_tiles(norm, dtype, work):
     arrays, dy = norm.draw(dtype=dtype)
-    cut_small("tiny")
-    expected = bits(norm, arrays, dy, work)
-    for layout in LAYOUTS:
-        strange = {name: layout(a) for name, a in arrays.items()}
-        assert_array_equal(bits(norm, strange, layout(dy), work), expected, layout.__name__)
+    with small_tiles("tiny"):
+        expected = bits(norm, arrays, dy, work)
+        for layout in LAYOUTS:
+            strange = {name: layout(a) for name, a in arrays.items()}
+            assert_array_equal(bits(norm, strange, layout(dy), work), expected, layout.__name__)
 
 
 @dtypes
 @parametrize(ALL)
-def test_tiles_are_written_where_out_says(norm, dtype, work, cut_small):
+def test_tiles_are_written_where_out_says(norm, dtype, work):
     arrays, _ = norm.draw(dtype=dtype)
-    cut_small("tiny")
-    expected, _ = norm.forward(arrays, dtype=work)
-    for layout in LAYOUTS:
-        if layout.__name__ not in ("read_only", "big_endian"):
-            out, x = layout(np.empty_like(expected)), layout(arrays["x"])
-            norm.forward(arrays, dtype=work, out=out)
-            norm.forward({**arrays, "x": x}, dtype=work, out=x)
-            assert_array_equal(out, expected, layout.__name__)
-            assert_array_equal(x, expected, layout.__name__)
+    with small_tiles("tiny"):
+        expected, _ = norm.forward(arrays, dtype=work)
+        for layout in LAYOUTS:
+            if layout.__name__ not in ("read_only", "big_endian"):
+                out, x = layout(np.empty_like(expected)), layout(arrays["x"])
+                norm.forward(arrays, dtype=work, out=out)
+                norm.forward({**arrays, "x": x}, dtype=work, out=x)
+                assert_array_equal(out, expected, layout.__name__)
+                assert_array_equal(x, expected, layout.__name__)
 
 
 @sizes
 @parametrize([norm for norm in ALL if norm.name != "batch_norm_inference"])
-def test_a_set_that_is_not_finite_leaves_the_bits_of_others_alone(norm, size, cut_small):
+def test_a_set_that_is_not_finite_leaves_the_bits_of_others_alone(norm, size):
     arrays, dy = norm.draw()
-    cut_small(size)
-    usual = norm.both(arrays, dy)
-    x = arrays["x"].copy()
-    x.flat[norm.sharing.set_rows[0]] = np.inf
-    y, gradients = norm.both({**arrays, "x": x}, dy)
-    for found, expected in ((y, usual[0]), (gradients["x"], usual[1]["x"])):
-        assert_array_equal(norm.rows(found)[1:], norm.rows(expected)[1:])
+    with small_tiles(size):
+        usual = norm.both(arrays, dy)
+        x = arrays["x"].copy()
+        x.flat[norm.sharing.set_rows[0]] = np.inf
+        y, gradients = norm.both({**arrays, "x": x}, dy)
+        for found, expected in ((y, usual[0]), (gradients["x"], usual[1]["x"])):
+            assert_array_equal(norm.rows(found)[1:], norm.rows(expected)[1:])
 
 
 @sizes
 @pytest.mark.parametrize("slots", [1, 2, 3])
 @parametrize(ALL)
-def test_tiles_cover_everything_once(norm, slots, size, cut_small):
-    cut_small(size)
-    plan, cut = cut_of(norm, slots)
-    count = np.zeros(plan.shape, int)
-    for lane in cut.lanes:
-        for slices in tiles_of(lane, cut):
-            count[slices] += 1
-    assert (count == 1).all()
+def test_tiles_cover_everything_once(norm, slots, size):
+    with small_tiles(size):
+        plan, cut = cut_of(norm, slots)
+        count = np.zeros(plan.shape, int)
+        for lane in cut.lanes:
+            for slices in tiles_of(lane, cut):
+                count[slices] += 1
+        assert (count == 1).all()
 
 
 @sizes
 @pytest.mark.parametrize("slots", [1, 2])
 @parametrize(ALL)
-def test_lanes_that_add_to_one_table_have_no_set_in_common(norm, slots, size, cut_small):
+def test_lanes_that_add_to_one_table_have_no_set_in_common(norm, slots, size):
     # Else two threads would add to a number at the same time.
-    cut_small(size)
-    plan, cut = cut_of(norm, slots)
-    if cut.disjoint:
-        numbers, sets = np.arange(plan.size).reshape(plan.shape), norm.sharing.sets
-        met = []
-        for lane in cut.lanes:
-            met.append({number for s in tiles_of(lane, cut) for number in sets[numbers[s]].flat})
-        assert sum(map(len, met)) == len(set().union(*met))
+    with small_tiles(size):
+        plan, cut = cut_of(norm, slots)
+        if cut.disjoint:
+            numbers, sets = np.arange(plan.size).reshape(plan.shape), norm.sharing.sets
+            met = []
+            for lane in cut.lanes:
+                met.append(
+                    {number for s in tiles_of(lane, cut) for number in sets[numbers[s]].flat}
+                )
+            assert sum(map(len, met)) == len(set().union(*met))
 
 
 def tiles_of(lane, cut):
@@ -283,22 +262,25 @@ def cut_of(norm, slots):
     return cache.plan, plans.Cut(cache.plan, slots)
 
 
-def test_small_arrays_are_cut_in_every_way(cut_small):
+def test_small_arrays_are_cut_in_every_way():
     # Otherwise the tests above would compare one tile with itself.
     kinds = set()
     for size in SIZES:
-        cut_small(size)
-        for norm in ALL:
-            plan, cut = cut_of(norm, 2)
-            columns = max(plan.over) < len(plan.shape) - 1
-            kinds |= {
-                ("tiles", "one" if cut.alone else "of whole sets" if cut.whole else "of parts"),
-                ("rows", "side by side" if plan.beside else "of columns" if columns else "whole"),
-                ("parts of parameters", "many" if cut.many else "one"),
-                ("sets", "in one lane" if cut.disjoint else "in several"),
-                ("lanes", min(len(cut.lanes), 3)),
-                ("tiles in a run", min(3, max(len(r) for lane in cut.lanes for _, r in lane))),
-            }
+        with small_tiles(size):
+            for norm in ALL:
+                plan, cut = cut_of(norm, 2)
+                columns = max(plan.over) < len(plan.shape) - 1
+                kinds |= {
+                    ("tiles", "one" if cut.alone else "of whole sets" if cut.whole else "of parts"),
+                    (
+                        "rows",
+                        "side by side" if plan.beside else "of columns" if columns else "whole",
+                    ),
+                    ("parts of parameters", "many" if cut.many else "one"),
+                    ("sets", "in one lane" if cut.disjoint else "in several"),
+                    ("lanes", min(len(cut.lanes), 3)),
+                    ("tiles in a run", min(3, max(len(r) for lane in cut.lanes for _, r in lane))),
+                }
     assert kinds == {
         *(("tiles", how) for how in ("one", "of whole sets", "of parts")),
         *(("rows", how) for how in ("side by side", "of columns", "whole")),

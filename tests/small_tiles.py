@@ -1,0 +1,33 @@
+"""Tiles so small that small arrays are cut in every way that large ones are."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from numpy_norms import normalize
+from numpy_norms.engine import plans, tiles
+
+SIZES = {
+    "tiny": {"SCRATCH": 512, "PAYS": 1, "WIDE": 8, "LANES": 16, "SHARES": 1},
+    "small": {"SCRATCH": 2048, "PAYS": 100, "WIDE": 30, "LANES": 3, "SHARES": 4096},
+    "middle": {"SCRATCH": 8192, "PAYS": 1000, "WIDE": 60, "LANES": 16, "SHARES": 4096},
+}
+
+
+@contextmanager
+def small_tiles(size):
+    """Have arrays cut into small tiles, and all but single ones worked on in threads."""
+    memory = 5 * SIZES[size]["SCRATCH"] // 4
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"MEMORY": memory, "SMALL": 0, "SHORT": 16, **SIZES[size]}.items():
+            patch.setattr(plans, name, value)
+        patch.setattr(tiles, "PAYS", 1)
+        patch.setattr(tiles, "FEW", 0)
+        _forget_plans()
+        yield
+    _forget_plans()
+
+
+def _forget_plans():
+    plans.plan_for.cache_clear()
+    normalize._plan.cache_clear()
