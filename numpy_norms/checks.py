@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .cache import Cache
 
-
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
