@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .rounding import round_to
+from .rounding import rounded
 
 if TYPE_CHECKING:
     from .plans import Plan
@@ -50,8 +50,7 @@ class Eager:
 
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""
-        np.copyto(self.place, round_to(self.now, dtype), casting="unsafe")
-        self.now = self.place
+        self.now = rounded(self.place, self.now, dtype)
 
     def value(self) -> Array:
         """The array that the steps have made."""
@@ -131,8 +130,7 @@ class Deferred:
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""
         self.settle()
-        np.copyto(self.place, round_to(self.now, dtype), casting="unsafe")
-        self.now = self.place
+        self.now = rounded(self.place, self.now, dtype)
 
     def sums(self, b: Deferred | None = None) -> Any:
         """Sums over neighbours of this, or of its product with b, made of sums of the arrays."""

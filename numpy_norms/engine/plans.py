@@ -177,14 +177,8 @@ class Plan:
         return views
 
     def parameters(self, *arrays: Array | None) -> list[Any]:
-        """Parameters in the working dtype, with axes of length one where they do not vary."""
-        parameters: list[Any] = []
-        for a in arrays:
-            if a is not None and a.dtype != self.work:
-                with np.errstate(all="ignore"):
-                    a = a.astype(self.work)
-            parameters.append(None if a is None else a.reshape(self.parameter_shape))
-        return parameters
+        """Parameters with axes of length one where they do not vary."""
+        return [None if a is None else a.reshape(self.parameter_shape) for a in arrays]
 
     def report(self, a: Array) -> Array:
         """One number for each set, without the axes of length one, as the layout orders them."""
@@ -285,7 +279,7 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
         return extent, True
     for a in sets:
         extent[a] = 1
-    if set_size * min(plane // set_size, WIDE) <= min(limit, PAYS):
+    if set_size * min(plane // set_size, SHORT) <= min(limit, PAYS):
         _shrink(extent, tail, plane, limit)
         return extent, True
     limit = SCRATCH // bytes_each if long == 1 else MEMORY // (bytes_each + 3 * SUM)

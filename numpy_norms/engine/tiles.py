@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .plans import PAYS, SCRATCH, Cut, Plan, Slices, nothing
+from .plans import PAYS, Cut, Plan, Slices, nothing
 from .rounding import native, round_into
 from .threads import get_num_threads, in_threads
 
@@ -128,17 +128,21 @@ class Tile:
         part = self.of_sets
         return numbers if part is None else tuple([a if a is None else a[part] for a in numbers])
 
-    def parameters(self, *arrays: Array | None) -> Numbers:
-        """The parts of parameters that belong to the tile."""
-        part = self.of_parameters
-        return arrays if part is None else tuple([a if a is None else a[part] for a in arrays])
+    def parameters(self, *arrays: Array | None) -> list[Any]:
+        """The parts of parameters that belong to the tile, in the working dtype."""
+        part, work, parameters = self.of_parameters, self.plan.work, []
+        for a in arrays:
+            if a is not None and part is not None:
+                a = a[part]
+            parameters.append(a if a is None or a.dtype == work else a.astype(work))
+        return parameters
 
     def own(self, view: Array) -> Array:
         """Memory of the shape of a part, in turn: once all slots are taken the first is free."""
         if self.plan.small:
             return np.empty(view.shape, self.plan.work)
         if self.memory is None:
-            self.memory = _taken()
+            self.memory = _taken(self.cut.slots * self.cut.slot)
         start = self.slot % self.cut.slots * self.cut.slot
         self.slot += 1
         return np.ndarray(view.shape, self.plan.work, self.memory, start)
@@ -196,11 +200,12 @@ class Tile:
                 _whole(table, k, self.plan.set_shape, a.dtype)[self.of_sets] = a
 
 
-def _taken() -> Array:
+def _taken(size: int) -> Array:
     try:
-        return _kept.pop()
+        memory = _kept.pop()
     except IndexError:
-        return np.empty(SCRATCH, np.uint8)
+        memory = np.empty(size, np.uint8)
+    return memory if memory.nbytes >= size else np.empty(size, np.uint8)
 
 
 def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
