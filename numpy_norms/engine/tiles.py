@@ -203,9 +203,12 @@ class Tile:
 def _taken(size: int) -> Array:
     try:
         memory = _kept.pop()
+        if memory.nbytes >= size:
+            return memory
+        del memory  # before there is more
     except IndexError:
-        memory = np.empty(size, np.uint8)
-    return memory if memory.nbytes >= size else np.empty(size, np.uint8)
+        pass
+    return np.empty(size, np.uint8)
 
 
 def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
@@ -269,7 +272,7 @@ def _wide(a: Array) -> np.dtype[Any]:
 def _added(totals: Numbers, more: Numbers) -> Numbers:
     """Sums so far and those of one more tile, in float64 or wider."""
     if not totals:
-        return tuple([None if a is None else a.astype(_wide(a)) for a in more])
+        return tuple([None if a is None else a.astype(_wide(a), copy=False) for a in more])
     for total, a in zip(totals, more, strict=True):
         if total is not None:
             total += a.astype(total.dtype, copy=False)  # cast apart: see sums._added
