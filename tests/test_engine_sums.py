@@ -1,0 +1,132 @@
+"""Sums of any axes, accurate whatever the length, the same bits wherever rows lie."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numpy_norms.engine import sums
+
+DTYPES = [np.float32, np.float64, np.longdouble, np.complex128]
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+floats = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+ROUNDOFFS = 32  # of the dtype, on the sum of the terms' sizes
+
+
+def assert_are_sums(got, a, b, axes):
+    """Compare with sums that are rounded once."""
+    exact = exactly(a) if b is None else exactly(a) * exactly(b)
+    terms = np.abs(exact).sum(axes, keepdims=True)
+    assert got.dtype == a.dtype
+    assert got.shape == terms.shape
+    roundoff = np.finfo(a.dtype).eps / 2
+    if a.dtype == np.longdouble:
+        assert (np.abs(got - exact.sum(axes, keepdims=True)) <= ROUNDOFFS * roundoff * terms).all()
+        return
+    for part in (np.real, np.imag) if a.dtype == np.complex128 else (np.real,):
+        rows = np.moveaxis(part(exact), axes, range(-len(axes), 0)).reshape(got.size, -1)
+        error = [abs(math.fsum(row) - s) for row, s in zip(rows, part(got).flat, strict=True)]
+        assert (error <= ROUNDOFFS * roundoff * terms.ravel()).all()
+
+
+def exactly(a):
+    """The numbers with digits to spare for their products."""
+    return a.astype(np.clongdouble if a.dtype.kind == "c" else np.longdouble)
+
+
+def draw(rng, shape, dtype):
+    """Random numbers of both signs with a mean; complex ones in all directions."""
+    a = rng.standard_normal(shape) + 0.5
+    return (a + 1j * rng.standard_normal(shape) if dtype == np.complex128 else a).astype(dtype)
+
+
+@st.composite
+def shapes_and_axes(draw):
+    """Draw a shape and some of its axes, at least one."""
+    shape = tuple(draw(st.lists(st.integers(1, 9), min_size=2, max_size=4)))
+    axes = draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))
+    return shape, tuple(sorted(axes))
+
+
+@dtypes
+@pytest.mark.parametrize("of", ["one", "a product"])
+@given(drawn=shapes_and_axes(), seed=st.integers(0, 2**32 - 1))
+def test_sums_over_any_axes(of, dtype, drawn, seed):
+    shape, axes = drawn
+    rng = np.random.default_rng(seed)
+    a, b = draw(rng, shape, dtype), draw(rng, shape, dtype) if of == "a product" else None
+    assert_are_sums(sums.over(shape, axes)(a, b), a, b, axes)
+
+
+@dtypes
+@given(drawn=shapes_and_axes(), seed=st.integers(0, 2**32 - 1))
+def test_sums_of_few_over_any_axes(dtype, drawn, seed):
+    shape, axes = drawn
+    a = draw(np.random.default_rng(seed), shape, dtype)
+    assert_are_sums(sums.few(shape, axes)(a), a, None, axes)
+
+
+def test_over_no_axes_nothing_is_summed(rng):
+    a, b = rng.standard_normal((2, 3, 4))
+    assert sums.few(a.shape, ()) is None
+    of_none = sums.over(a.shape, ())
+    assert (of_none(a) == a).all()
+    assert not np.shares_memory(of_none(a), a)
+    assert (of_none(a, b) == a * b).all()
+
+
+@dtypes
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_along_one_axis_of_four(axis, dtype, rng):
+    a, b = draw(rng, (2, 3, 4, 5, 6), dtype)
+    assert_are_sums(sums.inner_sum(4, axis)(a), a, None, (axis,))
+    assert_are_sums(sums.inner_sum(4, axis)(a, b), a, b, (axis,))
+
+
+@floats
+@pytest.mark.parametrize("length", [1, 2, 390, 1024, 1031, 2048, 4099, 300_007])
+@pytest.mark.parametrize("kind", ["positive", "constant"])
+def test_the_error_along_rows_does_not_grow_with_their_length(kind, length, dtype, rng):
+    a = rng.random((3, length)).astype(dtype)
+    b = np.full_like(a, 0.1) if kind == "constant" else a[::-1]
+    assert_are_sums(sums.along(b), b, None, (1,))
+    assert_are_sums(sums.along(a, b), a, b, (1,))
+
+
+@floats
+@pytest.mark.parametrize("columns", [1, 2, 7, 60, 1000, 1031, 2053])
+def test_the_error_down_columns_does_not_grow_with_their_length(columns, dtype, rng):
+    for rows in (1, 2, 3, 33, 390, 1021, 65_537):
+        if rows * columns < 400_000:  # a tile
+            a, b = rng.random((2, rows, columns)).astype(dtype)
+            assert_are_sums(sums.down(a), a, None, (0,))
+            assert_are_sums(sums.down(a, b), a, b, (0,))
+
+
+def test_complex_numbers_are_not_conjugated():
+    i = np.full((40, 1, 3), 1j)
+    for axis, n in enumerate(i.shape):
+        assert (sums.inner_sum(3, axis)(i, i) == -n).all()
+
+
+@floats
+@pytest.mark.parametrize("summed", [sums.along, sums.down])
+@pytest.mark.parametrize("gap", [1, 4, 13])
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 8, 31, 1031])
+def test_where_rows_lie_changes_no_bit(columns, gap, summed, dtype, rng):
+    for rows in (2, 7, 40, 100, 170, 300):
+        a, b = rng.standard_normal((2, rows, columns + gap)).astype(dtype)[..., :columns]
+        close_a, close_b = a.copy(), b.copy()
+        assert (summed(a) == summed(close_a)).all()
+        assert (summed(a, b) == summed(close_a, close_b)).all()
+        assert (summed(a, close_b) == summed(close_a, b)).all()
+
+
+@given(st.integers(1, 10_000), st.integers(1, 2000))
+def test_the_largest_divisor(n, most):
+    found = sums.divisor(n, most)
+    assert found <= most
+    assert n % found == 0
+    assert all(n % d for d in range(found + 1, min(n, most) + 1))
