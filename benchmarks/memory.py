@@ -18,7 +18,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def child(kind: str, **options: Any) -> Any:
     return json.loads(done.stdout)
 
 
-def allocations(grid: dict[str, Sequence[Entry]]) -> Iterator[dict[str, Any]]:
+def allocations(grid: Mapping[str, Sequence[Entry]]) -> Iterator[dict[str, Any]]:
     """Yield what both passes allocate, for every entry and mode."""
     print("\nallocated beside the outputs, MiB (in parentheses: resident)")
     for size, entries in grid.items():

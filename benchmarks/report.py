@@ -10,6 +10,7 @@ On the page every generated part stands between two comments; the text between t
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def machine(side: Report, alone: Report) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in where["versions"].items())
     variables = ", ".join(f"{k}={v}" for k, v in where["thread variables"].items()) or "none"
     loads = [report["setting"]["load average at the start"] for report in (side, alone)]
-    busy = max(loads) > IDLE or side["smoke"] or alone["smoke"]
+    busy = bool(max(loads) > IDLE or side["smoke"] or alone["smoke"])
     return (
         f"Measured on {where['date']}: {where['processor']}, {where['cores']} cores, "
         f"{where['memory, GB']:g} GB, {where['system']}, Python {where['python']}, "
@@ -73,19 +74,20 @@ def figures(side: Report, alone: Report, space: Report) -> str:
 def most_memory(space: Report, size: str, mode: str) -> float:
     """Return the most MiB that a pass allocates beside its outputs, over the entries of a size."""
     rows = [r for r in space["allocations"] if (r["size"], r["dtype"]) == (size, mode)]
-    return max(r[d]["traced"] for r in rows for d in DIRECTIONS) / MIB
+    return float(max(r[d]["traced"] for r in rows for d in DIRECTIONS) / MIB)
 
 
 def exactness(report: Report) -> str:
     """Return the least share of correctly rounded results over all norms and ratios."""
     names = dict.fromkeys(r["contender"] for r in report["rows"])
 
-    def least(name: str) -> str:
+    def told(name: str) -> str:
         rows = [r for r in report["rows"] if r["contender"] == name]
-        y, dx = (100 * min(r[key]["share"] for r in rows) for key in ("y", "dx"))
-        return f"{name} {y:.6g} % of y and {dx:.6g} % of dx"
+        least = (min(r[key]["share"] for r in rows) for key in ("y", "dx"))
+        y, dx = (math.floor(1e6 * share) / 1e4 for share in least)  # 100 only if all are
+        return f"{name} {y:g} % of y and {dx:g} % of dx"
 
-    return f"The least over all norms and ratios: {'; '.join(map(least, names))}."
+    return f"The least over all norms and ratios: {'; '.join(map(told, names))}."
 
 
 def beyond(space: Report) -> str:

@@ -52,15 +52,16 @@ ROUNDING = 2.0**-24  # of the value itself, if it is correctly rounded
 def straight(problem: Problem, dtype: Any) -> Calls:
     """Set up the straight code in one of the two modes."""
     (norm, shape), x, gamma, beta, dy = problem
-    work, how = np.dtype(dtype), ()
+    work = np.dtype(dtype)
+    how: tuple[str, ...] = (norm,)
     forward: Any
     backward: Any
     if norm in ("layer", "rms"):
-        forward, backward = norms.rows_forward, norms.rows_backward
+        forward, backward, how = norms.rows_forward, norms.rows_backward, ()
     elif len(shape) == 2:
-        forward, backward = norms.columns_forward, norms.columns_backward
+        forward, backward, how = norms.columns_forward, norms.columns_backward, ()
     else:
-        forward, backward, how = norms.maps_forward, norms.maps_backward, (norm,)
+        forward, backward = norms.maps_forward, norms.maps_backward
     arguments = x, gamma, None if norm == "rms" else beta, work, *how
     _, stats = forward(*arguments)
     return Calls(lambda: forward(*arguments)[0], lambda: backward(dy, x, gamma, work, *how, stats))
@@ -75,8 +76,7 @@ STRAIGHT = (
 def check(entry: Entry, ratio: float) -> Iterator[str]:
     """Yield what of the straight code is not the textbook formula in float64, to rounding."""
     problem = Problem.of(entry, mean=ratio)
-    exact = problem._make([entry, *(a.astype(np.float64) for a in problem[1:])])
-    calls = plain(exact)
+    calls = plain(Problem(entry, *(a.astype(np.float64) for a in problem[1:])))
     expected = [calls.forward(), *calls.backward()]
     for contender in STRAIGHT:
         with np.errstate(all="ignore"):  # far from zero, the first try may fail

@@ -85,7 +85,8 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "navbar_center": [],
-    "secondary_sidebar_items": ["page-toc"],
+    # The page that shows the files needs room for lines of 100 characters.
+    "secondary_sidebar_items": {"**": ["page-toc"], "code": []},
     "footer_start": ["copyright"],
     "footer_end": [],
 }

@@ -43,43 +43,43 @@ def staged_graph(
         "variance": 2 / m * xc * dvar,
         "mean": np.full(m, dmean / m),
     }
-    figure, ax = canvas(8.6, 4.4)
+    figure, ax = canvas(5.7, 4.2)
     with matplotlib.rc_context(STYLE):
-        ax.set_xlim(-1.0, 15.6)
-        ax.set_ylim(-3.4, 3.4)
+        ax.set_xlim(-0.9, 10.0)
+        ax.set_ylim(-3.2, 3.2)
         _node(ax, 0.6, 0, "x", x, sum(back.values()))
-        _node(ax, 6.0, 2.5, "var  (2)", var, dvar)
-        _node(ax, 10.0, 2.5, "rstd  (3)", rstd, drstd)
-        _node(ax, 6.0, -2.5, "mean  (1)", mean, dmean)
-        _node(ax, 10.0, 0, "x_hat  (4)", x_hat, dx_hat)
-        _node(ax, 14.3, 0, "y  (5)", gamma * x_hat + beta, dy)
+        _node(ax, 4.7, 2.5, "var  (2)", var, dvar)
+        _node(ax, 8.5, 2.5, "rstd  (3)", rstd, drstd)
+        _node(ax, 4.7, -2.5, "mean  (1)", mean, dmean)
+        _node(ax, 8.5, 0, "x_hat  (4)", x_hat, dx_hat)
+        _node(ax, 8.5, -2.5, "y  (5)", gamma * x_hat + beta, dy)
         _arrow(
             ax,
-            (1.4, 0.85),
-            (4.9, 2.5),
+            (1.2, 0.85),
+            (3.7, 2.35),
             back["variance"],
             "2(x - mean)/m dvar",
-            (2.6, 2.55),
+            (1.5, 2.4),
         )
         _arrow(
-            ax, (1.95, 0.0), (8.6, 0.0), back["direct"], "r dx_hat", (3.6, 0.5)
+            ax, (1.95, 0.0), (7.05, 0.0), back["direct"], "r dx_hat", (3.1, 0.5)
         )
         _arrow(
-            ax, (1.4, -0.85), (4.9, -2.5), back["mean"], "dmean/m", (2.6, -2.3)
+            ax, (1.2, -0.85), (3.7, -2.35), back["mean"], "dmean/m", (1.4, -2.3)
         )
-        _arrow(ax, (7.1, 2.5), (8.9, 2.5))
-        _arrow(ax, (10.0, 1.65), (10.0, 0.85))
-        _arrow(ax, (7.1, -2.3), (9.4, -0.85))
-        _arrow(ax, (11.4, 0.0), (12.9, 0.0))
-        _arrow(ax, (6.0, -1.65), (6.0, 1.65), dashed=True)
-        ax.text(6.15, -1.2, "0", color=RED, fontsize=10.5)
+        _arrow(ax, (5.7, 2.5), (7.5, 2.5))
+        _arrow(ax, (8.5, 1.65), (8.5, 0.85))
+        _arrow(ax, (5.7, -2.3), (7.9, -0.85))
+        _arrow(ax, (8.5, -0.85), (8.5, -1.65))
+        _arrow(ax, (4.7, -1.65), (4.7, 1.65), dashed=True)
+        ax.text(4.85, -1.2, "0", color=RED, fontsize=10.5)
         ax.set_axis_off()
     alt = (
         "Graph from x to y. Black: values, computed from left to right. Red: gradients, computed "
         "from right to left. Three arrows leave x, to the variance, to x_hat and to the mean; "
         "three gradients come back and are added. The arrow from mean to variance carries zero."
     )
-    return Picture(figure, alt, wide=True)
+    return Picture(figure, alt)
 
 
 def _numbers(value: Any) -> str:

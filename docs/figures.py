@@ -100,7 +100,7 @@ def offset_errors(ratios: Array, errors: dict[str, Any]) -> Picture:
         log="xy",
         size=(5.8, 4.8),
         alt="Error against the ratio of mean to standard deviation. One pass rises steeply, two "
-        "passes rise in proportion, corrected centring and this library stay flat.",
+        "passes rise in proportion, one pass about a pivot and this library stay flat.",
     )
 
 

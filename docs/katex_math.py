@@ -113,7 +113,10 @@ def attach_stops(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         stop = STOP.match(after) if isinstance(after, nodes.Text) else None
         if stop is not None:
             node["stop"] = stop[0]
-            node.parent.replace(after, nodes.Text(after[stop.end() :]))
+            place = (
+                node.parent.index(node) + 1
+            )  # another text may equal `after`
+            node.parent[place] = nodes.Text(after[stop.end() :])
 
 
 def visit_block(translator: Any, node: nodes.math_block) -> None:

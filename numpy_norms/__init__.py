@@ -18,6 +18,7 @@ from .group_norm import group_norm_backward, group_norm_forward
 from .groups import groups
 from .instance_norm import instance_norm_backward, instance_norm_forward
 from .layer_norm import layer_norm_backward, layer_norm_forward
+from .moments import Moments
 from .rms_norm import rms_norm_backward, rms_norm_forward
 from .running_stats import update_running_stats
 
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cache",
+    "Moments",
     "add_layer_norm_backward",
     "add_layer_norm_forward",
     "add_rms_norm_backward",

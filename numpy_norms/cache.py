@@ -50,8 +50,7 @@ class Cache(NamedTuple):
         _, exponent, _, var = self.statistics
         with np.errstate(all="ignore"):
             if exponent is not None:
-                half = self.plan.power(-exponent)
-                var = var * half * half
+                var = self.plan.times(var, -2 * exponent)
             return self.plan.report(var)
 
     @property
@@ -61,7 +60,7 @@ class Cache(NamedTuple):
         with np.errstate(all="ignore"):
             eps = lifting.eps_of(self.plan, self.eps, exponent, var)
             rstd = eq.reciprocal_std(var, eps)
-            return self.plan.report(rstd if exponent is None else rstd * self.plan.power(exponent))
+            return self.plan.report(rstd if exponent is None else self.plan.times(rstd, exponent))
 
     def __repr__(self) -> str:
         x = "overwritten" if self.x is None else f"{self.x.dtype.name} {self.x.shape}"

@@ -223,7 +223,8 @@ def variance(name: str, a: ArrayLike, shape: Shape) -> Array:
 
 def not_negative(name: str, a: Array) -> Array:
     """A variance for each channel, none of them negative."""
-    negative = np.flatnonzero(a.real < 0)
+    with np.errstate(invalid="ignore"):  # of bfloat16's NaN
+        negative = np.flatnonzero(a.real < 0)
     if negative.size:
         i = int(negative[0])
         raise ValueError(
@@ -285,13 +286,18 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
-    """The gradient of y for a cache that `norm` has made, and x."""
-    if not isinstance(cache, Cache):
+def made_by(norm: str, kind: type, cache: Any) -> None:
+    """Refuse what is no cache of the kind that `norm` makes."""
+    if not isinstance(cache, kind):
         raise TypeError(
             f"cache is a {type(cache).__name__}, but the cache of {norm}_forward was expected; "
             f"pass dy first and then what {norm}_forward returned second"
         )
+
+
+def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
+    """The gradient of y for a cache that `norm` has made, and x."""
+    made_by(norm, Cache, cache)
     if cache.norm != norm:
         raise ValueError(
             f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "

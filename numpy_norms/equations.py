@@ -1,14 +1,14 @@
-"""The equations, (1) to (14) and (18), in the order of the derivation; all norms compute this text.
+"""The equations, (1) to (14) and (18), as they are derived; every norm computes this text.
 
-``docs/derivation.md`` derives them under the same numbers. E averages over a set of positions that
-share statistics. M does, too, but is None where the mean is 0 by definition (RMS norm). G and B sum
-over the axes along which gamma and beta were broadcast. Each takes an array, or two whose product
-it is of.
+``docs/derivation.md`` derives them under the same numbers. E averages over a set of positions
+that share statistics. M does, too, but is None where the mean is 0 by definition (RMS norm).
+G and B sum over the axes along which gamma and beta were broadcast. Each takes an array, or
+two whose product it is of.
 
-Large arrays are the caller's to use up: ``x -= mean`` is a step that needs no memory, and the same
-array goes on under the name of what it has become. A step with None is no step. Each line is
-holomorphic in its arrays (no abs, no conj), so that the complex step differentiates exactly what is
-computed here.
+Large arrays are the caller's to use up: ``x -= mean`` is a step that needs no memory, and the
+same array goes on under the name of what it has become. A step with None is no step. Each
+line is holomorphic in its arrays (no abs, no conj), so that the complex step differentiates
+exactly what is computed here.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def moments(x: Any, E: Average, M: Average) -> tuple[Any, Any]:
 
 def variance(mean: Any, mean_square: Any) -> Any:
     """The variance; about 0, where the mean is 0 by definition."""
-    if mean is None:
-        var = mean_square  # (2)
-    else:
+    var = mean_square  # (2)
+    if mean is not None:
         var = mean_square - mean * mean  # (18)
     return var
 
@@ -75,7 +74,7 @@ def scaled(dy: Any, gamma: Any) -> Any:
 
 
 def statistics_gradients(dx_hat_sum: Any, dx_hat_xc_sum: Any, rstd: Any) -> tuple[Any, Any]:
-    """dmean and dvar of statistics that are given; from sums of dx_hat and dx_hat (x - mean)."""
+    """dmean and dvar of given statistics, from sums of dx_hat and dx_hat (x - mean)."""
     drstd = dx_hat_xc_sum  # (9)
     dvar = -0.5 * rstd**3 * drstd  # (10)
     dmean = -rstd * dx_hat_sum  # (11)

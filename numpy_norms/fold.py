@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks
-from .engine.rounding import round_to
+from .engine.parts import Index, parts
+from .engine.rounding import native, round_to
+from .engine.threads import in_threads
 
 Array = NDArray[Any]
 
@@ -78,8 +80,8 @@ def fold_batch_norm(
     with np.errstate(all="ignore"):
         scale = gamma.astype(work) / np.sqrt(var.astype(work) + eps)
         shift = (b.astype(work) - mean.astype(work)) * scale + beta.astype(work)
-        folded = weight.astype(work) * _along(scale, weight, axis)
-        return _rounded("weight", folded, weight.dtype), _rounded("bias", shift, out.dtype)
+        folded = _multiplied(weight, scale, axis)
+        return folded, _rounded("bias", shift, out.dtype)
 
 
 def _channels(shape: tuple[int, ...]) -> tuple[int]:
@@ -97,16 +99,30 @@ def _check_divisor(var: Array, eps: float) -> None:
         raise ValueError(f"running_var + eps is 0 for channel {wrong[0]}; pass eps > 0")
 
 
-def _along(scale: Array, weight: Array, axis: int) -> Array:
-    """One scale for each output channel, in a shape that broadcasts against `weight`."""
+def _multiplied(weight: Array, scale: Array, axis: int) -> Array:
+    """`weight` times the scale of each output channel."""
+    shape, scale = _aligned(scale, weight, axis)
+    result = np.empty(weight.shape, native(weight.dtype))
+    source, target = weight.reshape(shape), result.reshape(shape)
+    scale = np.broadcast_to(scale, shape)
+
+    def visit(part: Index) -> None:
+        with np.errstate(all="ignore"):
+            product = source[part].astype(scale.dtype) * scale[part]
+            target[part] = _rounded("weight", product, weight.dtype)
+
+    in_threads(visit, parts(shape))
+    return result
+
+
+def _aligned(scale: Array, weight: Array, axis: int) -> tuple[tuple[int, ...], Array]:
+    """A shape to see `weight` in, and one scale for each output channel that broadcasts to it."""
     at = checks.axes(axis, weight)[0]
     here, channels = weight.shape[at], scale.size
-    spread = [1] * weight.ndim
     if here == channels:
-        spread[at] = channels
-        return scale.reshape(spread)
+        return weight.shape, scale.reshape(channels, *[1] * (weight.ndim - 1 - at))
     groups = channels // max(here, 1)
-    inputs = weight.shape[0]
+    inputs, *rest = weight.shape
     if at != 1 or groups * here != channels or inputs % groups:
         raise ValueError(
             f"weight has shape {weight.shape}, so {here} output channels on axis {axis}, but "
@@ -114,8 +130,8 @@ def _along(scale: Array, weight: Array, axis: int) -> Array:
             "transposed convolution, whose groups divide both kinds of channels"
         )
     # Inputs of group g feed output channels g * here to (g + 1) * here - 1.
-    spread[:2] = inputs, here
-    return np.repeat(scale.reshape(groups, here), inputs // groups, axis=0).reshape(spread)
+    shape = groups, inputs // groups, *rest
+    return shape, scale.reshape(groups, 1, here, *[1] * (weight.ndim - 2))
 
 
 def _rounded(name: str, a: Array, dtype: np.dtype[Any]) -> Array:

@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 from . import checks
 from .cache import Array, Cache
 from .engine.rounding import round_to
+from .moments import Moments
 
 
 def update_running_stats(
     running_mean: ArrayLike,
     running_var: ArrayLike,
-    cache: Cache,
+    cache: Cache | Moments,
     *,
     momentum: float = 0.1,
     correction: int = 1,
@@ -28,14 +29,14 @@ def update_running_stats(
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var = (1 - momentum) * running_var + momentum * var * n / (n - correction)
 
-    An empty batch changes nothing.
+    A channel without values is left as it is, and so all are by an empty batch.
 
     Parameters
     ----------
     running_mean, running_var : ndarray, shape (C,)
         The averages so far; start with zeros and ones.
-    cache : Cache
-        What `batch_norm_forward` returned.
+    cache : Cache or Moments
+        What `batch_norm_forward` returned; or moments of shape (C,), of a batch in pieces.
     momentum : float, default 0.1
         The weight of the new value, from 0 to 1, as in PyTorch; Keras, Flax and ONNX give the
         weight of the old one, 1 minus this.
@@ -54,7 +55,7 @@ def update_running_stats(
         If a shape, `momentum` or `correction` is wrong, if a running variance is negative, or if
         n is not greater than `correction`.
     TypeError
-        If a dtype is wrong, or `cache` is no cache.
+        If a dtype is wrong, or `cache` is neither.
 
     References
     ----------
@@ -68,27 +69,35 @@ def update_running_stats(
     >>> update_running_stats(np.zeros(1), np.ones(1), cache)
     (array([0.2]), array([1.1]))
     """
-    mean, var, n = _of_batch(cache)
-    running_mean = checks.statistic("running_mean", running_mean, mean.shape)
-    running_var = checks.variance("running_var", running_var, mean.shape)
+    batch = _of_batch(cache)
+    running_mean = checks.statistic("running_mean", running_mean, batch.mean.shape)
+    running_var = checks.variance("running_var", running_var, batch.mean.shape)
     momentum = _weight(momentum)
     if correction not in (0, 1):
         raise ValueError(
             f"correction is {correction!r}, but 0 (biased) or 1 (unbiased) was expected; pass 1 "
             "for PyTorch's running variance"
         )
-    if n == 0:
-        return running_mean.copy(), running_var.copy()
-    if n <= correction:
+    n = batch.count
+    if ((n > 0) & (n <= correction)).any():
         raise ValueError(
-            f"the batch has {n} value for each channel, and the unbiased variance divides by "
-            f"n - 1 = 0; pass correction=0, or a larger batch"
+            "the batch has 1 value for a channel, and the unbiased variance divides by "
+            "n - 1 = 0; pass correction=0, or a larger batch"
         )
-    var = var * (n / (n - correction))
-    return _mix(running_mean, mean, momentum), _mix(running_var, var, momentum)
+    with np.errstate(all="ignore"):
+        var = batch.m2 / np.maximum(n - correction, 1)
+        weight = np.where(n == 0, 0, momentum)
+        return _mix(running_mean, batch.mean, weight), _mix(running_var, var, weight)
 
 
-def _of_batch(cache: Any) -> tuple[Array, Array, int]:
+def _of_batch(cache: Any) -> Moments:
+    if isinstance(cache, Moments):
+        if np.ndim(cache.mean) != 1:
+            raise ValueError(
+                f"the moments have shape {np.shape(cache.mean)}, but one set for each channel was "
+                "expected; take them over all axes but the channel axis"
+            )
+        return cache
     if not isinstance(cache, Cache):
         raise TypeError(
             f"cache is a {type(cache).__name__}, but what batch_norm_forward returned second was "
@@ -99,7 +108,9 @@ def _of_batch(cache: Any) -> tuple[Array, Array, int]:
             f"cache comes from {cache.norm}_forward, which keeps no running statistics; pass the "
             "cache of batch_norm_forward"
         )
-    return cache.mean, cache.var, cache.plan.m
+    n = cache.plan.m
+    with np.errstate(all="ignore"):
+        return Moments(np.full(cache.mean.shape, n), cache.mean, n * cache.var)
 
 
 def _weight(momentum: float) -> float:
@@ -112,7 +123,6 @@ def _weight(momentum: float) -> float:
     return value
 
 
-def _mix(old: Array, new: Array, weight: float) -> Array:
+def _mix(old: Array, new: Array, weight: Array) -> Array:
     wide = np.promote_types(new.dtype, np.float64)
-    with np.errstate(all="ignore"):
-        return round_to((1 - weight) * old.astype(wide) + weight * new.astype(wide), old.dtype)
+    return round_to((1 - weight) * old.astype(wide) + weight * new.astype(wide), old.dtype)

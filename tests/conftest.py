@@ -1,8 +1,13 @@
-"""Settings of the whole suite: Hypothesis profiles and the state of the processor."""
+"""Settings of the whole suite: threads, Hypothesis profiles and the state of the processor."""
+
+import os
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+# The workers have a core each; threads of PyTorch's that wait for one cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 collect_ignore = ["conftest.py"]  # for the doctests: three files have this name
 

@@ -7,6 +7,7 @@ import pytest
 
 def need(*packages):
     """Skip this test, or the rest of this file, unless all ``packages`` can be imported."""
+    __tracebackhide__ = True  # the report is to name the test
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         names = ", ".join(missing)

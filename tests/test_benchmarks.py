@@ -45,7 +45,7 @@ def truth(entry: Entry) -> tuple[np.ndarray, list[np.ndarray]]:
 @pytest.mark.parametrize("entry", TINY, ids=str)
 def test_every_contender_computes_the_same(contender, entry) -> None:
     if contender not in installed():
-        pytest.skip("not installed")
+        pytest.skip(f"needs {contender.package}: pip install '.[bench]'")
     calls = contender.prepare(Problem.of(entry))
     y, gradients = truth(entry)
     np.testing.assert_allclose(as_array(calls.forward()), y, rtol=1e-4, atol=1e-5)

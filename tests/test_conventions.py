@@ -186,3 +186,8 @@ def test_a_running_variance_of_the_same_estimator_is_copied():
 def test_a_wrong_word_or_number_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_variance_that_leaves_its_dtype_gives_no_warning():
+    large = np.array([6e4, 1.0], np.float16)
+    assert_array_equal(conventions.convert_running_var(large, 2, "keras", "pytorch"), [np.inf, 2.0])

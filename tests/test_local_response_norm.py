@@ -65,6 +65,17 @@ def test_the_lower_window_is_pytorch(size, shape):
     assert_close(local_response_norm_backward(dy, cache), leaf.grad.numpy(), 1e-14)
 
 
+@pytest.mark.parametrize("size", [1, 4, 5, 300])
+def test_channels_that_are_worked_on_in_pieces_are_pytorch_s(size):
+    x, dy = draw((2, 70_000, 1), size)
+    leaf = torch.tensor(x, requires_grad=True)
+    expected = torch.nn.functional.local_response_norm(leaf, size, **LETTERS)
+    expected.backward(torch.tensor(dy))
+    y, cache = local_response_norm_forward(x, size, **LETTERS)
+    assert_close(y, expected.detach().numpy(), 1e-14)
+    assert_close(local_response_norm_backward(dy, cache), leaf.grad.numpy(), 1e-14)
+
+
 @pytest.mark.parametrize(("even_window", "touched"), [("lower", [3, 4]), ("upper", [2, 3])])
 def test_an_even_window_reaches_one_channel_further_on_one_side(even_window, touched):
     x = np.ones((1, 6))

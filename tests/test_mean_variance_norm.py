@@ -108,6 +108,30 @@ def test_a_constant_set_gives_zeros_and_a_finite_derivative(value):
     assert_close(dx, (dy - dy.mean(axis=1, keepdims=True)) / 1e-3, 1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("eps", [0.0, 1e-300, 1e-9, 1e300])
+@pytest.mark.parametrize("value", [1e308, -3.3e200, 0.1, 1e-320])
+def test_a_constant_set_gives_zeros_whatever_its_size_and_eps(value, eps, dtype):
+    value = np.clip(value, -np.finfo(dtype).max, np.finfo(dtype).max)
+    y, dx = both(np.full((2, 7), value, dtype), draw((2, 7), dtype=dtype)[1], axis=1, eps=eps)
+    assert_array_equal(y, np.zeros((2, 7)))
+    assert not np.isnan(dx).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, (0, 2, 3)])
+def test_sets_that_are_worked_on_in_parts_are_the_definition(axis):
+    shape = {0: (150_000, 7), 1: (2, 500_000), (0, 2, 3): (3, 2, 500, 700)}[axis]
+    x, dy = draw(shape, mean=1e4)
+    y, dx = both(x, dy, axis=axis, eps=EPS)
+    mean = partial(np.mean, axis=axis, keepdims=True, dtype=np.longdouble)
+    xc, dyc = x - mean(x), dy - mean(dy)
+    xc -= mean(xc)  # what rounding took from the first mean
+    sigma = np.sqrt(mean(xc * xc))
+    expected_y = xc / (sigma + EPS)
+    assert_close(y, expected_y, 1e-15)
+    assert_close(dx, (dyc - xc / sigma * mean(dy * expected_y)) / (sigma + EPS), 1e-15)
+
+
 def test_the_derivative_at_a_constant_set_is_the_limit_of_differences():
     x, (_, dy) = np.full(5, 3.0), draw(5)
     y, dx = both(x, dy, axis=0, eps=EPS)

@@ -1,5 +1,6 @@
 """Running statistics: the update rule, both estimators, and what may not happen to them."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -92,6 +93,15 @@ def test_a_batch_whose_size_is_far_from_a_power_of_two_counts_every_value(rng):
     mean, var = update_running_stats(np.zeros(2), np.ones(2), cache, momentum=1.0)
     assert_allclose(mean, wide.mean(axis=(0, 2), dtype=np.float64), rtol=1e-14)
     assert_allclose(var, wide.var(axis=(0, 2), ddof=1, dtype=np.float64), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_statistics_out_of_range_and_nan_give_no_warning(dtype):
+    _, cache = batch_norm_forward(1e200 * x)
+    old = np.array([np.nan, 1.0, 2.0]).astype(dtype)
+    mean, var = update_running_stats(old, old, cache)
+    assert np.isnan([mean[0], var[0]]).all()
+    assert np.isinf([mean[1:], var[1:]]).all()
 
 
 def test_the_cache_of_another_norm_is_refused():

@@ -51,15 +51,17 @@ def test_the_caller_alone_goes_through_the_items_in_order(number, alone):
 
 
 def test_once_an_item_fails_no_more_begin():
-    begun = []
+    begun, another = [], threading.Event()
 
     def visit(item):
         begun.append(item)
         if item == 0:
-            raise ValueError
+            another.wait(10)
+            raise KeyError("the first")
+        another.set()
         time.sleep(1e-3)
 
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(KeyError, match="the first"):
         in_threads(visit, range(1000))
     assert len(begun) < 900
 

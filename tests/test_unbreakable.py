@@ -85,7 +85,7 @@ def test_a_call_in_a_signal_handler_changes_no_bit():
     within = []
     signal.signal(signal.SIGALRM, lambda *_: within.append(is_right(700)))
     data()
-    while len(within) < 50:
+    while len(within) < 30:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 3e-3))
         assert is_right()
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -118,7 +118,7 @@ def test_a_call_in_a_finalizer_changes_no_bit():
     data()
     gc.disable()
     gc.freeze()
-    for step in itertools.count(step=3):
+    for step in itertools.count(step=4):
         collect_at(step)
         assert is_right()
         if sys.getprofile():  # the call has not so many steps
@@ -269,17 +269,19 @@ def test_no_helper_works_when_an_interrupt_comes_out_and_none_holds_the_call():
             interrupted.append(weakref.ref(work))
         finally:
             stop_timer()
-    meet(4)
     del work
     gc.collect()
-    assert not any(work() for work in interrupted)
+    end = time.monotonic() + 10  # helpers may have woken up for calls that were over
+    while any(work() for work in interrupted):
+        assert time.monotonic() < end
+    meet(4)
 
 
 @own_process(needs=(signal, "setitimer"))
 def test_nothing_is_written_when_an_interrupt_has_come_out():
     arguments, y = data()
     out = np.empty_like(y)
-    for n in range(150):
+    for n in range(100):
         start_timer(n)
         try:
             while True:
@@ -375,7 +377,7 @@ def test_a_child_forked_within_a_call_can_call_and_goes_on_or_raises():
     children = []
     signal.signal(signal.SIGALRM, lambda *_: fork(children))
     data()
-    while len(children) < 15:
+    while len(children) < 12:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 3e-3))
         try:
             right = is_right()
@@ -419,18 +421,23 @@ def test_a_child_that_lacks_the_helper_which_has_an_item_raises():
 
 
 @own_process(needs=(os, "fork"))
-def test_a_child_forked_by_a_helper_can_call():
+def test_a_child_forked_by_a_helper_can_call_and_ends():
     children = []
     data()
 
-    def visit(_):
+    def call(_):
         barrier.wait(10)
         if get_ident() != MAIN:
             fork(children)
             if children[-1] <= 0:
                 os._exit(children[-1])
 
-    for _ in range(5):
+    def go_on(_):
+        barrier.wait(10)
+        if get_ident() != MAIN:
+            children.append(os.fork())  # the child returns to where nobody waits for it
+
+    for visit in (call, go_on) * 3:
         barrier = threading.Barrier(2)
         in_threads(visit, range(2))
     assert not any(map(status, children))

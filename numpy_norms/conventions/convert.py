@@ -80,9 +80,9 @@ def convert_running_var(running_var: ArrayLike, n: int, source: str, target: str
         raise ValueError(f"n is {n}, but the unbiased estimate needs 2 values; pass n >= 2")
     biased, wanted = _estimator(source) == "biased", _estimator(target) == "biased"
     factor = 1.0 if biased == wanted else (n / (n - 1) if biased else (n - 1) / n)
-    return round_to(
-        factor * checks.finite("running_var", running_var).astype(np.float64), running_var.dtype
-    )
+    running_var = checks.finite("running_var", running_var)
+    with np.errstate(all="ignore"):
+        return round_to(factor * running_var.astype(np.float64), running_var.dtype)
 
 
 def update_options(framework: str, momentum: float | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .rounding import round_to
+from .rounding import rounded
 
 if TYPE_CHECKING:
     from .plans import Plan
@@ -50,8 +50,7 @@ class Eager:
 
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""
-        np.copyto(self.place, round_to(self.now, dtype), casting="unsafe")
-        self.now = self.place
+        self.now = rounded(self.place, self.now, dtype)
 
     def value(self) -> Array:
         """The array that the steps have made."""
@@ -125,12 +124,13 @@ class Deferred:
 
     def settle(self) -> None:
         """Do the steps that have been put together."""
+        self.place = self.place.view()  # what another remembers of the old one holds no more
         self.__init__(self.value(), self.place, self.plan, self.home)  # type: ignore[misc]
 
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""
-        np.copyto(self.place, round_to(self.value(), dtype), casting="unsafe")
-        self.__init__(self.place, self.place, self.plan, self.home)  # type: ignore[misc]
+        self.settle()
+        self.now = rounded(self.place, self.now, dtype)
 
     def sums(self, b: Deferred | None = None) -> Any:
         """Sums over neighbours of this, or of its product with b, made of sums of the arrays."""

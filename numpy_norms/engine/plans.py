@@ -51,9 +51,9 @@ class Layout(NamedTuple):
 class Asked(NamedTuple):
     """What is asked for: means, sums for two parameters in a dtype, factors that are kept apart."""
 
-    means: bool
-    first: np.dtype[Any] | None
-    second: np.dtype[Any] | None
+    means: bool = True
+    first: np.dtype[Any] | None = None
+    second: np.dtype[Any] | None = None
     apart: bool = False
 
 
@@ -121,6 +121,10 @@ class Plan:
         means, first, second, _ = self.asked
         return E, E if means else nothing, S if first else nothing, S if second else nothing
 
+    def cut(self, slots: int) -> Cut:
+        """The tiles, where each takes so many places of scratch."""
+        return self.cuts.get(slots) or self.cuts.setdefault(slots, Cut(self, slots))
+
     def kept_apart(self) -> Plan:
         """The same plan for factors that may leave the range when they are put together."""
         return plan_for(self.layout, self.work, self.x, self.asked._replace(apart=True))
@@ -142,6 +146,12 @@ class Plan:
     def power(self, exponent: Array) -> Any:
         """Two to the power of few numbers, exactly."""
         return np.ldexp(self.number(1.0), exponent)
+
+    def times(self, a: Array, exponent: Array) -> Array:
+        """Numbers times two to a power; in two steps, so that no power overflows."""
+        half = exponent // 2
+        product: Array = a * self.power(half) * self.power(exponent - half)
+        return product
 
     def representable(self, a: Array) -> Array:
         """Numbers that x, of a narrower dtype, may be lessened by without loss."""
@@ -167,14 +177,8 @@ class Plan:
         return views
 
     def parameters(self, *arrays: Array | None) -> list[Any]:
-        """Parameters in the working dtype, with axes of length one where they do not vary."""
-        parameters: list[Any] = []
-        for a in arrays:
-            if a is not None and a.dtype is not self.work:
-                with np.errstate(all="ignore"):
-                    a = a.astype(self.work)
-            parameters.append(None if a is None else a.reshape(self.parameter_shape))
-        return parameters
+        """Parameters with axes of length one where they do not vary."""
+        return [None if a is None else a.reshape(self.parameter_shape) for a in arrays]
 
     def report(self, a: Array) -> Array:
         """One number for each set, without the axes of length one, as the layout orders them."""
@@ -249,9 +253,9 @@ class Cut:
         else:
             number = min(LANES, max(2, SHARES // (SUM * prod(plan.parameter_shape))))
             self.lanes = [[(parts[0], rests[i:j])] for i, j in _shares(len(rests), number)]
-        # Whether no set is met in two lanes.
-        kept = [a for a in axes if a not in plan.over and extent[a] < plan.shape[a]]
-        self.disjoint = self.many and all(a in plan.along for a in kept)
+        # Whether no set is met in two lanes: parts of the parameters differ in their sets.
+        parted = [a for a in plan.along if extent[a] < plan.shape[a]]
+        self.disjoint = self.many and not any(a in plan.over for a in parted)
 
 
 def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
@@ -269,12 +273,13 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     long = prod([shape[a] for a in over if a in plan.along])
     bytes_each = slots * plan.work.itemsize
     limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
+    limit = min(limit, (MEMORY - SCRATCH) // (12 * 8) * max(plan.m, 1))
     if plane <= min(limit, PAYS):
         _shrink(extent, sets, plan.size, limit)
         return extent, True
     for a in sets:
         extent[a] = 1
-    if set_size * min(plane // set_size, WIDE) <= min(limit, PAYS):
+    if set_size * min(plane // set_size, SHORT) <= min(limit, PAYS):
         _shrink(extent, tail, plane, limit)
         return extent, True
     limit = SCRATCH // bytes_each if long == 1 else MEMORY // (bytes_each + 3 * SUM)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+PIECE = 2**15  # elements that are rounded at a time
+
 
 @cache
 def is_foreign(dtype: np.dtype[Any]) -> bool:
@@ -61,4 +63,14 @@ def round_to(a: Array, dtype: np.dtype[Any]) -> Array:
         return a.astype(dtype, copy=False)
     out = np.empty(a.shape, dtype)
     round_into(out, a)
+    return out
+
+
+def rounded(out: Array, a: Array, dtype: np.dtype[Any]) -> Array:
+    """`a` rounded to `dtype` and back, in `out`, piece by piece along the longest axis."""
+    axis = max(range(a.ndim), key=a.shape.__getitem__)
+    step = max(1, PIECE * a.shape[axis] // max(a.size, 1))
+    for start in range(0, a.shape[axis], step):
+        part = (slice(None),) * axis + (slice(start, start + step),)
+        np.copyto(out[part], round_to(a[part], dtype), casting="unsafe")
     return out

@@ -22,6 +22,7 @@ Sum = Callable[..., Array]
 PIECE = 1024  # elements of a row that one dot product sums
 SLAB = 8192  # elements of a slab of rows that one product with a vector sums
 DEEP = 32  # rows of a slab whose products with another's are added
+NARROW = 4  # columns below which the bits of a product depend on how rows lie in memory
 TERMS = 32  # numbers that may be added in their own dtype
 
 
@@ -85,6 +86,8 @@ def down(a: Array, b: Array | None = None) -> Array:
     n, columns = a.shape[-2:]
     if n == 1:
         return a.copy() if b is None else a * b
+    if columns < NARROW:
+        a, b = np.ascontiguousarray(a), None if b is None else np.ascontiguousarray(b)
     if b is not None:
         return _slabs(a, b, DEEP) if n > DEEP else _products(a, b)
     if a.dtype.char not in "fd":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .plans import PAYS, SCRATCH, Cut, Plan, Slices, nothing
+from .plans import PAYS, Cut, Plan, Slices, nothing
 from .rounding import native, round_into
 from .threads import get_num_threads, in_threads
 
@@ -48,11 +48,12 @@ def run(
     """
     if not plan.size:
         return
-    cut = plan.cuts.get(slots) or plan.cuts.setdefault(slots, Cut(plan, slots))
+    cut = plan.cuts.get(slots) or plan.cut(slots)
 
     def whole(tile: Tile) -> tuple[Numbers, Numbers]:
         here = about if tile.slices is None else tile.sets(about)
         for tries in range(TRIES):
+            tile.slot = 0
             arrays, averages, totals = reduce(tile, *prepare(tile, *here))
             found = () if finish is None else finish(*averages)
             better = None if nearer is None else nearer(here, averages, found)
@@ -100,7 +101,10 @@ def run(
 class Tile:
     """A part of a view to work on, and memory of the thread that works on it."""
 
-    __slots__ = ("B", "E", "G", "M", "cut", "memory", "of_parameters", "of_sets", "plan", "slices")
+    __slots__ = (
+        *("B", "E", "G", "M", "cut", "memory", "of_parameters", "of_sets", "plan", "slices"),
+        "slot",
+    )
 
     def __init__(self, plan: Plan, cut: Cut, known: bool = False):
         self.plan, self.cut = plan, cut
@@ -108,32 +112,40 @@ class Tile:
         self.of_sets: Any = None
         self.of_parameters: Any = None
         self.memory: Array | None = None
+        self.slot = 0  # of the next array that is computed on elsewhere than in a result
         sums: tuple[Any, ...] = (nothing,) * 4 if known else plan.sums
         self.E, self.M, self.G, self.B = sums
 
     def move(self, slices: list[slice]) -> None:
         """Go to a part of the view."""
         over, along, every = self.plan.over, self.plan.along, slice(None)
-        self.slices = tuple(slices)
+        self.slices, self.slot = tuple(slices), 0
         self.of_sets = tuple([every if a in over else s for a, s in enumerate(slices)])
         self.of_parameters = tuple([s if a in along else every for a, s in enumerate(slices)])
 
     def sets(self, numbers: Numbers) -> Numbers:
         """The parts of numbers for sets that belong to the tile's."""
-        return tuple([None if a is None else a[self.of_sets] for a in numbers])
+        part = self.of_sets
+        return numbers if part is None else tuple([a if a is None else a[part] for a in numbers])
 
-    def parameters(self, *arrays: Array | None) -> Numbers:
-        """The parts of parameters that belong to the tile."""
-        part = self.of_parameters
-        return arrays if part is None else tuple([a if a is None else a[part] for a in arrays])
+    def parameters(self, *arrays: Array | None) -> list[Any]:
+        """The parts of parameters that belong to the tile, in the working dtype."""
+        part, work, parameters = self.of_parameters, self.plan.work, []
+        for a in arrays:
+            if a is not None and part is not None:
+                a = a[part]
+            parameters.append(a if a is None or a.dtype == work else a.astype(work))
+        return parameters
 
-    def own(self, view: Array, slot: int) -> Array:
-        """Memory of the shape of a part; while it is used it is nowhere else to be found."""
+    def own(self, view: Array) -> Array:
+        """Memory of the shape of a part, in turn: once all slots are taken the first is free."""
         if self.plan.small:
             return np.empty(view.shape, self.plan.work)
         if self.memory is None:
-            self.memory = _taken()
-        return np.ndarray(view.shape, self.plan.work, self.memory, slot * self.cut.slot)
+            self.memory = _taken(self.cut.slots * self.cut.slot)
+        start = self.slot % self.cut.slots * self.cut.slot
+        self.slot += 1
+        return np.ndarray(view.shape, self.plan.work, self.memory, start)
 
     def leave(self) -> None:
         """Put the memory back, for the next work of some thread."""
@@ -152,7 +164,7 @@ class Tile:
         plan, part = self.plan, self.slices
         now = view if part is None else view[part]
         if into is None or into is view or not plan.in_place:
-            place, into = self.own(now, 0 if into is None else self.cut.slots - 1), None
+            place, into = self.own(now), None
         else:
             place = into if part is None else into[part]
         if not plan.fits(now):
@@ -188,11 +200,15 @@ class Tile:
                 _whole(table, k, self.plan.set_shape, a.dtype)[self.of_sets] = a
 
 
-def _taken() -> Array:
+def _taken(size: int) -> Array:
     try:
-        return _kept.pop()
+        memory = _kept.pop()
+        if memory.nbytes >= size:
+            return memory
+        del memory  # before there is more
     except IndexError:
-        return np.empty(SCRATCH, np.uint8)
+        pass
+    return np.empty(size, np.uint8)
 
 
 def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
@@ -256,7 +272,7 @@ def _wide(a: Array) -> np.dtype[Any]:
 def _added(totals: Numbers, more: Numbers) -> Numbers:
     """Sums so far and those of one more tile, in float64 or wider."""
     if not totals:
-        return tuple([None if a is None else a.astype(_wide(a)) for a in more])
+        return tuple([None if a is None else a.astype(_wide(a), copy=False) for a in more])
     for total, a in zip(totals, more, strict=True):
         if total is not None:
             total += a.astype(total.dtype, copy=False)  # cast apart: see sums._added

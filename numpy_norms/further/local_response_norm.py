@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import checks
-from .rows import by_rows, upstream
+from ..engine.parts import Index, parts
+from ..engine.rounding import native, round_into
+from ..engine.threads import in_threads
 
 Array = NDArray[Any]
 Columns = tuple[slice, slice]
@@ -19,7 +21,7 @@ class LocalResponseCache(NamedTuple):
     """What `local_response_norm_backward` needs; made by the forward pass."""
 
     x: Array
-    axes: tuple[int, ...]  # the channel axis
+    axis: int
     below: int  # the window of channel c is c - below, ..., c + above
     above: int
     alpha: float
@@ -91,10 +93,10 @@ def local_response_norm_forward(
     x = checks.array("x", x)
     below, above = _window(size, even_window)
     _check_letters(alpha, beta, k)
-    axes = (checks.channel_axis(channel_axis, x, least=1),)
+    axis = checks.channel_axis(channel_axis, x, least=1)
     work = checks.working_dtype(x, dtype)
-    cache = LocalResponseCache(x, axes, below, above, float(alpha), float(beta), float(k), work)
-    return by_rows(lambda rows: _divide(rows, _root(rows, cache), cache.beta), cache), cache
+    cache = LocalResponseCache(x, axis, below, above, float(alpha), float(beta), float(k), work)
+    return _by_rows(lambda rows: _divide(rows, _root(rows, cache), cache.beta), cache), cache
 
 
 def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Array:
@@ -125,7 +127,8 @@ def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Ar
     >>> local_response_norm_backward(np.array([[1.0, 0.0, 0.0]]), cache)
     array([[-1.,  0.,  0.]])
     """
-    dy = upstream(dy, cache, LocalResponseCache, "local_response_norm")
+    checks.made_by("local_response_norm", LocalResponseCache, cache)
+    dy = checks.gradient("dy", dy, cache.x)
 
     def pull_back(x: Array, dy: Array) -> Array:
         t = _root(x, cache)
@@ -135,7 +138,29 @@ def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Ar
             spread[j] += through_s[c] * (x[j] / t[c])
         return _divide(dy, t, cache.beta) - 2 * cache.beta * _weight(cache) * spread  # (L3)
 
-    return by_rows(pull_back, cache, dy)
+    return _by_rows(pull_back, cache, dy)
+
+
+def _by_rows(compute: Callable[..., Array], cache: LocalResponseCache, *more: Array) -> Array:
+    """`compute` of x (and of more arrays of its shape) as rows of channels, rounded once."""
+    y = np.empty(cache.x.shape, native(cache.x.dtype))
+    target, *sources = (np.moveaxis(a, cache.axis, -1) for a in (y, cache.x, *more))
+    reach = cache.below + cache.above  # how far a gradient sees: the windows of its window
+
+    def visit(part: Index) -> None:
+        there, source, first = target[part], part, 0
+        piece = part[-1] if len(part) == target.ndim else None
+        if isinstance(piece, slice):  # of a long row; and what it sees
+            first = min(piece.start, reach)
+            source = *part[:-1], slice(piece.start - first, piece.stop + reach)
+        with np.errstate(all="ignore"):
+            rows = [np.array(a[source], cache.work, order="C") for a in sources]
+            rows = [a.reshape(-1, a.shape[-1]) for a in rows]
+            result = compute(*rows)[:, first : first + there.shape[-1]]
+            round_into(there, result.reshape(there.shape))
+
+    in_threads(visit, parts(target.shape))
+    return y
 
 
 def _root(x: Array, cache: LocalResponseCache) -> Array:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import checks
-from .rows import by_rows, upstream
+from ..engine.plans import Asked, Plan, nothing, plan_for
+from ..engine.tiles import Tile, run
+from ..layer_norm import layout
 
 Array = NDArray[Any]
+
+# Powers between these are within range of whatever they are taken, while ratios may have left it.
+APART = -0.95, 0.1
 
 
 class LpCache(NamedTuple):
@@ -19,18 +25,8 @@ class LpCache(NamedTuple):
 
     x: Array
     p: float
-    axes: tuple[int, ...]
     eps: float
-    work: np.dtype[Any]
-
-
-class _Norm(NamedTuple):
-    """The p-norm of each row: ``scale * n``, and where eps takes its place."""
-
-    size: Array  # |x| / scale
-    n: Array
-    scale: Array
-    below: Array  # (P2) divides by eps
+    plan: Plan
 
 
 def lp_normalize_forward(
@@ -91,9 +87,12 @@ def lp_normalize_forward(
     x = checks.array("x", x)
     if np.isnan(p):
         raise ValueError("p is nan; pass a real number, such as 2, 1 or np.inf")
-    work = checks.working_dtype(x, dtype)
-    cache = LpCache(x, float(p), checks.axes(axis, x), checks.epsilon(eps), work)
-    return by_rows(lambda rows: _divide(rows, _norm(rows, cache), cache.eps), cache), cache
+    sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
+    plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked(means=False))
+    cache = LpCache(x, float(p), checks.epsilon(eps), plan)
+    y = np.empty(x.shape, plan.result)
+    _forward(cache, y)
+    return y, cache
 
 
 def lp_normalize_backward(dy: ArrayLike, cache: LpCache) -> Array:
@@ -128,62 +127,173 @@ def lp_normalize_backward(dy: ArrayLike, cache: LpCache) -> Array:
     array([[0.128, 0.096],
            [2.   , 0.   ]])
     """
-    dy = upstream(dy, cache, LpCache, "lp_normalize")
-
-    def pull_back(x: Array, dy: Array) -> Array:
-        norm = _norm(x, cache)
-        y = _divide(x, norm, cache.eps)
-        along_y = np.add.reduce(dy * y, axis=1, keepdims=True)
-        dx = (dy - _slope(x, norm, cache.p) * along_y) / norm.n / norm.scale  # (P4)
-        dx = np.where(norm.below, dy / cache.eps, dx)  # (P5)
-        return np.asarray(np.where(_no_divisor(norm), 0, dx))
-
-    return by_rows(pull_back, cache, dy)
+    checks.made_by("lp_normalize", LpCache, cache)
+    dy = checks.gradient("dy", dy, cache.x)
+    dx = np.empty(dy.shape, cache.plan.result)
+    _backward(cache, dy, dx)
+    return dx
 
 
-def _norm(x: Array, cache: LpCache) -> _Norm:
-    p = cache.p
-    size = np.where(x.real < 0, -x, x)  # |x|, without the conjugate that np.abs would take
+def _forward(cache: LpCache, y: Array) -> None:
+    plan = cache.plan
+    x, y = plan.views(cache.x, y)
+
+    def prepare(tile: Tile, extreme: Any) -> Any:
+        x_tile = tile.lift(x, into=y)
+        if tile.E is nothing:  # the norms are known
+            return x_tile, None, extreme
+        return x_tile, *_powers(x_tile.now, tile.own(x_tile.now), extreme, cache)
+
+    def reduce(tile: Tile, x: Any, powers: Any, extreme: Any) -> Any:
+        return (x, extreme), (tile.E(powers),), ()
+
+    def finish(mean_power: Any) -> Any:
+        return (mean_power,)
+
+    def apply(tile: Tile, x: Any, extreme: Any, _: Any, mean_power: Any) -> None:
+        _divide(x, _norm(extreme, mean_power, cache), plan)  # (P2)
+        tile.store(x, y)
+
+    run(plan, prepare, reduce, finish, apply, about=_extremes(cache, x, 2), slots=2)
+
+
+def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
+    plan = cache.plan
+    x, dy, dx = plan.views(cache.x, dy, dx)
+
+    def prepare(tile: Tile, extreme: Any) -> Any:
+        z = tile.lift(x)
+        powers, extreme = _powers(z.now, tile.own(z.now), extreme, cache)
+        z.now = np.divide(z.now, plan.wide(_scale(extreme, cache.p)), z.place)
+        return tile.lift(dy, into=dx), z, powers, extreme
+
+    def reduce(tile: Tile, dy: Any, z: Any, powers: Any, extreme: Any) -> Any:
+        return (dy, powers, extreme), (tile.E(powers), tile.E(dy, z)), ()
+
+    def finish(*averages: Any) -> Any:
+        return averages
+
+    def apply(tile: Tile, dy: Any, powers: Any, extreme: Any, *numbers: Any) -> None:
+        _, mean_power, mean_dy_z = numbers
+        norm = _norm(extreme, mean_power, cache)
+        through_n, rest = _slope(tile.lift(x).now, powers.now, extreme, cache)  # (P3)
+        share = mean_dy_z / norm.mean_power / rest  # (P6)
+        through_n *= plan.wide(share / norm.root / norm.scale)
+        np.copyto(through_n, 0, where=plan.wide(norm.constant))
+        _divide(dy, norm, plan)
+        dy.now = np.subtract(dy.now, through_n, dy.place)  # (P4); (P5) where n is constant
+        tile.store(dy, dx)
+
+    run(plan, prepare, reduce, finish, apply, about=_extremes(cache, x, 3), slots=3)
+
+
+class _Norm(NamedTuple):
+    """What sets are divided by, ``scale * root``: their norm, which may leave the range, or eps."""
+
+    scale: Array
+    root: Array
+    constant: Array  # whether it does not vary with x
+    mean_power: Array
+
+
+def _norm(extreme: Array, mean_power: Array, cache: LpCache) -> _Norm:
+    p, eps, m = cache.p, cache.eps, cache.plan.m
+    scale = _scale(extreme, p)
     if p == 0:
-        n = np.count_nonzero(x, axis=1, keepdims=True).astype(x.dtype)
-        return _Norm(size, n, np.ones(n.shape, n.real.dtype), n.real < cache.eps)
-    if p > 0:
-        extreme = np.max(size, axis=1, keepdims=True, initial=0)
+        root = m * mean_power
     else:
-        extreme = np.min(size, axis=1, keepdims=True, initial=np.inf)
-    scale = _power_of_two(extreme.real)
-    size /= scale
-    if np.isinf(p):
-        n = extreme / scale
-    else:
-        n = np.add.reduce(size**p, axis=1, keepdims=True) ** (1 / p)  # (P1)
-    return _Norm(size, n, scale, scale * n.real < cache.eps)
+        mean_power = mean_power / _rest(scale, p)
+        root = (m * mean_power) ** (1 / np.array(p, scale.dtype))  # (P1)
+        # An extreme that is 0, infinite or NaN is the norm.
+        root = np.where(scale == extreme, root, extreme)
+    below = (scale * root).real < eps
+    zero = (root == 0) & ~below
+    scale = np.where(below, eps, np.where(zero, np.inf, scale))
+    root = np.where(below | zero, 1, root)
+    return _Norm(scale, root, below | zero | (p == 0), mean_power)
 
 
-def _power_of_two(extreme: Array) -> Array:
-    # Divided by it, the largest element (p < 0: the smallest) lies in [1, 2), so that no power
-    # overflows; dividing by a power of two is exact.
-    usable = np.isfinite(extreme) & (extreme > 0)
-    _, exponent = np.frexp(np.where(usable, extreme, 1))
-    return np.asarray(np.ldexp(np.ones_like(extreme), exponent - 1))
+def _divide(a: Any, norm: _Norm, plan: Plan) -> None:
+    a.now = np.divide(a.now, plan.wide(norm.scale), a.place)
+    a.now = np.divide(a.now, plan.wide(norm.root), a.place)
 
 
-def _divide(x: Array, norm: _Norm, eps: float) -> Array:
-    y = np.where(norm.below, x / eps, x / norm.scale / norm.n)  # (P2)
-    return np.asarray(np.where(_no_divisor(norm), 0, y))
-
-
-def _slope(x: Array, norm: _Norm, p: float) -> Array:
-    """dn/dx."""
+def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, Array]:
+    """|x / e|**p, still to be divided by `_rest`; and e, the extreme of each set."""
+    plan, p = cache.plan, cache.p
+    size = _size(x, place)
+    if extreme is None:
+        extreme = _choice(p)[0].reduce(size, axis=plan.over, keepdims=True)
     if p == 0:
-        return np.zeros_like(x)
-    if np.isinf(p):
-        attained = norm.size == norm.n
-        u = attained / np.count_nonzero(attained, axis=1, keepdims=True)
+        size[...] = size != 0
+    elif np.isinf(p):
+        size[...] = size == plan.wide(extreme)
     else:
-        u = (norm.size / norm.n) ** (p - 1)  # (P3)
-    return np.where(x == 0, 0, np.where(x.real < 0, -u, u))
+        _raise(size, plan.wide(_scale(extreme, p)), p)
+    return plan.array(size, size, plan, None), extreme
 
 
-def _no_divisor(norm: _Norm) -> Array:
-    return np.asarray((norm.n == 0) & ~norm.below)
+def _slope(x: Array, powers: Array, extreme: Array, cache: LpCache) -> tuple[Array, Any]:
+    """sgn(x) |x / e|**(p - 1), in place of the powers; and what it is still to be divided by."""
+    slope, p = powers, cache.p
+    scale = _scale(extreme, p)
+    if np.isfinite(p):
+        _raise(_size(x, slope), cache.plan.wide(scale), p - 1)
+    np.copyto(slope, 0, where=x == 0)
+    np.negative(slope, out=slope, where=x.real < 0)
+    return slope, _rest(scale, p - 1)
+
+
+def _raise(size: Array, scale: Array, power: float) -> None:
+    """Raise |x| / e to a power; e is left to `_rest` where x and e are better raised apart."""
+    if not APART[0] < power < APART[1]:
+        size /= scale
+    size **= power
+
+
+def _rest(scale: Array, power: float) -> Any:
+    """What `_raise` has not divided by."""
+    return scale**power if APART[0] < power < APART[1] else 1
+
+
+def _scale(extreme: Array, p: float) -> Array:
+    """What sizes are divided by, so that the largest power is that of 1."""
+    return np.where(np.isfinite(extreme) & (extreme != 0) & (p != 0), extreme, 1)
+
+
+def _extremes(cache: LpCache, x: Array, slots: int) -> tuple[Array | None]:
+    """The extreme size of each set; None where tiles hold sets whole, and find their own."""
+    plan = cache.plan
+    if not plan.size or plan.cut(slots).whole:
+        return (None,)
+    choose, first = _choice(cache.p)
+    extremes = np.full(plan.set_shape, first, plan.work)
+    lock = Lock()
+
+    def prepare(tile: Tile) -> Any:
+        now = tile.lift(x).now
+        return (_size(now, tile.own(now)),)
+
+    def reduce(tile: Tile, size: Array) -> Any:
+        return (size,), (), ()
+
+    def apply(tile: Tile, size: Array) -> None:
+        (here,) = tile.sets((extremes,))
+        found = choose.reduce(size, axis=plan.over, keepdims=True)
+        with lock:
+            choose(here, found, out=here)
+
+    run(plan, prepare, reduce, None, apply, slots=1)
+    return (extremes,)
+
+
+def _choice(p: float) -> tuple[np.ufunc, float]:
+    """How to find the size whose power is the largest, and what to begin with."""
+    return (np.maximum, 0.0) if p >= 0 else (np.minimum, np.inf)
+
+
+def _size(x: Array, out: Array) -> Array:
+    """|x|, without the conjugate that np.abs would take."""
+    if x.dtype.kind != "c":
+        return np.abs(x, out)
+    return np.multiply(x, np.where(x.real < 0, -1, 1), out)

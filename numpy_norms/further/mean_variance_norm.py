@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import checks
-from ..scaling import power_of_two, squares_fail
-from .rows import by_rows, upstream
+from .. import equations as eq
+from ..engine import lifting
+from ..engine.plans import Asked, Plan, plan_for
+from ..engine.tiles import Table, Tile, run
+from ..layer_norm import layout
+from ..passes import Statistics
 
 Array = NDArray[Any]
 
@@ -19,9 +24,9 @@ class MeanVarianceCache(NamedTuple):
     """What `mean_variance_norm_backward` needs; made by the forward pass."""
 
     x: Array
-    axes: tuple[int, ...]
     eps: float
-    work: np.dtype[Any]
+    plan: Plan
+    statistics: Statistics
 
 
 def mean_variance_norm_forward(
@@ -76,14 +81,11 @@ def mean_variance_norm_forward(
     array([[-0.5,  0.5]])
     """
     x = checks.array("x", x)
-    work = checks.working_dtype(x, dtype)
-    cache = MeanVarianceCache(x, checks.axes(axis, x), checks.epsilon(eps), work)
-
-    def normalize(rows: Array) -> Array:
-        xc, r, *_ = _statistics(rows, cache.eps)
-        return r * xc  # (V4)
-
-    return by_rows(normalize, cache), cache
+    eps = checks.epsilon(eps)
+    sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
+    plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked())
+    y = np.empty(x.shape, plan.result)
+    return y, MeanVarianceCache(x, eps, plan, _forward(plan, x, eps, y))
 
 
 def mean_variance_norm_backward(dy: ArrayLike, cache: MeanVarianceCache) -> Array:
@@ -114,37 +116,65 @@ def mean_variance_norm_backward(dy: ArrayLike, cache: MeanVarianceCache) -> Arra
     >>> mean_variance_norm_backward(np.array([[1.0, 0.0]]), cache)
     array([[ 0.125, -0.125]])
     """
-    dy = upstream(dy, cache, MeanVarianceCache, "mean_variance_norm")
-
-    def pull_back(rows: Array, dy: Array) -> Array:
-        xc, r, sigma, scale = _statistics(rows, cache.eps)
-        x_hat = np.divide(xc, sigma, out=np.zeros_like(xc), where=sigma != 0)
-        dx: Array = r * (dy - _mean(dy) - x_hat * _mean(dy * (r * xc)))  # (V5)
-        dx *= scale
-        return dx
-
-    return by_rows(pull_back, cache, dy)
+    checks.made_by("mean_variance_norm", MeanVarianceCache, cache)
+    dy = checks.gradient("dy", dy, cache.x)
+    dx = np.empty(dy.shape, cache.plan.result)
+    _backward(cache, dy, dx)
+    return dx
 
 
-def _statistics(x: Array, eps: float) -> tuple[Array, Array, Array, Array]:
-    """Of ``scale * x``: x - mu, r and sigma; and the scale, which keeps the squares in range."""
-    scale = np.ones((len(x), 1), x.real.dtype)
-    eps_squared = eps * eps  # may be inf, which ** would refuse
-    xc, var = _moments(x)
-    if x.size and squares_fail(var, eps_squared):
-        extremes = np.min(x.real, axis=1, keepdims=True), np.max(x.real, axis=1, keepdims=True)
-        scale = power_of_two(*extremes, eps_squared)
-        xc, var = _moments(x * scale)
-    sigma = np.sqrt(var)
-    r = 1 / (sigma + eps * scale)  # (V3)
-    return xc, r, sigma, scale
+def _forward(plan: Plan, x: Array, eps: float, y: Array) -> Statistics:
+    x, y = plan.views(x, y)
+    statistics: Table = {}
+
+    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
+        return (tile.lift(x, pivot, exponent, into=y),)
+
+    def reduce(tile: Tile, x: Any) -> Any:
+        return (x,), eq.moments(x, tile.E, tile.M), ()  # (V1)
+
+    def finish(mean: Any, mean_square: Any) -> Any:
+        return mean, eq.variance(mean, mean_square)  # (V2)
+
+    def apply(tile: Tile, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
+        tile.keep(statistics, pivot, exponent, mean, var)
+        r = _reciprocal(plan, eps, exponent, var)
+        tile.store(eq.standardized(x, mean, r), y)  # (V4)
+
+    nearer = partial(lifting.nearer, plan, eps * eps)
+    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
+    kept: Any = map(statistics.get, range(4))
+    return Statistics(*kept)
 
 
-def _moments(x: Array) -> tuple[Array, Array]:
-    xc = x - _mean(x)  # (V1)
-    xc -= _mean(xc)  # what rounding took from the first mean
-    return xc, _mean(xc * xc)  # (V2)
+def _backward(cache: MeanVarianceCache, dy: Array, dx: Array) -> None:
+    x, eps, plan, statistics = cache
+    x, dy, dx_view = plan.views(x, dy, dx)
+
+    def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, 0, exponent, var))
+        x_hat = eq.standardized(tile.lift(x, pivot, exponent), mean, rstd)
+        return tile.lift(dy, into=dx_view), x_hat
+
+    def reduce(tile: Tile, dy: Any, x_hat: Any) -> Any:
+        return (dy, x_hat), eq.averages(dy, x_hat, tile.E, tile.M), ()
+
+    def finish(*averages: Any) -> Any:
+        return averages
+
+    def apply(tile: Tile, dy: Any, x_hat: Any, *numbers: Any) -> None:
+        _, exponent, _, var, mean_dy, mean_dy_x_hat = numbers
+        r = _reciprocal(plan, eps, exponent, var)
+        mean_dy_y = mean_dy_x_hat * np.sqrt(var) * r
+        dx = eq.input_gradient(dy, x_hat, r, mean_dy, mean_dy_y)  # (V5)
+        if exponent is not None:
+            tile.unlift(dx, exponent)
+        tile.store(dx, dx_view)
+
+    run(plan, prepare, reduce, finish, apply, about=statistics, slots=2)
 
 
-def _mean(rows: Array) -> Array:
-    return np.asarray(np.add.reduce(rows, axis=1, keepdims=True) / rows.shape[1])
+def _reciprocal(plan: Plan, eps: float, exponent: Any, var: Array) -> Any:
+    """1 / (sigma + eps) of lifted sets; 0 where both are 0, so that y is."""
+    r = 1 / (np.sqrt(var) + (eps if exponent is None else eps * plan.power(exponent)))  # (V3)
+    return np.where(np.isinf(r), 0, r)

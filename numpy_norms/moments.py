@@ -1,0 +1,286 @@
+"""Count, mean and squared deviations of data in pieces, and how pieces are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import checks
+from . import equations as eq
+from .engine import lifting
+from .engine.plans import Asked, Plan, plan_for
+from .engine.tiles import Tile, run
+from .layer_norm import layout
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, mean and sum of squared deviations of sets of numbers, which can be merged.
+
+    For data in pieces: on several machines, in a stream, or larger than memory. `of` takes the
+    moments of a piece, `merged` those of all pieces from theirs.
+
+    Parameters
+    ----------
+    count : ndarray of integers
+        How many numbers each set has.
+    mean : ndarray, of the shape of `count`
+        Their mean; 0 where there are none.
+    m2 : ndarray, of the shape of `count`
+        The sum of ``(x - mean)**2``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    TypeError
+        If the counts are not integers.
+
+    References
+    ----------
+    Chan, Golub and LeVeque 1983; equations (15) to (17) of ``docs/derivation.md``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> first, second = np.array([1.0, 2.0, 6.0]), np.array([40.0, -1.0])
+    >>> Moments.of(first, axis=0).merge(Moments.of(second, axis=0)).var()
+    array(236.24)
+    >>> np.concatenate([first, second]).var()
+    np.float64(236.24)
+    """
+
+    count: NDArray[np.integer[Any]]
+    mean: Array
+    m2: Array
+
+    def __post_init__(self) -> None:
+        """Refuse what does not belong together."""
+        count, mean, m2 = map(np.shape, (self.count, self.mean, self.m2))
+        if not count == mean == m2:
+            raise ValueError(
+                f"count, mean and m2 have shapes {count}, {mean} and {m2}, but one shape was "
+                f"expected; pass np.full(mean.shape, n) if all counts are n"
+            )
+        dtype = np.result_type(self.count)
+        if dtype.kind not in "iu":
+            raise TypeError(
+                f"count has dtype {dtype}, but integers were expected; pass count.astype(np.int64)"
+            )
+
+    @classmethod
+    def of(cls, x: ArrayLike, axis: int | Sequence[int]) -> Moments:
+        """Return the moments of `x` over some of its axes.
+
+        Parameters
+        ----------
+        x : ndarray
+            Of any shape with at least one axis.
+        axis : int or sequence of int
+            The axes to take moments over.
+
+        Returns
+        -------
+        Moments
+            Of the shape of ``np.mean(x, axis)``, in float64, or the dtype of `x` if that is wider.
+
+        Raises
+        ------
+        ValueError
+            If an axis does not exist or is named twice.
+        TypeError
+            If a dtype is wrong: integers, booleans, objects and masked arrays are refused.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> m = Moments.of(np.array([[1.0, 3.0], [10.0, 30.0]]), axis=1)
+        >>> m.count, m.mean, m.m2
+        (array([2, 2]), array([ 2., 20.]), array([  2., 200.]))
+        """
+        x = checks.array("x", x)
+        sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
+        work = checks.working_dtype(x, None)
+        plan = plan_for(sets, work, x.dtype, Asked())
+        mean, m2 = _moments(plan, x)
+        return cls(np.full(mean.shape, plan.m), mean, m2)
+
+    @classmethod
+    def empty(cls, shape: int | Sequence[int]) -> Moments:
+        """Return the moments of no numbers, with which a merge changes nothing.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+            One set for each index.
+
+        Returns
+        -------
+        Moments
+
+        Examples
+        --------
+        >>> Moments.empty(2).count
+        array([0, 0])
+        """
+        return cls(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape))
+
+    @classmethod
+    def merged(cls, parts: Iterable[Moments]) -> Moments:
+        """Return the moments of all parts together.
+
+        Neighbours are merged two by two, then what they give, and so on. So the order depends on
+        the number of parts alone, and rounding errors grow with its logarithm, as memory does.
+
+        Parameters
+        ----------
+        parts : iterable of Moments
+            At least one, of one shape.
+
+        Returns
+        -------
+        Moments
+
+        Raises
+        ------
+        ValueError
+            If there is no part, or shapes differ.
+        TypeError
+            If a part is of another type.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.arange(12.0)
+        >>> m = Moments.merged(Moments.of(piece, axis=0) for piece in np.split(x, 4))
+        >>> m.mean, m.var(correction=1)
+        (array(5.5), array(13.))
+        """
+        waiting: list[Moments] = []  # of 2**k parts each, with k falling, as the digits of n are
+        for n, part in enumerate(parts, 1):
+            whole = _checked(part)
+            while n % 2 == 0:
+                whole, n = waiting.pop().merge(whole), n // 2
+            waiting.append(whole)
+        if not waiting:
+            raise ValueError("parts is empty; pass at least Moments.empty(shape)")
+        whole = waiting.pop()
+        while waiting:
+            whole = waiting.pop().merge(whole)
+        return whole
+
+    def merge(self, other: Moments) -> Moments:
+        """Return the moments of both together.
+
+        With d the difference of the means, and n the sum of the counts::
+
+            mean = mean1 + d * n2 / n
+            m2 = m2_1 + m2_2 + d**2 * n1 * n2 / n
+
+        Parameters
+        ----------
+        other : Moments
+            Of the same shape.
+
+        Returns
+        -------
+        Moments
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        TypeError
+            If `other` is of another type.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Moments.empty(()).merge(Moments.of(np.array([1.0, 3.0]), axis=0)).mean
+        array(2.)
+        """
+        if np.shape(_checked(other).mean) != np.shape(self.mean):
+            raise ValueError(
+                f"moments of shapes {np.shape(self.mean)} and {np.shape(other.mean)} cannot be "
+                "merged; take both over the axes that leave the same sets"
+            )
+        n1, n2 = self.count, other.count
+        n = np.asarray(n1 + n2)
+        share = np.divide(n2, np.maximum(n, 1), dtype=np.result_type(self.mean, other.mean))
+        with np.errstate(all="ignore"):
+            d = np.where(n2 == 0, 0, other.mean - self.mean)  # (15); nothing has no mean
+            mean = np.asarray(self.mean + d * share)  # (16)
+            m2 = np.asarray(self.m2 + other.m2 + d * (n1 * share) * d)  # (17)
+        return Moments(n, mean, m2)
+
+    def var(self, correction: int = 0) -> Array:
+        """Return the variances ``m2 / (count - correction)``.
+
+        Parameters
+        ----------
+        correction : int, default 0
+            0 gives the biased variance, by which batches are normalized; 1 the unbiased one.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        ValueError
+            If a count is not greater than `correction`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Moments.of(np.array([1.0, 3.0]), axis=0).var(correction=1)
+        array(2.)
+        """
+        n = np.asarray(self.count)
+        if not (n > correction).all():
+            raise ValueError(
+                f"a set has {n.min()} numbers, and the variance divides by their number less "
+                f"{correction}; pass a smaller correction, or merge more data"
+            )
+        return np.asarray(self.m2 / (n - correction))
+
+
+def _checked(part: Any) -> Moments:
+    if not isinstance(part, Moments):
+        raise TypeError(
+            f"a part is a {type(part).__name__}, but Moments were expected; "
+            "pass Moments.of(x, axis)"
+        )
+    return part
+
+
+def _moments(plan: Plan, x: Array) -> tuple[Array, Array]:
+    """The mean and the sum of squared deviations of every set."""
+    (x,) = plan.views(x)
+    means, sums = np.zeros(plan.set_shape, plan.work), np.zeros(plan.set_shape, plan.work)
+
+    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
+        return (tile.lift(x, pivot, exponent),)
+
+    def reduce(tile: Tile, x: Any) -> Any:
+        return (), eq.moments(x, tile.E, tile.M), ()
+
+    def finish(mean: Any, mean_square: Any) -> Any:
+        return mean, eq.variance(mean, mean_square)
+
+    def apply(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
+        here, sums_here = tile.sets((means, sums))
+        here[...] = lifting.mean_of(plan, pivot, exponent, mean)
+        m2 = plan.m * var
+        sums_here[...] = m2 if exponent is None else plan.times(m2, -2 * exponent)
+
+    nearer = partial(lifting.nearer, plan, 0.0)
+    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
+    return plan.report(means), plan.report(sums)

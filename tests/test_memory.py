@@ -1,0 +1,128 @@
+"""Beside its results, a call takes at most 4 MiB a thread, however large the arrays are."""
+
+import dataclasses
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import numpy_norms as nn
+from numpy_norms.engine import tiles
+
+LIMIT = 4 * 2**20
+DATA = np.random.default_rng(0).uniform(0.5, 2.0, 8_000_000).astype(np.float32)  # 31 MiB
+IN_FLOAT64 = DATA.astype(np.float64)
+
+
+def draw(*shape, data=DATA):
+    """Take positive numbers, so that they may be variances, too."""
+    return data[: np.prod(shape)].reshape(shape)
+
+
+def arrays_in(value):
+    """List the arrays that a result holds, each by the array that owns its memory."""
+    if isinstance(value, np.ndarray):
+        while isinstance(value.base, np.ndarray):
+            value = value.base
+        return [value]
+    if dataclasses.is_dataclass(value):
+        value = tuple(vars(value).values())
+    return [a for v in value for a in arrays_in(v)] if isinstance(value, tuple) else []
+
+
+def call_within_the_limit(function, *arguments, **options):
+    """Call, and compare the peak with what the results hold."""
+    tiles._kept.clear()
+    given = {id(a) for a in arrays_in(arguments)}
+    tracemalloc.start()
+    try:
+        results = function(*arguments, **options)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    held = {id(a): a.nbytes for a in arrays_in(results) if id(a) not in given}
+    assert peak - sum(held.values()) <= LIMIT
+    return results
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Have one thread work, and the modules loaded that it needs."""
+    before = nn.get_num_threads()
+    nn.set_num_threads(1)
+    nn.layer_norm_backward(*nn.layer_norm_forward(draw(2, 3)))
+    yield
+    nn.set_num_threads(before)
+
+
+LONG, COLUMNS, SHORT, ROWS = (2, 4_000_000), (200_000, 40), (1_000_000, 8), (8000, 1000)
+MAPS, LAST = (8, 250, 50, 80), (8, 50, 80, 250)
+NORMS = [
+    # norm, shape of x, other arguments (of arrays their shape), options
+    ("layer_norm", LONG, [], {}),
+    ("layer_norm", LONG, [LONG[1:]] * 2, {}),
+    ("layer_norm", ROWS, [ROWS[1:]] * 2, {}),
+    ("layer_norm", SHORT, [SHORT[1:]] * 2, {}),
+    ("layer_norm", MAPS, [MAPS[1:2]] * 2, {"axis": 1}),
+    ("rms_norm", LONG, [LONG[1:]], {}),
+    ("rms_norm", SHORT, [], {}),
+    ("add_layer_norm", ROWS, [ROWS, ROWS[1:], ROWS[1:]], {}),
+    ("batch_norm", COLUMNS, [COLUMNS[1:]] * 2, {}),
+    ("batch_norm", MAPS, [MAPS[1:2]] * 2, {}),
+    ("batch_norm_inference", MAPS, [MAPS[1:2]] * 4, {}),
+    ("instance_norm", MAPS, [MAPS[1:2]] * 2, {}),
+    ("group_norm", MAPS, [25, *[MAPS[1:2]] * 2], {}),
+    ("group_norm", LAST, [25, *[LAST[3:]] * 2], {"channel_axis": -1}),
+    ("mean_variance_norm", LONG, [], {"axis": 1}),
+    ("mean_variance_norm", MAPS, [], {}),
+    ("mean_variance_norm", COLUMNS, [], {"axis": 0}),
+    ("lp_normalize", LONG, [], {}),
+    ("lp_normalize", SHORT, [], {"p": 1}),
+    ("lp_normalize", COLUMNS, [], {"axis": 0, "p": np.inf}),
+    ("local_response_norm", (4, 250, 1000), [], {"size": 3}),
+    ("local_response_norm", (1, 1_000_000), [], {"size": 3}),
+]
+
+
+def case(norm, shape, others, options, data=DATA):
+    """Name a case."""
+    name = f"{norm} {shape} {data.dtype}" + " with parameters" * bool(others)
+    return pytest.param(norm, shape, others, options, data, id=name)
+
+
+CASES = [case(*norm) for norm in NORMS] + [case(*norm, IN_FLOAT64) for norm in NORMS[2::7]]
+
+
+@pytest.mark.parametrize(("norm", "shape", "others", "options", "data"), CASES)
+def test_norms_forward_and_backward(norm, shape, others, options, data):
+    x, *others = (draw(*s, data=data) if isinstance(s, tuple) else s for s in (shape, *others))
+    forward, backward = (getattr(nn, f"{norm}_{pass_}") for pass_ in ("forward", "backward"))
+    *_, cache = call_within_the_limit(forward, x, *others, **options)
+    dy = [x, x] if norm.startswith("add") else [x]
+    call_within_the_limit(backward, *dy, cache)
+
+
+@pytest.mark.parametrize("scheme", ["llama", "gemma"])
+def test_schemes(scheme):
+    x, gamma = draw(*ROWS), draw(*ROWS[1:])
+    call_within_the_limit(nn.rms_norm_forward, x, gamma, scheme=scheme)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "axis"),
+    [((8000, 1000), 8000, 0), ((3, 3, 800, 1000), 1000, -1), ((4000, 500, 2, 2), 1000, 1)],
+)
+def test_folding(shape, channels, axis):
+    statistics = [draw(channels)] * 5
+    call_within_the_limit(nn.fold_batch_norm, draw(*shape), *statistics, axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [(LONG, 1), (COLUMNS, 0), (SHORT, 1), (MAPS, (0, 2, 3)), (MAPS, 0), (LAST, (0, 3))],
+    ids=str,
+)
+def test_moments(shape, axis):
+    m = call_within_the_limit(nn.Moments.of, draw(*shape), axis)
+    if m.mean.size < 100_000:
+        call_within_the_limit(nn.Moments.merged, [m] * 50)
