@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from small_tiles import small_tiles
 
@@ -87,6 +87,8 @@ programs = st.lists(st.one_of(steps, questions), min_size=1, max_size=12)
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("apart", [True, False], ids=["elsewhere", "in place"])
 @given(programs, st.integers(0, 2**32 - 1))
+@example([("-=", 1, "array", 0), ("-=", 2, "array", 1)], 0)
+@example([("E", 2, "product", 1), ("+=", 2, "array", 0), ("E", 2, "product", 1)], 0)
 def test_steps_in_any_order_and_sums_between_are_those_of_plain_arrays(name, apart, program, seed):
     plan, rng = PLANS[name], np.random.default_rng(seed)
     plain = [Plain(rng.standard_normal(plan.shape) + 0.5) for _ in range(3)]

@@ -75,8 +75,9 @@ class Deferred:
 
     def __isub__(self, b: Any) -> Deferred:
         if type(b) is Deferred:
-            if self.less is not None:
-                self.settle()
+            for a in (self, b):
+                if a.less is not None:
+                    a.settle()
             self.less = b
         elif b is not None:
             self.shift = b if self.shift is None else self.shift + b
