@@ -88,15 +88,16 @@ def backward(
     dx = np.empty(x.shape, plan.result)
     scale = gamma if cache.scale is None else cache.scale
     sums = passes.backward(plan, dy, x, scale, eps, cache.statistics, dx, ds)
-    return dx, _gradient(sums.get(0), gamma), _gradient(sums.get(1), beta)
-
-
-def _gradient(total: Array | None, of: Array | None) -> Array | None:
-    if of is None:
-        return None
-    if total is None:
-        return np.zeros(of.shape, native(of.dtype))  # the sum of nothing
-    return (total if total.dtype == of.dtype else round_to(total, of.dtype)).reshape(of.shape)
+    gradients: list[Array | None] = []
+    for a, total in zip((gamma, beta), (sums.get(0), sums.get(1)), strict=True):
+        if a is None:
+            gradients.append(None)
+        elif total is None:
+            gradients.append(np.zeros(a.shape, native(a.dtype)))  # the sum of nothing
+        else:
+            rounded = total if total.dtype == a.dtype else round_to(total, a.dtype)
+            gradients.append(rounded.reshape(a.shape))
+    return dx, gradients[0], gradients[1]
 
 
 @lru_cache(maxsize=256)

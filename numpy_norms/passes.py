@@ -80,7 +80,7 @@ def backward(
     """Fill dx; return dgamma and dbeta. `ds` is what reaches x by other ways than the norm."""
     x, dy, dx_view = plan.views(x, dy, dx)
     ds_view = None if ds is None else ds.reshape(plan.shape)
-    (gamma,) = plan.parameters(gamma)
+    gamma = None if gamma is None else gamma.reshape(plan.parameter_shape)
     sums: Table = {}
 
     def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
