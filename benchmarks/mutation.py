@@ -1,20 +1,21 @@
-"""Change the equations one at a time and see whether the library's own tests fail.
+"""Change the equations and the passes one line at a time and see whether the library's tests fail.
 
-    python -m benchmarks.mutation                     every mutant, half an hour
+    python -m benchmarks.mutation                     every mutant, a quarter of an hour
     python -m benchmarks.mutation --again             only those that survived the last time
     python -m benchmarks.mutation --page              write the page from the results
 
 The mutants are those of cosmic-ray's operators (another arithmetic operator, comparison or number,
-a condition turned round), and numerical ones, which it does not know: another NumPy function in a
-call, an average of `a` for one of `a * b`, statistics off by a millionth. Bit operators, floor
-division and remainders are left out: on floats they raise errors, and would only flatter the
-result.
+a condition turned round), and numerical ones, which it does not know: a step with another sign or
+left out, another NumPy function in a call, an average of `a` for one of `a * b`, statistics off by
+a millionth. Bit operators, floor division and remainders are left out: on floats they raise errors,
+and would only flatter the result.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis  # noqa: F401, as the next two: for the tests
 import ml_dtypes  # noqa: F401
@@ -36,18 +37,18 @@ from .command_line import program
 from .mutation_survivors import WHY
 
 ROOT = Path(__file__).parents[1]
-TARGET = Path("numpy_norms/equations.py")
+TARGETS = ("numpy_norms/equations.py", "numpy_norms/passes.py")
 RESULTS = Path(__file__).parent / "results" / "mutation.json"
 PAGE = ROOT / "docs" / "mutation.md"
-SECONDS = 400  # after which a run counts as failed
+SECONDS = 1200  # after which a run counts as failed
 
-# Tests of values, in two parts: those that take no time, and the others for what survives them.
-# Left out are tests of the equations' text, and `test_mutations.py`, which fails with any change.
-QUICK = "layer_norm rms_norm batch_norm group_norm instance_norm batch_norm_inference gradients"
-OTHERS = """
-constant_sets laws running_stats backward_laws oracle nasty_values nasty_nonfinite properties
-rounding nasty_shapes working_dtype invariance out add_norm
-"""
+# Tests of values, those that take no time first, the others for what survives them. Left out are
+# tests of the equations' text, and `test_mutations.py`, which fails with any change.
+TESTS = (
+    "layer_norm rms_norm batch_norm group_norm instance_norm batch_norm_inference gradients",
+    "engine_lifting add_norm constant_sets backward_laws nasty_nonfinite out running_stats",
+    "laws oracle nasty_values properties rounding nasty_shapes working_dtype invariance tiles",
+)
 
 OPERATORS = re.compile(
     r"core/(ReplaceBinaryOperator_(Add|Sub|Mul|Div|Pow)_(Add|Sub|Mul|Div|Pow)"
@@ -55,31 +56,44 @@ OPERATORS = re.compile(
     r"|NumberReplacer|AddNot)"
 )
 NUMERICAL = (
-    (r"np\.add\(", "np.subtract("),
-    (r"np\.subtract\(", "np.add("),
-    (r"np\.multiply\(", "np.divide("),
-    (r"np\.multiply\(", "np.add("),
+    (r"(?<=\w) -= ", " += "),
+    (r"(?<=\w) \+= ", " -= "),
+    (r"\w+ [-+*]= \w.*", "pass"),
+    (r"\*= (rstd|mean_dx_hat_x_hat)\b", r"*= 1.000001 * \1"),
+    (r"(dx|tile)\.\w+\([^=\n]*\)(?= *(#.*)?\n)", "pass"),
     (r"np\.sqrt\(", "np.cbrt("),
     (r"np\.reciprocal\(", "np.negative("),
-    (r"np\.abs\(", "("),
-    (r"\b([ES])\((\w+)\)", r"\1(\2, \2)"),
-    (r"\b([ES])\((\w+), \w+\)", r"\1(\2)"),
-    (r"\b(E|S)\(([\w, ]+)\)(?!:)", r"(1.000001 * \1(\2))"),
-    (r"\ba\.(rest|n|var|pivot)\b", r"b.\1"),
-    (r"\bb\.(rest|n|var|pivot)\b", r"a.\1"),
-    (r"\b(rstd)(?= \*|,)", "(1.000001 * rstd)"),
-    (r"np\.where\((\w+), (.*), 0\)", r"np.where(\1, 0, 0)"),
-    (r"np\.where\((\w+), (.*), 0\)", r"np.where(True, \2, 0)"),
-    (r"np\.where\(near, rest - (.*), rest\)", "np.where(near, rest, rest)"),
-    (r", dtype=out\.dtype", ""),
-    (r"\.real\b", ""),
+    (r"\b([EG])\((\w+), \w+\)", r"\1(\2)"),
+    (r"\b([MB])\((\w+)\)", r"\1(\2, \2)"),
+    (r"\b([EG])\(([\w, ]+)\)(?!:)", r"(1.000001 * \1(\2))"),
+    (r"\b[MB]\(\w+\)", "None"),
+    (r"(tile)\.E, tile\.M", r"\1.E, \1.E"),
+    (r"(tile)\.G, tile\.B", r"\1.B, \1.G"),
+    (r"tile\.parameters\(gamma, beta\)", "tile.parameters(beta, gamma)"),
+    (r", (pivot|exponent|mean|rest)(?=[,)])", ", None"),
+    (r"\bstandardized\((.*), mean, ", r"standardized(\1, None, "),
+    (r"(?<=rstd, )\*averages\b", "*averages[::-1]"),
+    (r"lifting\.eps_of\(.*?\)", "eps"),
+    (r", (nearer=nearer|sums=sums|into=\w+)(?=[,)])", ""),
+    (r"\b(rstd)(?= \*|,)(?!, G|, E)", "(1.000001 * rstd)"),
 )
+
+
+class Mutant(NamedTuple):
+    """A file with one line changed."""
+
+    target: str
+    what: str
+    code: str
+    line: int
+    before: str
+    after: str
 
 
 def mutants(code: str) -> Iterator[tuple[str, str]]:
     """Yield what was changed, and the changed code, each changed program once."""
     seen = {_meaning(code)}
-    for what, changed in (*_of_operators(code), *_of_calls(code)):
+    for what, changed in (*_of_operators(code), *_of_lines(code)):
         meaning = _meaning(changed)
         if meaning is not None and meaning not in seen:
             seen.add(meaning)
@@ -98,7 +112,7 @@ def _of_operators(code: str) -> Iterator[tuple[str, str]]:
                 occurrence += 1
 
 
-def _of_calls(code: str) -> Iterator[tuple[str, str]]:
+def _of_lines(code: str) -> Iterator[tuple[str, str]]:
     for pattern, replacement in NUMERICAL:
         for match in re.finditer(pattern, code):
             changed = match.expand(replacement)
@@ -139,10 +153,15 @@ def function_of(code: str, line: int) -> str:
     return names[-1] if names else "constants"
 
 
-def survives(checkout: Path, changed: str) -> bool:
-    """Whether all tests pass with the changed equations."""
-    (checkout / TARGET).write_text(changed, encoding="utf-8")
-    return all(_pass(checkout, tests.split()) for tests in (QUICK, OTHERS))
+def survives(checkout: Path, mutant: Mutant) -> bool:
+    """Whether all tests pass with the changed file."""
+    file = checkout / mutant.target
+    right = file.read_text(encoding="utf-8")
+    file.write_text(mutant.code, encoding="utf-8")
+    try:
+        return all(_pass(checkout, tests.split()) for tests in TESTS)
+    finally:
+        file.write_text(right, encoding="utf-8")
 
 
 def _pass(checkout: Path, names: Sequence[str]) -> bool:
@@ -158,7 +177,8 @@ def _pass(checkout: Path, names: Sequence[str]) -> bool:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
         tests = [f"tests/test_{name}.py" for name in names]
-        status = pytest.main(["-qxn0", "--assert=plain", "-p", "no:cacheprovider", *tests])
+        options = ["-qx", "-n0", "--assert=plain", "-p", "no:cacheprovider"]
+        status = pytest.main([*options, *tests])
     finally:
         os._exit(status)
 
@@ -174,34 +194,56 @@ def copy_of_checkout(place: Path) -> None:
         target.write_bytes((ROOT / name).read_bytes())
 
 
-def run(only: set[tuple[str, str]] | None, known: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Try the mutants, or `only` some of them; return one record for each."""
-    code = (ROOT / TARGET).read_text(encoding="utf-8")
-    every = [(what, changed, *changed_line(code, changed)) for what, changed in mutants(code)]
-    records = [r for r in known if only is not None and (r["line"], r["after"]) not in only]
-    if only is not None:
-        every = [m for m in every if (m[2], m[4]) in only]
-    with tempfile.TemporaryDirectory() as place:
-        checkout = Path(place)
-        copy_of_checkout(checkout)
-        sys.dont_write_bytecode = True  # a mutant must not run the last one's
-        if not survives(checkout, code):
+_checkout: tempfile.TemporaryDirectory[str]  # of a worker
+
+
+def _begin() -> None:
+    global _checkout
+    sys.dont_write_bytecode = True  # a mutant must not run the last one's
+    _checkout = tempfile.TemporaryDirectory()
+    copy_of_checkout(Path(_checkout.name))
+
+
+def _try(mutant: Mutant) -> tuple[Mutant, bool]:
+    return mutant, survives(Path(_checkout.name), mutant)
+
+
+def run(
+    only: set[tuple[str, int, str]] | None, known: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Try the mutants, or `only` some of them, on all cores; return one record for each."""
+    records = [r for r in known if only is not None and _key(r) not in only]
+    every = []
+    for target in TARGETS:
+        code = (ROOT / target).read_text(encoding="utf-8")
+        right = Mutant(target, "nothing", code, 0, "", "")
+        found = [Mutant(target, w, c, *changed_line(code, c)) for w, c in mutants(code)]
+        every += [m for m in found if only is None or (target, m.line, m.after) in only]
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with multiprocessing.get_context("fork").Pool(workers, _begin) as pool:
+        if not pool.apply(_try, (right,))[1]:
             raise SystemExit("the tests fail without a mutation; mend them first")
-        for i, (what, changed, line, before, after) in enumerate(every, 1):
-            alive = survives(checkout, changed)
+        for i, (m, alive) in enumerate(pool.imap_unordered(_try, every), 1):
+            code = (ROOT / m.target).read_text(encoding="utf-8")
             records.append(
                 {
-                    "function": function_of(code, line),
-                    "line": line,
-                    "what": what,
-                    "before": before,
-                    "after": after,
+                    "target": m.target,
+                    "function": function_of(code, m.line),
+                    "line": m.line,
+                    "what": m.what,
+                    "before": m.before,
+                    "after": m.after,
                     "survives": alive,
                 }
             )
             verdict = "SURVIVES" if alive else "killed"
-            print(f"{i}/{len(every)} {verdict} {line}: {after}", file=sys.stderr, flush=True)
-    return sorted(records, key=lambda r: (r["line"], r["what"], r["after"]))
+            where = f"{Path(m.target).name}:{m.line}"
+            print(f"{i}/{len(every)} {verdict} {where} {m.after}", file=sys.stderr, flush=True)
+    return sorted(records, key=lambda r: (r["target"], r["line"], r["what"], r["after"]))
+
+
+def _key(record: dict[str, Any]) -> tuple[str, int, str]:
+    return record["target"], record["line"], record["after"]
 
 
 def page(report: dict[str, Any]) -> Iterator[str]:
@@ -212,9 +254,10 @@ def page(report: dict[str, Any]) -> Iterator[str]:
     killed = len(records) - len(alive)
     yield "# Would the tests notice?"
     yield ""
+    files = " and ".join(f"`{target}`" for target in TARGETS)
     yield (
         f"Measured {report['date']} by `benchmarks/mutation.py` with cosmic-ray "
-        f"{report['cosmic-ray']}: one change at a time is made in `numpy_norms/equations.py`, and "
+        f"{report['cosmic-ray']}: one change at a time is made in {files}, and "
         "the library's own tests are run. A change is *killed* if a test fails. Bit operators, "
         "floor division and remainders are left out, since on floats they only raise errors."
     )
@@ -225,14 +268,16 @@ def page(report: dict[str, Any]) -> Iterator[str]:
         f"{len(alive) - len(changes)} change no result, as the list below says one by one; of "
         f"those that can change one, {killed / (killed + len(changes)):.1%} are killed."
     )
-    yield ""
-    yield "| function | by an operator | killed | numerical | killed |"
-    yield "|---|---:|---:|---:|---:|"
-    for name in dict.fromkeys(r["function"] for r in records):
-        mine = [r for r in records if r["function"] == name]
-        kinds = [[r for r in mine if (r["what"] == "numerical") is n] for n in (False, True)]
-        cells = [str(n) for k in kinds for n in (len(k), sum(not r["survives"] for r in k))]
-        yield f"| `{name}` | " + " | ".join(cells) + " |"
+    for target in dict.fromkeys(r["target"] for r in records):
+        yield ""
+        yield f"| `{Path(target).name}` | by an operator | killed | numerical | killed |"
+        yield "|---|---:|---:|---:|---:|"
+        of_file = [r for r in records if r["target"] == target]
+        for name in dict.fromkeys(r["function"] for r in of_file):
+            mine = [r for r in of_file if r["function"] == name]
+            kinds = [[r for r in mine if (r["what"] == "numerical") is n] for n in (False, True)]
+            cells = [str(n) for k in kinds for n in (len(k), sum(not r["survives"] for r in k))]
+            yield f"| `{name}` | " + " | ".join(cells) + " |"
     yield ""
     yield "## The survivors"
     yield ""
@@ -261,11 +306,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = json.loads(options.json.read_text()) if options.json.exists() else {"mutants": []}
     if not options.page:
         known = report["mutants"]
-        alive = {(r["line"], r["after"]) for r in known if r["survives"]}
+        alive = {_key(r) for r in known if r["survives"]} if options.again else None
         report = {
             "date": str(date.today()),
             "cosmic-ray": version("cosmic-ray"),
-            "mutants": run(alive if options.again else None, known),
+            "mutants": run(alive, known),
         }
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     PAGE.write_text("\n".join(page(report)) + "\n", encoding="utf-8")

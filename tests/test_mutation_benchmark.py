@@ -1,4 +1,4 @@
-"""The mutants of the equations are programs, differ from each other, and are told apart."""
+"""Mutants of the equations and passes are programs, differ from each other, are told apart."""
 
 import ast
 import re
@@ -10,11 +10,14 @@ from benchmarks import mutation
 need("cosmic_ray")
 
 CODE = '''
-def dx(dx_hat: Array | None, rstd, *, out):
+def dx(dx_hat: Array | None, rstd, *, E):
     """The gradient of x."""
     if dx_hat is None:
-        return E(rstd)
-    return np.multiply(dx_hat, rstd * 2, out=out)
+        return E(rstd, rstd)
+    dx = dx_hat
+    dx -= np.sqrt(rstd * 2)
+    dx *= rstd
+    return dx
 '''
 
 
@@ -23,14 +26,17 @@ def lines(code):
     return {re.sub(" +", " ", line) for line in changed}
 
 
-def test_operators_conditions_numbers_and_calls_are_changed():
+def test_operators_conditions_numbers_calls_and_steps_are_changed():
     assert lines(CODE) >= {
         "if dx_hat is not None:",
-        "return E(rstd, rstd)",
-        "return np.divide(dx_hat, rstd * 2, out=out)",
-        "return np.multiply(dx_hat, rstd / 2, out=out)",
-        "return np.multiply(dx_hat, rstd * 3, out=out)",
-        "return np.multiply(dx_hat, (1.000001 * rstd) * 2, out=out)",
+        "return E(rstd)",
+        "return (1.000001 * E(rstd, rstd))",
+        "dx -= np.sqrt(rstd / 2)",
+        "dx -= np.sqrt(rstd * 3)",
+        "dx -= np.cbrt(rstd * 2)",
+        "dx += np.sqrt(rstd * 2)",
+        "dx *= 1.000001 * rstd",
+        "pass",
     }
 
 
@@ -46,7 +52,8 @@ def test_signatures_and_docstrings_are_not_mutated():
 
 
 def test_a_survivor_without_a_reason_counts_as_one_that_changes_results():
-    record = {"function": "dx", "line": 1, "what": "numerical", "before": "a", "after": "b"}
+    record = {"target": "passes.py", "function": "dx", "line": 1, "what": "numerical"}
+    record |= {"before": "a", "after": "b"}
     report = {
         "date": "today",
         "cosmic-ray": "1",

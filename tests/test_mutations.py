@@ -1,23 +1,28 @@
-"""A wrong gradient fails tests of at least three kinds: proof that the suite can fail.
+"""A mistake fails tests of at least three kinds: proof that the suite can fail.
 
-Each mutant is a mistake that some library has shipped, put into one equation of the package.
+Each mistake is one that some library has shipped, put into one equation of the package.
 """
+
+from itertools import islice
 
 import numpy as np
 import pytest
 import test_backward_laws as laws
 import test_batch_norm
-import test_gradients
+import test_batch_norm_inference as inference
+import test_equivalences as equivalences
+import test_gradients as gradients
 import test_group_norm
 import test_instance_norm
 import test_layer_norm
+import test_nasty_values
 import test_properties
 import test_rms_norm
-from cases import FIVE, parametrize
+from cases import FIVE, INFERENCE, Norm, parametrize
 
-from numpy_norms import equations
+from numpy_norms import equations as eq
+from numpy_norms import normalize
 
-dx, parameter_gradients = equations.input_gradient, equations.parameter_gradients
 BY_HAND = {
     "batch_norm": test_batch_norm,
     "layer_norm": test_layer_norm,
@@ -26,25 +31,116 @@ BY_HAND = {
     "rms_norm": test_rms_norm,
 }
 
+moments, variance, standardized = eq.moments, eq.variance, eq.standardized
+output, sums_of, averages, dx = eq.output, eq.parameter_gradients, eq.averages, eq.input_gradient
+of_given, of_constants = eq.statistics_gradients, eq.input_gradient_of_constants
+
 
 def wrong_axis(*arrays):
     """Average over what is not the set."""
+    for a in arrays:
+        a.settle()
     return np.mean(np.prod([a.value() for a in arrays], axis=0), axis=0, keepdims=True)
 
 
-MUTANTS_OF_DX = {
-    "wrong sign": lambda g, h, r, a, b: dx(g, h, r, a, -b),
-    "term left out": lambda g, h, r, a, b: dx(g, h, r, a, 0 * b),
-    "average over m - 1": lambda g, h, r, a, b: dx(g, h, r, a, 1.1 * b),
-    "var for rstd": lambda g, h, r, a, b: dx(g, h, r**-2, a, b),
-    "no rstd": lambda g, h, r, a, b: dx(g, h, r**0, a, b),
-    "wrong axis": lambda g, h, r, a, b: dx(g, h, r, a, wrong_axis(g, h)),
-    "nearly right": lambda g, h, r, a, b: dx(g, h, r * (1 + 1e-6), a, b),
+def scaled_by(factors, numbers):
+    """Numbers times a factor each, of which some may be None."""
+    return [a if a is None else k * a for k, a in zip(factors, numbers, strict=True)]
+
+
+MISTAKES = {
+    "moments": {
+        "mean square without the square": lambda x, E, M: (M(x), E(x)),
+    },
+    "variance": {
+        "average over m - 1": lambda mean, square: 1.1 * variance(mean, square),
+        "nearly right": lambda mean, square: (1 + 1e-6) * variance(mean, square),
+    },
+    "reciprocal_std": {
+        "eps outside the root": lambda var, eps: 1 / (np.sqrt(var) + eps),
+        "no eps": lambda var, eps: 1 / np.sqrt(var),
+        "var for std": lambda var, eps: 1 / (var + eps),
+        "std for rstd": lambda var, eps: np.sqrt(var + eps),
+    },
+    "standardized": {
+        "no rstd": lambda x, mean, rstd: standardized(x, mean, None),
+        "rstd first": lambda x, mean, rstd: standardized(standardized(x, None, rstd), mean, rstd),
+    },
+    "output": {
+        "no gamma": lambda x_hat, gamma, beta: output(x_hat, None, beta),
+        "1 + gamma": lambda x_hat, gamma, beta: output(x_hat, 1 + gamma, beta),
+    },
+    "parameter_gradients": {
+        f"dgamma times {k}": lambda *a, k=k: scaled_by((k, 1), sums_of(*a))
+        for k in (-1.0, 0.0, 1 + 1e-6)
+    },
+    "scaled": {"forgotten gamma": lambda dy, gamma: dy},
+    "averages": {
+        "wrong sign": lambda *a: scaled_by((1, -1), averages(*a)),
+        "without x_hat": lambda g, h, E, M: (M(g), E(g)),
+        "wrong axis": lambda g, h, E, M: (M(g), wrong_axis(g, h)),
+    },
+    "input_gradient": {
+        "wrong sign": lambda g, h, r, a, b: dx(g, h, r, a, -b),
+        "term left out": lambda g, h, r, a, b: dx(g, h, r, a, 0 * b),
+        "average over m - 1": lambda g, h, r, a, b: dx(g, h, r, a, 1.1 * b),
+        "var for rstd": lambda g, h, r, a, b: dx(g, h, r**-2, a, b),
+        "no rstd": lambda g, h, r, a, b: dx(g, h, None, a, b),
+        "nearly right": lambda g, h, r, a, b: dx(g, h, r * (1 + 1e-6), a, b),
+    },
 }
-MUTANTS_OF_THE_MEAN = {
-    "wrong sign": lambda g, h, r, a, b: dx(g, h, r, -a, b),
-    "left out": lambda g, h, r, a, b: dx(g, h, r, None, b),
-    "wrong axis": lambda g, h, r, a, b: dx(g, h, r, wrong_axis(g), b),
+MISTAKES_OF_CENTERED = {
+    "moments": {
+        "no mean": lambda x, E, M: (None, E(x, x)),
+    },
+    "variance": {
+        "mean square for variance": lambda mean, square: square,
+        "wrong sign": lambda mean, square: square + mean * mean,
+    },
+    "standardized": {
+        "not centered": lambda x, mean, rstd: standardized(x, None, rstd),
+        "wrong sign": lambda x, mean, rstd: standardized(x, -mean, rstd),
+    },
+    "output": {
+        "no beta": lambda x_hat, gamma, beta: output(x_hat, gamma, None),
+        "beta scaled, too": lambda x_hat, gamma, beta: output(
+            output(x_hat, None, beta), gamma, None
+        ),
+    },
+    "parameter_gradients": {
+        f"dbeta times {k}": lambda *a, k=k: scaled_by((1, k), sums_of(*a))
+        for k in (-1.0, 0.0, 1 + 1e-6)
+    },
+    "averages": {
+        "mean of the wrong sign": lambda *a: scaled_by((-1, 1), averages(*a)),
+        "mean over the wrong axis": lambda g, h, E, M: (wrong_axis(g), E(g, h)),
+    },
+    "input_gradient": {
+        "mean of the wrong sign": lambda g, h, r, a, b: dx(g, h, r, -a, b),
+        "mean left out": lambda g, h, r, a, b: dx(g, h, r, None, b),
+    },
+}
+MISTAKES_OF_INFERENCE = {
+    "reciprocal_std": MISTAKES["reciprocal_std"],
+    "standardized": MISTAKES["standardized"] | MISTAKES_OF_CENTERED["standardized"],
+    "parameter_gradients": {
+        f"{name} times {k}": lambda *a, i=i, k=k: scaled_by((k, 1)[:: 1 - 2 * i], sums_of(*a))
+        for k in (-1.0, 0.0, 1 + 1e-6)
+        for i, name in enumerate(("dgamma", "dbeta"))
+    },
+    "scaled": MISTAKES["scaled"],
+    "statistics_gradients": {
+        f"{name} times {k}": lambda *a, i=i, k=k: scaled_by((k, 1)[:: 1 - 2 * i], of_given(*a))
+        for k in (-1.0, 0.0, 2.0, 1 + 1e-6)
+        for i, name in enumerate(("dmean", "dvar"))
+    }
+    | {"rstd squared for cubed": lambda g, gx, r: (of_given(g, gx, r)[0], -0.5 * r**2 * gx)},
+    "input_gradient_of_constants": {
+        "no rstd": lambda g, r: g,
+        "var for rstd": lambda g, r: of_constants(g, r**-2),
+        "wrong sign": lambda g, r: of_constants(g, -r),
+        "nearly right": lambda g, r: of_constants(g, r * (1 + 1e-6)),
+    },
 }
 
 
@@ -58,63 +154,105 @@ def fails(test, *arguments):
 
 
 def kinds_that_fail(norm):
-    """Run one test of each kind on the gradients of ``norm``."""
-    differences = test_gradients.test_gradients_are_central_differences_at_any_scale
-    definition = test_properties.test_forward_and_backward_agree_with_loops_over_the_definition
-    adjoint = laws.test_backward_is_the_adjoint_of_the_forward_derivative
-    eps_law = laws.test_dx_along_x_hat_is_eps_rstd_cubed_times_that_of_dx_hat
-    results = {
-        "by hand": fails(BY_HAND[norm.name].test_hand_computed_backward),
-        "by definition": fails(definition, norm),
-        "complex step": fails(test_gradients.test_gradients_are_the_complex_step, norm, 3.0),
-        "differences": fails(differences, norm, 2.0),
-        "law": fails(adjoint, norm) or fails(eps_law, norm, 0.7),
-    }
-    return [kind for kind, failed in results.items() if failed]
+    """Run tests of each kind on a norm and yield the kinds that fail."""
+    # A set far from zero is centered by its pivot already, so that it takes sets near zero, too.
+    norms = norm, Near(norm.name, norm.shape, norm.options)
+    for kind, tests in (OF_INFERENCE if norm is INFERENCE else OF_FIVE).items():
+        if any(fails(test, n) for test in tests for n in norms):
+            yield kind
 
 
+class Near(Norm):
+    """A norm whose sets lie near zero."""
+
+    def draw(self, seed=0, *, mean=0.3, **options):
+        """Draw as other norms do, but for the mean."""
+        return super().draw(seed, mean=mean, **options)
+
+
+OF_FIVE = {
+    "by hand": [
+        lambda norm: BY_HAND[norm.name].test_hand_computed_forward(),
+        lambda norm: BY_HAND[norm.name].test_hand_computed_backward(),
+    ],
+    "by definition": [
+        test_properties.test_forward_and_backward_agree_with_loops_over_the_definition,
+    ],
+    "law": [
+        laws.test_backward_is_the_adjoint_of_the_forward_derivative,
+        lambda norm: laws.test_dx_along_x_hat_is_eps_rstd_cubed_times_that_of_dx_hat(norm, 0.7),
+    ],
+    "exact": [lambda norm: test_nasty_values.test_eps_from_0_to_far_above_the_variance(norm, 0.5)],
+    "complex step": [
+        lambda norm: gradients.test_gradients_are_the_complex_step(norm, 3.0),
+        lambda norm: gradients.test_gradients_are_the_complex_step(norm, 0.3),
+    ],
+    "differences": [
+        lambda norm: gradients.test_gradients_are_central_differences_at_any_scale(norm, 2.0)
+    ],
+}
+OF_INFERENCE = {
+    "by hand": [lambda norm: inference.test_hand_computed()],
+    "by definition": [inference.test_all_five_gradients_agree_with_loops_over_the_definition],
+    "complex step": [
+        lambda norm: gradients.test_gradients_are_the_complex_step(norm, 3.0),
+    ],
+    "differences": [
+        lambda _: gradients.test_inference_gradients_are_central_differences_for_statistics_too()
+    ],
+    "law": [
+        laws.test_backward_is_the_adjoint_of_the_forward_derivative,
+        lambda _: equivalences.test_batch_norm_is_inference_with_the_statistics_of_the_batch(),
+    ],
+}
+
+
+def each(mistakes):
+    """Run a test once per mistake."""
+    return pytest.mark.parametrize(
+        ("equation", "mistake"), [(name, m) for name, found in mistakes.items() for m in found]
+    )
+
+
+def assert_three_kinds_fail(norm):
+    """Find three kinds of tests that fail; more would cost time."""
+    assert len(list(islice(kinds_that_fail(norm), 3))) == 3
+
+
+def mistaken(equation, mistake, monkeypatch):
+    """Put a mistake into an equation."""
+    monkeypatch.setattr(eq, equation, mistake)
+    if equation == "output":  # which other schemes replace
+        monkeypatch.setitem(normalize.forward.__kwdefaults__, equation, mistake)
+
+
+@parametrize([*FIVE, INFERENCE])
+def test_the_right_equations_fail_no_test(norm):
+    assert list(kinds_that_fail(norm)) == []
+
+
+@each(MISTAKES)
 @parametrize(FIVE)
-def test_the_right_gradient_fails_no_test(norm):
-    assert kinds_that_fail(norm) == []
+def test_a_mistake_fails_three_kinds_of_test(norm, equation, mistake, monkeypatch):
+    mistaken(equation, MISTAKES[equation][mistake], monkeypatch)
+    assert_three_kinds_fail(norm)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS_OF_DX)
-@parametrize(FIVE)
-def test_a_wrong_dx_fails_three_kinds_of_test(norm, mutant, monkeypatch):
-    monkeypatch.setattr(equations, "input_gradient", MUTANTS_OF_DX[mutant])
-    assert len(kinds_that_fail(norm)) >= 3
-
-
-@pytest.mark.parametrize("mutant", MUTANTS_OF_THE_MEAN)
+@each(MISTAKES_OF_CENTERED)
 @parametrize([norm for norm in FIVE if norm.centered])
-def test_a_wrong_mean_of_dx_hat_fails_three_kinds_of_test(norm, mutant, monkeypatch):
-    monkeypatch.setattr(equations, "input_gradient", MUTANTS_OF_THE_MEAN[mutant])
-    assert len(kinds_that_fail(norm)) >= 3
+def test_a_mistake_with_the_mean_or_beta_fails_three(norm, equation, mistake, monkeypatch):
+    mistaken(equation, MISTAKES_OF_CENTERED[equation][mistake], monkeypatch)
+    assert_three_kinds_fail(norm)
 
 
-@parametrize(FIVE)
-def test_a_forgotten_gamma_fails_three_kinds_of_test(norm, monkeypatch):
-    monkeypatch.setattr(equations, "scaled", lambda dy, gamma: dy)
-    assert len(kinds_that_fail(norm)) >= 3
+@each(MISTAKES_OF_INFERENCE)
+def test_a_mistake_in_inference_fails_three(equation, mistake, monkeypatch):
+    mistaken(equation, MISTAKES_OF_INFERENCE[equation][mistake], monkeypatch)
+    assert_three_kinds_fail(INFERENCE)
 
 
-@pytest.mark.parametrize("factor", [-1.0, 0.0, 1 + 1e-6])
-@parametrize(FIVE)
-def test_a_wrong_dgamma_fails_three_kinds_of_test(norm, factor, monkeypatch):
-    def wrong(*arguments):
-        dgamma, dbeta = parameter_gradients(*arguments)
-        return None if dgamma is None else factor * dgamma, dbeta
-
-    monkeypatch.setattr(equations, "parameter_gradients", wrong)
-    assert len(kinds_that_fail(norm)) >= 3
-
-
-@pytest.mark.parametrize("factor", [-1.0, 0.0, 1 + 1e-6])
-@parametrize([norm for norm in FIVE if "beta" in norm.parameters])
-def test_a_wrong_dbeta_fails_three_kinds_of_test(norm, factor, monkeypatch):
-    def wrong(*arguments):
-        dgamma, dbeta = parameter_gradients(*arguments)
-        return dgamma, None if dbeta is None else factor * dbeta
-
-    monkeypatch.setattr(equations, "parameter_gradients", wrong)
-    assert len(kinds_that_fail(norm)) >= 3
+def test_every_equation_is_mistaken_once():
+    functions = {
+        name for name, f in vars(eq).items() if getattr(f, "__module__", "") == eq.__name__
+    }
+    assert functions == {*MISTAKES, *MISTAKES_OF_CENTERED, *MISTAKES_OF_INFERENCE}
