@@ -102,7 +102,8 @@ def _grade(args: argparse.Namespace, chosen: list[Case], answers: Answers) -> Gr
     expected = {name: a.astype(np.float64) for name, a in judges[0].expected.items()}
     grade.differences = {name: distance(got[name], expected[name]) for name in got}
     grade.findings = diagnose(chosen[0], got, expected, [n for n in grade.wrong if n in got])
-    if failed := {row.case for row in grade.rows if not row.passed}:
+    failed = {row.case for row in grade.rows if not row.passed}
+    if failed and any(found.results for found in answers.runs):
         grade.resembles = suspects(arrangement, judges, answers.runs, failed)
     return grade
 
