@@ -93,7 +93,7 @@ def batch_norm_inference_forward(
     given = {"running_mean": running_mean, "running_var": running_var}
     y, kept = normalize.place(plan, x, out, gamma=gamma, beta=beta, **given)
     with np.errstate(all="ignore"):
-        mean, var = running_mean.astype(work), running_var.astype(work)
+        mean, var = running_mean.astype(wide), running_var.astype(wide)
         passes.inference(plan, x, mean, var, gamma, beta, eps, y)
     y = y if out is None else normalize.delivered(y, out)
     statistics = passes.Statistics(None, None, mean, var)

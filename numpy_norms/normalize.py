@@ -33,8 +33,12 @@ def forward(
     dtype: DTypeLike | None,
     out: Array | None,
     output: Callable[..., Any] = eq.output,
+    narrow: bool = False,
 ) -> tuple[Array, Cache]:
-    """y and the cache of a norm, which ``layout_of(x, gamma, beta, *options)`` lays out."""
+    """y and the cache of a norm, which ``layout_of(x, gamma, beta, *options)`` lays out.
+
+    A scheme has another last step, `output`, and statistics that are `narrow`, rounded to `dtype`.
+    """
     if type(x) is not np.ndarray:
         x = checks.array("x", x)
     if gamma is not None and type(gamma) is not np.ndarray:
@@ -49,6 +53,7 @@ def forward(
         (x.shape, x.dtype),
         None if gamma is None else (gamma.shape, gamma.dtype),
         None if beta is None else (beta.shape, beta.dtype),
+        narrow,
     )
     eps = checks.epsilon(eps)
     if plan.joins and not factors_fit(plan, gamma, eps):
@@ -109,6 +114,7 @@ def _plan(
     x: Kind,
     gamma: Kind | None,
     beta: Kind | None,
+    narrow: bool,
 ) -> Plan:
     """The plan for arguments of these kinds, which are checked here."""
     a = _like("x", x)
@@ -116,7 +122,7 @@ def _plan(
     layout = layout_of(a, *parameters, *options)
     if gamma is beta is None:
         layout = layout._replace(along=())
-    asked = Asked(norm != "rms_norm", gamma and gamma[1], beta and beta[1])
+    asked = Asked(norm != "rms_norm", gamma and gamma[1], beta and beta[1], narrow=narrow)
     return plan_for(layout, checks.working_dtype(a, dtype), a.dtype, asked)
 
 
