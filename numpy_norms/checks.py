@@ -353,7 +353,7 @@ def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
             f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "
             f"call {cache.norm}_backward"
         )
-    x = own_input(cache)
+    x = own_input(cache) if cache.x is None else cache.x
     if type(dy) is np.ndarray and dy.shape == x.shape and dy.dtype == x.dtype:
         return dy, x
     return gradient("dy", dy, x), x

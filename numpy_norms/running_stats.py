@@ -98,6 +98,11 @@ def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
     """Counts, means and sums of squared deviations: of the batch as one sample, or of each."""
     if isinstance(cache, Moments):
         shape = np.shape(cache.mean)
+        if not shape:
+            raise ValueError(
+                "the moments have shape (), but one set for each channel was expected; take them "
+                "over all axes but the channel axis"
+            )
         n, mean, m2 = (np.broadcast_to(a, shape)[None] for a in (cache.count, cache.mean, cache.m2))
         return n, mean, m2
     if not isinstance(cache, Cache):
