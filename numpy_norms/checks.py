@@ -34,9 +34,16 @@ def array(name: str, a: ArrayLike) -> Array:
     if not _is_supported(a.dtype):
         raise TypeError(
             f"{name} has dtype {a.dtype}, but one of {', '.join(_NARROW + _WIDE)} was expected; "
-            f"pass {name}.astype(np.float32), or another of these"
+            f"pass {name}.{_lawful(a.dtype)}, or another of these"
         )
     return a
+
+
+def _lawful(dtype: np.dtype[Any]) -> str:
+    """What makes an array of a lawful dtype of one of `dtype`."""
+    if dtype == "V2":  # as NumPy stores it
+        return "view(ml_dtypes.bfloat16)"
+    return f"astype(np.{'complex128' if dtype.kind == 'c' else 'float32'})"
 
 
 @lru_cache(maxsize=64)
