@@ -81,6 +81,7 @@ def fold_batch_norm(
     given = {"bias": b, "running_mean": mean, "running_var": var, "gamma": gamma, "beta": beta}
     for name, a in given.items():
         checks.real_for_real(name, a, weight, "weight")
+    checks.real_for_real("weight", weight, out, "bias")
     with np.errstate(all="ignore"):
         scale = gamma.astype(work) / np.sqrt(var.astype(work) + eps)
         shift = (b.astype(work) - mean.astype(work)) * scale + beta.astype(work)
@@ -98,7 +99,8 @@ def _channels(shape: tuple[int, ...]) -> tuple[int]:
 
 
 def _check_divisor(var: Array, eps: float) -> None:
-    wrong = np.flatnonzero(var + eps == 0)
+    with np.errstate(all="ignore"):
+        wrong = np.flatnonzero(var + eps == 0)
     if wrong.size:
         raise ValueError(f"running_var + eps is 0 for channel {wrong[0]}; pass eps > 0")
 

@@ -255,7 +255,8 @@ class Moments:
                 f"the correction, {checks.shown(correction)}; pass a smaller correction, or merge "
                 "more data"
             )
-        return np.asarray(self.m2 / (n - correction))
+        with np.errstate(all="ignore"):
+            return np.asarray(self.m2 / (n - correction))
 
 
 def _checked(part: Any) -> Moments:

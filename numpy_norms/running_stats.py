@@ -132,5 +132,5 @@ def _weight(momentum: float) -> float:
 
 
 def _mix(old: Array, new: Array, weight: Array) -> Array:
-    wide = np.promote_types(new.dtype, np.float64)
+    wide = np.result_type(new.dtype, old.dtype, np.float64)
     return round_to((1 - weight) * old.astype(wide) + weight * new.astype(wide), old.dtype)
