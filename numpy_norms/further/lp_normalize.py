@@ -208,7 +208,7 @@ def _norm(extreme: Array, mean_power: Array, cache: LpCache) -> _Norm:
         # An extreme that is 0, infinite or NaN is the norm.
         root = np.where(scale == extreme, root, extreme)
     below = (scale * root).real < eps
-    zero = (root == 0) & ~below
+    zero = (extreme == 0) & ~below  # where all is 0; a root may vanish for want of range
     scale = np.where(below, eps, np.where(zero, np.inf, scale))
     root = np.where(below | zero, 1, root)
     return _Norm(scale, root, below | zero | (p == 0), mean_power)
