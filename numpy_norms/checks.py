@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
 from operator import index
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -380,20 +380,50 @@ def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
             f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "
             f"call {cache.norm}_backward"
         )
-    if cache.x is None:
-        raise ValueError(
-            "x was overwritten by out=, and its gradient needs it; "
-            "run the forward pass with an out apart from x"
-        )
-    x = cache.x
+    x = own_input(cache) if cache.x is None else cache.x
     if x.dtype.kind == "c":
-        _check_parameters(cache, x)
+        complex_parameters(cache, x)
     if type(dy) is np.ndarray and dy.shape == x.shape and dy.dtype == x.dtype:
         return dy, x
     return gradient("dy", dy, x), x
 
 
-def _check_parameters(cache: Cache, x: Array) -> None:
+def own_input(cache: Any) -> Array:
+    """The x that `cache` refers to."""
+    if not isinstance(cache, Cache):
+        raise TypeError(
+            f"cache is a {type(cache).__name__}, but the cache of a norm was expected; pass what "
+            "batch_norm_forward, or that of another of the five norms, returned second"
+        )
+    if cache.x is None:
+        raise ValueError(
+            "x was overwritten by out=, and its gradient needs it; "
+            "run the forward pass with an out apart from x"
+        )
+    return cache.x
+
+
+@overload
+def like(name: str, a: ArrayLike, of: str, argument: Array) -> Array: ...
+@overload
+def like(name: str, a: ArrayLike | None, of: str, argument: Array | None) -> Array | None: ...
+def like(name: str, a: ArrayLike | None, of: str, argument: Array | None) -> Array | None:
+    """A tangent or cotangent of an argument, which has its shape."""
+    if a is None:
+        return None
+    if argument is None:
+        raise ValueError(f"{name} was given, but the norm had no {of}; leave {name} out")
+    a = array(name, a)
+    if a.shape != argument.shape:
+        raise ValueError(
+            f"{name} has shape {a.shape}, but {of} has {argument.shape}; "
+            f"pass an array of the shape of {of}"
+        )
+    real_for_real(name, a, argument, of)
+    return a
+
+
+def complex_parameters(cache: Cache, x: Array) -> None:
     """Refuse real parameters of a complex `x`, whose gradients are complex."""
     names = "gamma", "beta", "running_mean", "running_var"
     for name, a in zip(names, (cache.gamma, cache.beta, *(cache.given or ())), strict=False):

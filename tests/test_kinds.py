@@ -201,6 +201,8 @@ def test_real_parameters_of_a_complex_x_are_refused_by_backward(norm):
         with pytest.raises(TypeError, match=f"{name} is float64, but x is complex128") as caught:
             norm.backward(dy.astype(np.complex128), cache)
         assert f"pass {name}.astype(np.complex128)" in str(caught.value)
+        with pytest.raises(TypeError, match=f"{name} is float64, but x is complex128"):
+            numpy_norms.double_backward(dy.astype(np.complex128), cache, ddx=x)
 
 
 def test_complex_statistics_are_refused_where_they_would_be_made_real():
