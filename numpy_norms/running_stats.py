@@ -12,6 +12,7 @@ from . import checks
 from .cache import Array, Cache
 from .engine.rounding import round_to
 from .moments import Moments
+from .pieces import counts
 
 
 def update_running_stats(
@@ -118,9 +119,7 @@ def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
             f"cache comes from {cache.norm}_forward, which keeps no running statistics; pass the "
             "cache of batch_norm_forward, or of instance_norm_forward"
         )
-    mean, var, n = cache.mean, cache.var, np.full(cache.mean.shape, cache.plan.m)
-    if cache.mask is not None:
-        n = np.rint(n * cache.plan.in_order(cache.mask.counting)).astype(np.int64)
+    mean, var, n = cache.mean, cache.var, cache.plan.in_order(counts(cache.plan, cache.mask))
     if cache.norm == "batch_norm":
         n, mean, var = (a[None] for a in (n, mean, var))
     with np.errstate(all="ignore"):

@@ -262,3 +262,16 @@ def test_the_second_derivative_under_a_mask_is_refused_in_words(rng):
     _, cache = nn.layer_norm_forward(x, where=x > -1)
     with pytest.raises(ValueError, match="with where="):
         nn.double_backward(x, cache, ddx=x)
+
+
+def test_running_statistics_of_complex_masked_data_are_those_of_its_parts():
+    norm = batch_norm((5, 3, 4))
+    arrays, _ = norm.draw(21)
+    where = draw_mask(norm, 22)
+    x = arrays["x"].astype(complex)
+    _, cache = nn.batch_norm_forward(x, where=where)
+    old = np.zeros(3, complex), np.ones(3, complex)
+    _, real = nn.batch_norm_forward(x.real, where=where)
+    expected = nn.update_running_stats(np.zeros(3), np.ones(3), real)
+    assert_close(nn.update_running_stats(*old, cache)[0].real, expected[0], 1e-14)
+    assert_close(nn.update_running_stats(*old, cache)[1].real, expected[1], 1e-14)
