@@ -61,16 +61,21 @@ def counts(plan: Plan, mask: Mask | None) -> Array:
     return n
 
 
+def record_dtype(plan: Plan) -> np.dtype[Any]:
+    """Counts and statistics, of one set."""
+    few = plan.few
+    fields = [("count", np.int64), ("pivot", few), ("exponent", np.int64), ("mean", few)]
+    return np.dtype([*fields, ("var", few)])
+
+
 def record(plan: Plan, x: Array, eps: float, mask: Mask | None) -> Array:
     """Counts and statistics as one array, with the axes of x, those that are averaged of length 1.
 
     Records of pieces are joined along these axes, or along another, and merged by `merged`.
     """
     numbers = counts(plan, mask), *statistics(plan, x, eps, mask)
-    few = plan.few
-    fields = [("count", np.int64), ("pivot", few), ("exponent", np.int64), ("mean", few)]
     shape = [1 if a in plan.layout.over else n for a, n in enumerate(plan.layout.shape)]
-    piece = np.zeros(shape, np.dtype([*fields, ("var", few)]))
+    piece = np.zeros(shape, record_dtype(plan))
     for name, a in zip(piece.dtype.names or (), numbers, strict=True):
         if a is not None:
             piece[name] = a.reshape(shape)
