@@ -117,9 +117,12 @@ def merged(plan: Plan, eps: float, pieces: Array, axis: int | tuple[int, ...]) -
 
 def _lifted(plan: Plan, pieces: Array, pivot: Any, exponent: Any) -> tuple[Array, Array]:
     """Means and variances of pieces, all of them less one pivot and times one power of two."""
+    own, pivots = pieces["exponent"], pieces["pivot"]
+    if exponent is None and not own.any():
+        return (pivots if pivot is None else pivots - pivot) + pieces["mean"], pieces["var"]
     power = np.int64(0) if exponent is None else exponent
-    own, more = pieces["exponent"], power - pieces["exponent"]
-    shift = plan.times(pieces["pivot"], np.minimum(power, 0) - np.minimum(own, 0))
+    more = power - own
+    shift = plan.times(pivots, np.minimum(power, 0) - np.minimum(own, 0))
     if pivot is not None:
         shift = shift - pivot
     mean = plan.times(shift, np.maximum(power, 0)) + plan.times(pieces["mean"], more)
