@@ -12,7 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 collect_ignore = [
     "conftest.py",  # for the doctests: three files have this name
     "gloo_ranks.py",  # and what other processes run
-    "ranks.py",
+    "larger_than_memory.py",
+    "mpi_laws.py",
 ]
 
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

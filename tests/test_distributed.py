@@ -15,7 +15,7 @@ from numpy_norms.distributed import sync_batch_norm_backward, sync_batch_norm_fo
 
 LAWS = [
     line[4:-3]
-    for line in (TESTS / "ranks.py").read_text(encoding="utf-8").splitlines()
+    for line in (TESTS / "mpi_laws.py").read_text(encoding="utf-8").splitlines()
     if line.startswith("def law_")
 ]
 
@@ -23,7 +23,7 @@ LAWS = [
 @cache
 def outcomes(ranks):
     """Run all laws on so many ranks, once."""
-    job = mpi(ranks, "-m", "mpi4py", TESTS / "ranks.py")
+    job = mpi(ranks, "-m", "mpi4py", TESTS / "mpi_laws.py")
     assert job.returncode == 0, job.stdout + job.stderr
     return json.loads(job.stdout)
 
