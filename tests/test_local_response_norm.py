@@ -98,14 +98,12 @@ def test_the_upper_window_is_the_lower_one_seen_from_the_other_end(size):
     assert_close(local_response_norm_backward(dy[back], other_cache)[back], dx, 1e-15)
 
 
-@pytest.mark.parametrize("channel_axis", [0, 2, -1])
-def test_channels_may_lie_on_any_axis(channel_axis):
+@pytest.mark.parametrize("axis", [0, 2, -1])
+def test_channels_may_lie_on_any_axis(axis):
     x, dy = draw((2, 5, 3))
     y, cache = local_response_norm_forward(x, 3, **LETTERS)
-    there = partial(np.moveaxis, source=1, destination=channel_axis)
-    moved, moved_cache = local_response_norm_forward(
-        there(x), 3, channel_axis=channel_axis, **LETTERS
-    )
+    there = partial(np.moveaxis, source=1, destination=axis)
+    moved, moved_cache = local_response_norm_forward(there(x), 3, axis=axis, **LETTERS)
     assert_array_equal(moved, there(y))
     dx = local_response_norm_backward(there(dy), moved_cache)
     assert_array_equal(dx, there(local_response_norm_backward(dy, cache)))
@@ -182,12 +180,13 @@ def test_no_channels_and_no_samples_give_empty_arrays():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"size": 0}, "size is 0; pass the number of channels"),
+        ({"size": 0}, "size is 0; pass the number of places"),
         ({"size": 2.5}, "size is 2.5"),
         ({"even_window": "both"}, "even_window is 'both'; pass 'lower'"),
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"k": np.nan}, "k=nan"),
-        ({"channel_axis": 3}, "channel_axis is 3"),
+        ({"axis": 3}, "axis is 3"),
+        ({"axis": (1, 1)}, "names an axis twice"),
     ],
 )
 def test_a_wrong_option_is_named(option, message):
