@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def batch_renorm_forward(
     *,
     r_max: float = 3.0,
     d_max: float = 5.0,
-    channel_axis: int = 1,
+    channel_axis: int | Sequence[int] = 1,
     eps: float = 1e-5,
     dtype: DTypeLike | None = None,
 ) -> tuple[Array, BatchRenormCache]:
@@ -57,7 +58,7 @@ def batch_renorm_forward(
         d = clip((E_A[x] - running_mean) / running_sigma, -d_max, d_max)
 
     Where neither is clipped, `y` is what `batch_norm_inference_forward` gives; with ``r_max=1,
-    d_max=0`` it is batch norm. `update_running_stats` keeps the statistics, from ``cache.batch``.
+    d_max=0`` it is batch norm. `update_running_stats` takes the cache, and keeps the statistics.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def batch_renorm_forward(
     (array([-0.25,  0.75]), array([0.5]), array([0.25]))
     """
     x = checks.array("x", x)
-    c = checks.channel_axis(channel_axis, x)
+    c = checks.channel_axes(checks.integers("channel_axis", channel_axis), x)
     mean = checks.given_of_channels("running_mean", running_mean, c, x)
     var = checks.given_of_channels("running_var", running_var, c, x)
     checks.not_negative("running_var", var)
@@ -156,7 +157,7 @@ def batch_renorm_backward(
     dx = np.empty(x.shape, plan.result)
     sums = passes.backward(plan, dy, x, batch.scale, batch.eps, batch.statistics, dx)
     nothing = np.zeros(plan.parameter_shape, plan.few)  # of an empty array
-    sum_dy_x_hat, dbeta = (sums.get(k, nothing).ravel() for k in (0, 1))
+    sum_dy_x_hat, dbeta = (sums.get(k, nothing).reshape(r.shape) for k in (0, 1))
     with np.errstate(all="ignore"):
         dgamma = r * sum_dy_x_hat + d * dbeta  # (B5)
         return (
@@ -207,8 +208,9 @@ def _forward(
         zero = np.zeros(plan.set_shape, plan.few)
         corrections = _corrections(plan, (None, None, zero, zero), given, eps, clips)
         statistics = dict(enumerate((None, None, zero, zero, *corrections)))
-    pivot, exponent, mean, var, r, d = map(statistics.get, range(6))
-    return passes.Statistics(pivot, exponent, mean, var), r.ravel(), d.ravel()
+    kept: Any = [statistics.get(k) for k in range(6)]
+    *of_batch, r, d = kept
+    return passes.Statistics(*of_batch), plan.in_order(r), plan.in_order(d)
 
 
 def _corrections(

@@ -92,7 +92,7 @@ def global_response_norm_forward(
             [ 0. , 37.5]]])
     """
     x = checks.array("x", x)
-    c = checks.channel_axis(channel_axis, x)
+    c = (checks.channel_axis(channel_axis, x),)
     gamma = checks.given_of_channels("gamma", gamma, c, x)
     beta = checks.given_of_channels("beta", beta, c, x)
     eps, work = checks.epsilon(eps), checks.working_dtype(x, dtype)

@@ -236,11 +236,8 @@ def _divisor(extreme: Array, mean_power: Array, cache: LpCache) -> _Divisor:
         root = np.where(constant, 1, np.where(known, extreme, root))
     if place == "max":
         below = (scale * root).real < eps
-        scale, root, constant = (
-            np.where(below, eps, scale),
-            np.where(below, 1, root),
-            constant | below,
-        )
+        scale, root = np.where(below, eps, scale), np.where(below, 1, root)
+        constant = constant | below
     elif place == "outside":
         unit = np.where(scale.real < eps, eps, scale)
         norm = root * (scale / unit)

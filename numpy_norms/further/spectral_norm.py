@@ -262,7 +262,7 @@ def _sigma(plan: Plan, weight: Array, u: Array, v: Array, c: int) -> tuple[Array
 
     sigma, exponent = lifted(0), 0
     low, bounded, up, down = plan.limits[2:]
-    if bounded and not np.abs(sigma) >= low or not np.isfinite(sigma):
+    if (bounded and not np.abs(sigma) >= low) or not np.isfinite(sigma):
         exponent = up if np.isfinite(sigma) else down
         again = lifted(exponent)
         sigma, exponent = (again, exponent) if np.isfinite(again) else (sigma, 0)
