@@ -65,6 +65,54 @@ def test_the_lower_window_is_pytorch(size, shape):
     assert_close(local_response_norm_backward(dy, cache), leaf.grad.numpy(), 1e-14)
 
 
+def within_by_definition(x, size, axes, below, *, alpha, beta, k):
+    """Loop over all places and their windows, in 40 digits."""
+    y = np.empty(x.shape)
+    with mp.workdps(40):
+        for place in np.ndindex(x.shape):
+            window = tuple(
+                slice(max(0, i - below), i - below + size) if a in axes else slice(i, i + 1)
+                for a, i in enumerate(place)
+            )
+            energy = mp.fsum(mpf(float(v)) ** 2 for v in x[window].ravel())
+            s = k + mpf(alpha) / size ** len(axes) * energy
+            y[place] = mpf(float(x[place])) / s ** mpf(beta)
+    return y
+
+
+@pytest.mark.parametrize("axes", [(2, 3), (-1, 0), (1, 2, 3), (0,)])
+@pytest.mark.parametrize(
+    ("size", "even_window", "below"), [(3, "lower", 1), (4, "lower", 2), (4, "upper", 1)]
+)
+def test_a_window_over_any_axes_is_the_definition(axes, size, even_window, below):
+    x, _ = draw((2, 3, 5, 4))
+    y, _ = local_response_norm_forward(x, size, axis=axes, even_window=even_window, **LETTERS)
+    counted = [a % 4 for a in axes]
+    assert_allclose(y, within_by_definition(x, size, counted, below, **LETTERS), rtol=1e-14)
+
+
+@windows
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+@pytest.mark.parametrize("axes", [(2, 3), (0, 2), (1, 2, 3)])
+def test_backward_over_several_axes_is_the_complex_step(axes, size, even_window):
+    x, _ = draw((2, 3, 4, 2), mean=-1.0)
+    options = {"size": size, "axis": axes, "even_window": even_window}
+    forward = partial(local_response_norm_forward, **options, **LETTERS)
+    assert_jacobians_agree(forward, local_response_norm_backward, x)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 300, 200), (1, 1, 3, 40_000), (1, 2, 40_000, 2)])
+def test_within_channels_in_pieces_is_caffe_s_pooling_of_squares(shape):
+    x, dy = draw(shape)
+    leaf = torch.tensor(x, requires_grad=True)
+    mean_square = torch.nn.functional.avg_pool2d(leaf * leaf, 5, stride=1, padding=2)
+    expected = leaf / (1 + 0.7 * mean_square) ** 0.6
+    expected.backward(torch.tensor(dy))
+    y, cache = local_response_norm_forward(x, 5, alpha=0.7, beta=0.6, axis=(2, 3))
+    assert_close(y, expected.detach().numpy(), 1e-14)
+    assert_close(local_response_norm_backward(dy, cache), leaf.grad.numpy(), 1e-14)
+
+
 @pytest.mark.parametrize("size", [1, 4, 5, 300])
 def test_channels_that_are_worked_on_in_pieces_are_pytorch_s(size):
     x, dy = draw((2, 70_000, 1), size)

@@ -160,7 +160,9 @@ def _forward(cache: LpCache, y: Array) -> None:
         return (mean_power,)
 
     def apply(tile: Tile, x: Any, extreme: Any, _: Any, mean_power: Any) -> None:
-        _divide(x, _divisor(extreme, mean_power, cache), plan)  # (P2)
+        divisor = _divisor(extreme, mean_power, cache)
+        x.now = np.divide(x.now, plan.spread(divisor.scale), x.place)
+        x.now = np.divide(x.now, plan.spread(divisor.root), x.place)  # (P2)
         tile.store(x, y)
 
     run(plan, prepare, reduce, finish, apply, about=_extremes(cache, x, 2), slots=2)
@@ -187,10 +189,12 @@ def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
         divisor = _divisor(extreme, mean_power, cache)
         through_n, rest = _slope(tile.lift(x).now, powers.now, extreme, cache)  # (P3)
         share = mean_dy_z / divisor.mean_power / rest  # (P6)
-        through_n *= plan.spread(share / divisor.root / divisor.scale)
+        root, scale = plan.spread(divisor.root), plan.spread(divisor.scale)
+        through_n *= plan.spread(share / divisor.root)
         np.copyto(through_n, 0, where=plan.spread(divisor.constant))
-        _divide(dy, divisor, plan)
+        dy.now = np.divide(dy.now, root, dy.place)
         dy.now = np.subtract(dy.now, through_n, dy.place)  # (P4); (P5) where n is constant
+        dy.now = np.divide(dy.now, scale, dy.place)
         tile.store(dy, dx)
 
     run(plan, prepare, reduce, finish, apply, about=_extremes(cache, x, 3), slots=3)
@@ -246,11 +250,6 @@ def _divisor(extreme: Array, mean_power: Array, cache: LpCache) -> _Divisor:
     zero = root == 0
     scale, root = np.where(zero, np.inf, scale), np.where(zero, 1, root)
     return _Divisor(scale, root, constant | zero, mean_power)
-
-
-def _divide(a: Any, by: _Divisor, plan: Plan) -> None:
-    a.now = np.divide(a.now, plan.spread(by.scale), a.place)
-    a.now = np.divide(a.now, plan.spread(by.root), a.place)
 
 
 def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, Array]:

@@ -299,8 +299,9 @@ def _product(
         tile.keep(found, mean)
 
     run(plan, prepare, reduce, finish, apply, slots=1)
-    mean: Array = found.get(0, np.zeros(plan.set_shape, plan.few))
-    return (plan.m * mean).ravel()
+    total: Array = found.get(0, np.zeros(plan.set_shape, plan.few))
+    total *= plan.m
+    return total.reshape(-1)
 
 
 def _checked(
