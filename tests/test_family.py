@@ -209,6 +209,17 @@ def test_a_parameter_of_another_shape_is_refused_and_the_cure_works(member):
             member.forward(*wrong)
 
 
+@parametrize([m for m in MEMBERS if len(m.differentiable) > 1])
+def test_a_real_parameter_of_a_complex_array_has_no_gradient_here_and_the_cure_works(member):
+    arrays, dy = member.draw()
+    arrays[0] = arrays[0] + 0j
+    with pytest.raises(TypeError, match=r"pass \w+\.astype\(np\.complex128\) to the forward pass"):
+        member.both(arrays, dy)
+    of_complex = member.both([a + 0j for a in arrays], dy)
+    for got, expected in zip(of_complex, member.both([a.real for a in arrays], dy), strict=True):
+        assert_close(got, expected, 1e-13)
+
+
 @parametrize([m for m in MEMBERS if "channel_axis" in m.options])
 def test_an_axis_that_is_not_there_is_refused(member):
     arrays, _ = member.draw()

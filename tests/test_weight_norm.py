@@ -145,7 +145,7 @@ def test_the_shape_of_pytorch_s_g_is_refused_and_the_cure_works():
     with pytest.raises(ValueError, match=r"g has shape \(3, 1\).*pass g.reshape\(3\)"):
         weight_norm_forward(v, g[:, None])
     weight_norm_forward(v, g[:, None].reshape(3))
-    with pytest.raises(TypeError, match="g is complex128, but x is float64"):
+    with pytest.raises(TypeError, match="g is complex128, but v is float64"):
         weight_norm_forward(v, g + 0j)
 
 

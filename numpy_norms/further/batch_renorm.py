@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .. import checks, passes
+from .. import checks, normalize, passes
 from .. import equations as eq
 from ..batch_norm import layout
 from ..cache import Cache
 from ..engine import lifting
 from ..engine.plans import Asked, Plan, plan_for
-from ..engine.rounding import round_to
 from ..engine.tiles import Table, Tile, run
 
 Array = NDArray[Any]
@@ -160,11 +159,7 @@ def batch_renorm_backward(
     sum_dy_x_hat, dbeta = (sums.get(k, nothing).reshape(r.shape) for k in (0, 1))
     with np.errstate(all="ignore"):
         dgamma = r * sum_dy_x_hat + d * dbeta  # (B5)
-        return (
-            dx,
-            None if gamma is None else round_to(dgamma, gamma.dtype),
-            None if beta is None else round_to(dbeta, beta.dtype),
-        )
+    return dx, *normalize.gradients_of((gamma, beta), (dgamma, dbeta))
 
 
 def _forward(
@@ -232,7 +227,7 @@ def _corrections(
 
 
 def _clips(r_max: float, d_max: float) -> tuple[float, float]:
-    r_max, d_max = checks.number("r_max", r_max), checks.number("d_max", d_max)
+    r_max, d_max = checks.number("r_max", r_max, 3), checks.number("d_max", d_max, 5)
     if not (r_max >= 1 and d_max >= 0):
         raise ValueError(
             f"r_max is {r_max} and d_max is {d_max}, but r_max >= 1 and d_max >= 0 were expected; "

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .. import checks
+from .. import checks, normalize
 from .. import equations as eq
 from ..engine import lifting, sums
 from ..engine.plans import Asked, Plan, plan_for
-from ..engine.rounding import round_to
 from ..engine.tiles import Table, Tile, run
 from ..instance_norm import layout
 
@@ -144,9 +143,11 @@ def global_response_norm_backward(
     """
     checks.made_by("global_response_norm", GlobalResponseCache, cache)
     dy = checks.gradient("dy", dy, cache.x)
+    checks.complex_for_complex("gamma", cache.gamma, cache.x)
+    checks.complex_for_complex("beta", cache.beta, cache.x)
     dx = np.empty(dy.shape, cache.plan.result)
-    dgamma, dbeta = _backward(cache, dy, dx)
-    return dx, round_to(dgamma, cache.gamma.dtype), round_to(dbeta, cache.beta.dtype)
+    sums = _backward(cache, dy, dx)
+    return dx, *normalize.gradients_of((cache.gamma, cache.beta), sums)
 
 
 def _sizes(plan: Plan, x: Array) -> tuple[Array | None, Array]:

@@ -78,7 +78,7 @@ def lp_normalize_forward(
     ValueError
         If `p` is NaN, or `axis`, `eps` or `eps_place` is out of range.
     TypeError
-        If `x` is no array of floats.
+        If `x` is no array of floats, or an option no number.
 
     References
     ----------
@@ -93,12 +93,13 @@ def lp_normalize_forward(
            [ 0. ,  0. ]])
     """
     x = checks.array("x", x)
+    p = checks.number("p", p, 2)
     if np.isnan(p):
         raise ValueError("p is nan; pass a real number, such as 2, 1 or np.inf")
     _check_place(eps_place, p)
     sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
     plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked(means=False))
-    cache = LpCache(x, float(p), checks.epsilon(eps), eps_place, plan)
+    cache = LpCache(x, p, checks.epsilon(eps), eps_place, plan)
     y = np.empty(x.shape, plan.result)
     _forward(cache, y)
     return y, cache
@@ -201,9 +202,10 @@ def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
 
 
 def _check_place(eps_place: str, p: float) -> None:
-    if eps_place not in ("max", "outside", "inside"):
+    if not isinstance(eps_place, str) or eps_place not in ("max", "outside", "inside"):
         raise ValueError(
-            f"eps_place is {eps_place!r}; pass 'max' (PyTorch), 'outside' (Chainer) or 'inside'"
+            f"eps_place is {checks.shown(eps_place)}; pass 'max' (PyTorch), 'outside' (Chainer) or "
+            "'inside'"
         )
     if eps_place == "inside" and (p == 0 or np.isinf(p)):
         raise ValueError(
@@ -247,7 +249,7 @@ def _divisor(extreme: Array, mean_power: Array, cache: LpCache) -> _Divisor:
         norm = root * (scale / unit)
         scale, root, constant = unit, norm + eps / unit, constant | (norm == 0)  # (P7)
         mean_power = mean_power * (root / norm)
-    zero = root == 0
+    zero = (extreme == 0) & (root == 0)  # where all is 0; a root may vanish for want of range
     scale, root = np.where(zero, np.inf, scale), np.where(zero, 1, root)
     return _Divisor(scale, root, constant | zero, mean_power)
 

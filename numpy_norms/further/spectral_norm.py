@@ -90,16 +90,18 @@ def power_iteration(
         raise TypeError(
             f"weight is {weight.dtype}, but real numbers were expected; pass weight.real"
         )
-    iterations = checks.integers("iterations", iterations)
+    iterations = checks.integer("iterations", iterations, 1)
     if iterations < 1:
-        raise ValueError(f"iterations is {iterations}, but 1 or more was expected; pass 1")
+        shown = checks.shown(iterations)
+        raise ValueError(f"iterations is {shown}, but 1 or more was expected; pass 1")
     others = tuple([a for a in range(weight.ndim) if a != c])
     wide = np.promote_types(checks.working_dtype(weight, None), np.float64)
     near_u, near_v = u, v.astype(wide)
     for _ in range(iterations):
         near_u, _ = lp_normalize_forward(_product(weight, near_v, others), eps=eps)  # (S1)
         near_v, _ = lp_normalize_forward(_product(weight, near_u, (c,)), eps=eps)  # (S2)
-    return round_to(near_u, u.dtype), round_to(near_v, v.dtype)
+    with np.errstate(all="ignore"):
+        return round_to(near_u, u.dtype), round_to(near_v, v.dtype)
 
 
 def spectral_norm_forward(
@@ -308,7 +310,7 @@ def _checked(
     weight: ArrayLike, u: ArrayLike, v: ArrayLike, channel_axis: int
 ) -> tuple[Array, Array, Array, int]:
     weight, u, v = checks.array("weight", weight), checks.array("u", u), checks.array("v", v)
-    c = checks.channel_axis(checks.integers("channel_axis", channel_axis), weight)
+    c = checks.weight_axis("weight", channel_axis, weight, 2)
     rows = weight.shape[c]
     shapes = (rows,), (prod(weight.shape[:c]) * prod(weight.shape[c + 1 :]),)
     for name, a, shape in zip("uv", (u, v), shapes, strict=True):
@@ -317,5 +319,5 @@ def _checked(
                 f"{name} has shape {a.shape}, but weight of shape {weight.shape} is a matrix of "
                 f"{rows} rows with channel_axis={c}; pass {name} of shape {shape}"
             )
-        checks.real_for_real(name, a, weight)
+        checks.real_for_real(name, a, weight, "weight")
     return weight, u, v, c

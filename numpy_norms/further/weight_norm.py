@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .. import checks, normalize
 from ..cache import Cache
 from ..engine.plans import Layout
-from ..engine.rounding import round_to
 
 Array = NDArray[Any]
 
@@ -74,7 +73,7 @@ def weight_norm_forward(
            [ 0.,  0.]])
     """
     v, g = checks.array("v", v), checks.array("g", g)
-    c = checks.integers("channel_axis", channel_axis)
+    c = checks.weight_axis("v", channel_axis, v, 1)
     _check(v, g, c)
     work = np.promote_types(checks.working_dtype(v, dtype), np.float64)
     root_m = sqrt(max(1, v.size // max(1, g.size)))
@@ -116,22 +115,21 @@ def weight_norm_backward(dw: ArrayLike, cache: WeightNormCache) -> tuple[Array, 
     """
     checks.made_by("weight_norm", WeightNormCache, cache)
     dw = checks.gradient("dw", dw, cache.v)
+    checks.complex_for_complex("g", cache.g, cache.v, "v")
     dv, dgamma, _ = normalize.backward("rms_norm", dw, cache.rms)
     assert dgamma is not None
     with np.errstate(all="ignore"):
-        dg = round_to(dgamma / cache.root_m, cache.g.dtype)  # (W3)
-    return dv, dg
+        dg = dgamma / cache.root_m  # (W3)
+    return dv, *normalize.gradients_of((cache.g,), (dg,))
 
 
-def _layout(v: Array, gamma: Array | None, beta: None, channel_axis: int) -> Layout:
-    c = checks.channel_axis(channel_axis, v, least=1)
+def _layout(v: Array, gamma: Array | None, beta: None, c: int) -> Layout:
     over = tuple([a for a in range(v.ndim) if a != c])
     return Layout(v.shape, over=over, along=(c,), sets=(c,))
 
 
-def _check(v: Array, g: Array, channel_axis: int) -> None:
+def _check(v: Array, g: Array, c: int) -> None:
     """Refuse a g that is not one number for each channel of v."""
-    (c,) = _layout(v, None, None, channel_axis).along
     channels = v.shape[c]
     if g.shape != (channels,):
         cure = f"g.reshape({channels})" if g.size == channels else f"g of shape ({channels},)"
@@ -139,4 +137,4 @@ def _check(v: Array, g: Array, channel_axis: int) -> None:
             f"g has shape {g.shape}, but v of shape {v.shape} has {channels} channels on axis "
             f"{c}; pass {cure}, or another channel_axis"
         )
-    checks.real_for_real("g", g, v)
+    checks.real_for_real("g", g, v, "v")
