@@ -159,7 +159,7 @@ def test_running_statistics_are_those_of_batch_norm():
         assert_array_equal(got, expected)
 
 
-@given(exponent=st.integers(-480, 480))
+@given(exponent=st.integers(-508, 480))
 def test_a_power_of_two_makes_no_difference_at_any_scale(exponent):
     (x, mean, var, gamma, beta), dy = draw((6, 3))
     y, cache = batch_renorm_forward(x, mean, var, gamma, beta, eps=0.0)

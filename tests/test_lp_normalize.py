@@ -167,6 +167,22 @@ def test_any_power_of_any_elements_is_the_definition(p, row, seed, place, eps):
     assert (within <= units * 2.0**-53 * terms + 1e-300).all()
 
 
+@pytest.mark.parametrize("place", ["max", "outside", "inside"])
+@pytest.mark.parametrize("p", [2, 3, 1, 0.5, 0.05, -1.5])
+@pytest.mark.parametrize("eps", [1e-12, 0.5])
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-155, 1e-6, 1.0, 1e200])
+def test_eps_in_every_place_is_the_definition_at_every_scale(scale, eps, p, place):
+    x, dy = scale * np.array([[1.5, -2.0, 0.7]]), np.array([[0.3, -1.1, 0.8]])
+    y, dx = both(x, dy, p=p, eps=eps, eps_place=place)
+    expected_y, expected_dx, terms = (np.array(a, float) for a in exact(x[0], dy[0], p, eps, place))
+    units = (8 + 8 / abs(p) + abs(p)) * 2.0**-52
+    within = np.isfinite(expected_dx)
+    assert_allclose(y[0], expected_y, rtol=units, atol=1e-300)
+    assert_array_equal(dx[0][~within], expected_dx[~within])
+    error = np.abs(dx[0][within] - expected_dx[within])
+    assert (error <= units * terms[within] + 1e-300).all()
+
+
 @pytest.mark.parametrize("place", ["outside", "inside"])
 @pytest.mark.parametrize("p", [2, 3, 1, 0.5])
 def test_eps_places_differ_by_what_the_formula_says_at_zero_and_far_from_it(p, place):

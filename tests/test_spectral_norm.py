@@ -130,11 +130,14 @@ def test_the_size_of_the_weights_makes_no_difference_at_any_scale(exponent):
 
 @pytest.mark.parametrize("scale", [1e-310, 1e307])
 def test_weights_near_the_ends_of_the_range_are_divided_by_what_they_are(scale):
-    weight, u, v, _ = draw((40, 50))
-    weight = np.abs(weight) * scale
+    weight, u, v, dw = draw((40, 50))
+    weight, small = np.abs(weight) * scale, min(1.0, scale * 1e20)  # dweight is about dw / scale
     u, v = np.full_like(u, 40**-0.5), np.full_like(v, 50**-0.5)
-    w, _ = spectral_norm_forward(weight, u, v)
+    w, cache = spectral_norm_forward(weight, u, v)
     assert abs(u @ w @ v - 1) < 1e-13
+    dweight = spectral_norm_backward(dw * small, cache) * scale / small
+    _, near = spectral_norm_forward(weight / scale, u, v)
+    assert_close(dweight, spectral_norm_backward(dw, near), 1e-12)
 
 
 def test_weights_of_zero_stay_zero_and_have_no_gradient():

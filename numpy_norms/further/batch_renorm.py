@@ -18,8 +18,6 @@ from ..engine.tiles import Table, Tile, run
 
 Array = NDArray[Any]
 
-WITHIN = 2.0**10  # an r that takes no product of factors out of range
-
 
 class BatchRenormCache(NamedTuple):
     """What `batch_renorm_backward` needs; made by the forward pass.
@@ -107,7 +105,8 @@ def batch_renorm_forward(
     work = checks.working_dtype(x, dtype)
     wide = np.promote_types(work, np.float64)
     plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
-    if plan.joins and not (clips[0] <= WITHIN and lifting.factors_fit(plan, gamma, eps)):
+    # What r makes larger, it makes no larger than gamma / running_sigma, which eps bounds as well.
+    if plan.joins and not lifting.factors_fit(plan, gamma, eps):
         plan = plan.kept_apart()
     y = np.empty(x.shape, plan.result)
     given = mean.astype(wide), var.astype(wide)

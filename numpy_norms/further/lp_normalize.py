@@ -19,7 +19,6 @@ EpsPlace = Literal["max", "outside", "inside"]
 
 # Powers between these are within range of whatever they are taken, while ratios may have left it.
 APART = -0.95, 0.1
-BESIDE = 2.0**100  # what powers may be added to that is so many times the largest
 
 
 class LpCache(NamedTuple):
@@ -226,20 +225,23 @@ class _Divisor(NamedTuple):
 def _divisor(extreme: Array, mean_power: Array, cache: LpCache) -> _Divisor:
     p, eps, place, m = cache.p, cache.eps, cache.eps_place, max(1, cache.plan.m)
     scale = _scale(extreme, p)
-    constant, known = np.full(scale.shape, p == 0), scale != extreme
+    constant = np.full(scale.shape, p == 0)
+    known = scale != extreme  # an extreme that is 0, infinite or NaN is the norm
     if p == 0:
         root = m * mean_power
     else:
         mean_power = mean_power / _rest(scale, p)
+        sum_power = m * mean_power
         if place == "inside" and eps:
-            ratio = eps / scale.astype(cache.plan.few, copy=False) ** p
-            mean_power = mean_power + ratio / m  # (P8)
-            constant = ratio.real > BESIDE
-            scale = np.where(constant, np.power(eps, 1 / p), scale)
+            eps_power = eps / scale.astype(cache.plan.few, copy=False) ** p
+            mean_power = mean_power + eps_power / m
+            # In units of the larger of the two, so that no power leaves the range.
+            larger = eps_power.real > 1
+            sum_power = np.where(larger, sum_power / eps_power + 1, sum_power + eps_power)  # (P8)
+            scale = np.where(larger, np.power(eps, 1 / p), scale)
             known &= (extreme != 0) | (p < 0)
-        root = (m * mean_power) ** (1 / np.array(p, scale.dtype))  # (P1)
-        # An extreme that is 0, infinite or NaN is the norm.
-        root = np.where(constant, 1, np.where(known, extreme, root))
+        root = sum_power ** (1 / np.array(p, scale.dtype))  # (P1)
+        root = np.where(known, extreme, root)
     if place == "max":
         below = (scale * root).real < eps
         scale, root = np.where(below, eps, scale), np.where(below, 1, root)

@@ -17,6 +17,8 @@ from .lp_normalize import lp_normalize_forward
 
 Array = NDArray[Any]
 
+NEAR = 2.0**-100  # to 1: sigma is lifted where it, or its inverse, is no nearer
+
 
 class SpectralNormCache(NamedTuple):
     """What `spectral_norm_backward` needs; made by the forward pass."""
@@ -263,11 +265,13 @@ def _sigma(plan: Plan, weight: Array, u: Array, v: Array, c: int) -> tuple[Array
             return np.add.reduce(u.astype(product.dtype) * product)  # (S3)
 
     sigma, exponent = lifted(0), 0
-    low, bounded, up, down = plan.limits[2:]
-    if (bounded and not np.abs(sigma) >= low) or not np.isfinite(sigma):
-        exponent = up if np.isfinite(sigma) else down
-        again = lifted(exponent)
-        sigma, exponent = (again, exponent) if np.isfinite(again) else (sigma, 0)
+    if not NEAR < np.abs(sigma) < 1 / NEAR:
+        first = plan.limits.up if np.abs(sigma) < 1 else plan.limits.down
+        again = lifted(first)
+        if np.isfinite(again):
+            most = np.finfo(plan.work).maxexp - 2
+            exponent = max(-most, min(first - int(np.frexp(np.abs(again))[1]), most))
+            sigma = again * np.ldexp(1.0, exponent - first)  # about 1
     sigma = np.full(plan.set_shape, np.inf if sigma == 0 else sigma, plan.few)
     return sigma, np.full(plan.set_shape, exponent) if exponent else None
 
