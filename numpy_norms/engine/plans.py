@@ -195,12 +195,15 @@ class Plan:
         """Parameters with axes of length one where they do not vary."""
         return [None if a is None else a.reshape(self.parameter_shape) for a in arrays]
 
-    def report(self, a: Array) -> Array:
+    def in_order(self, a: Array) -> Array:
         """One number for each set, without the axes of length one, as the layout orders them."""
         shape, _, _, sets = self.layout
         order = sorted(sets)
-        a = a.astype(self.work, copy=False).reshape([shape[i] for i in order])
-        return a.transpose([order.index(i) for i in sets])
+        return a.reshape([shape[i] for i in order]).transpose([order.index(i) for i in sets])
+
+    def report(self, a: Array) -> Array:
+        """The same, in the working dtype."""
+        return self.in_order(a.astype(self.work, copy=False))
 
 
 @lru_cache(maxsize=256)

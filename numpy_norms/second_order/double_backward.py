@@ -58,7 +58,8 @@ def double_backward(
     Raises
     ------
     ValueError
-        If a shape is wrong, a gradient is of what the norm did not have, or x was overwritten.
+        If a shape is wrong, a gradient is of what the norm did not have, x was overwritten, or the
+        forward pass was given `where`.
     TypeError
         If `cache` is none of these norms', or a dtype is wrong.
 
@@ -76,6 +77,11 @@ def double_backward(
     x, gamma = checks.own_input(cache), cache.gamma
     if x.dtype.kind == "c":
         checks.complex_parameters(cache, x)
+    if cache.mask is not None:
+        raise ValueError(
+            "cache comes from a forward pass with where=, of which only the first derivative is "
+            "known here; pass the elements that count as an array of their own, or use jvp"
+        )
     dy = checks.gradient("dy", dy, x)
     ddx = zeros(x) if ddx is None else checks.like("ddx", ddx, "x", x)
     ddgamma = checks.like("ddgamma", ddgamma, "gamma", gamma)
