@@ -327,15 +327,16 @@ def not_negative(name: str, a: Array) -> Array:
     if negative.size:
         i = int(negative[0])
         raise ValueError(
-            f"{name} is {a.flat[i]} for channel {_place(i, a)}, but a variance is at least 0; "
-            "pass the variance, not its logarithm; if eps was subtracted before it was stored, "
-            f"pass {name} + eps, and eps=0"
+            f"{_entry(name, a, i)}, but a variance is at least 0; pass the variance, "
+            f"not its logarithm; if eps was subtracted before it was stored, pass {name} + eps, "
+            "and eps=0"
         )
     return a
 
 
-def _place(i: int, a: Array) -> str:
-    return ", ".join(map(str, np.unravel_index(i, a.shape)))
+def _entry(name: str, a: Array, i: int) -> str:
+    channel = ", ".join(map(str, np.unravel_index(i, a.shape)))
+    return f"{name} is {a.flat[i]} for channel {channel}"
 
 
 def finite(name: str, a: Array) -> Array:
@@ -347,10 +348,7 @@ def finite(name: str, a: Array) -> Array:
         cure = "load a checkpoint from before training diverged"
         if a.dtype == np.float16 and np.isinf(a.flat[i]):
             cure = "float16 ends at 65504, and it overflowed: store it as float32"
-        raise ValueError(
-            f"{name} is {a.flat[i]} for channel {_place(i, a)}, but a finite number was expected; "
-            f"{cure}"
-        )
+        raise ValueError(f"{_entry(name, a, i)}, but a finite number was expected; {cure}")
     return a
 
 
@@ -425,7 +423,8 @@ def made_by(norm: str, kind: type, cache: Any) -> None:
 
 def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
     """The gradient of y for a cache that `norm` has made, and x."""
-    made_by(norm, Cache, cache)
+    if type(cache) is not Cache:
+        made_by(norm, Cache, cache)
     if cache.norm != norm:
         raise ValueError(
             f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "
