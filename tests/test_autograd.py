@@ -1,5 +1,7 @@
 """The norms in HIPS autograd: against its own checks, and against norms written in it."""
 
+import subprocess
+import sys
 from itertools import combinations
 
 import autograd.numpy as anp
@@ -175,6 +177,25 @@ def test_a_third_derivative_is_refused_in_words(norm, first, second, last):
     assert np.isfinite(second(first(cubed))(x)).all()
     with pytest.raises(NotImplementedError, match=f"a third derivative of {norm.name}"):
         last(second(first(cubed)))(x)
+
+
+@pytest.mark.parametrize("scheme", ["gemma", "llama", "onnx"])
+@pytest.mark.parametrize("first", [forward, reverse])
+@pytest.mark.parametrize("second", [forward, reverse])
+def test_a_scheme_s_roundings_are_the_identity(scheme, first, second, rng):
+    x, gamma = rng.standard_normal((3, 5)), rng.standard_normal(5)
+
+    def twice(gamma, **options):
+        return second(first(lambda x: traced.rms_norm(x, gamma, **options) ** 3))(x)
+
+    scale = gamma + 1 if scheme == "gemma" else gamma
+    assert_close(twice(gamma, scheme=scheme), twice(scale), 1e-13)
+
+
+def test_where_autograd_is_missing_the_import_names_the_cure():
+    code = "import sys; sys.modules['autograd'] = None; import numpy_norms.autograd"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: numpy_norms.autograd needs autograd: pip install" in result.stderr
 
 
 def test_what_cannot_be_meant_is_refused_in_words():
