@@ -28,7 +28,7 @@ def array(name: str, a: ArrayLike) -> Array:
     if isinstance(a, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a masked array, but masks are given apart; pass {name}.data"
-            + (" and where=~x.mask" if name == "x" else "")
+            + (" and where=~x.mask, if the function takes a mask" if name == "x" else "")
         )
     a = np.asarray(a)
     if not _is_supported(a.dtype):
@@ -423,7 +423,8 @@ def made_by(norm: str, kind: type, cache: Any) -> None:
 
 def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
     """The gradient of y for a cache that `norm` has made, and x."""
-    made_by(norm, Cache, cache)
+    if type(cache) is not Cache:
+        made_by(norm, Cache, cache)
     if cache.norm != norm:
         raise ValueError(
             f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "
