@@ -1,11 +1,12 @@
 """Masks: statistics of the elements that count, with which every element is normalized."""
 
+import ml_dtypes  # noqa: F401, of bfloat16
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from cases import FIVE, NORMS, batch_norm, group_norm, instance_norm, layer_norm, parametrize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure import assert_close
 from numpy.testing import assert_array_equal
@@ -220,6 +221,33 @@ def test_running_statistics_of_instance_norm_are_of_the_samples_that_count(rng):
         assert_close(var[c], np.mean([a.var(ddof=1) for a in kept]), 1e-13)
 
 
+@parametrize([*FIVE, *LARGER])
+@pytest.mark.parametrize(("exponent", "eps"), [(-600, 0), (600, 0), (511, EPS)])
+def test_numbers_whose_squares_leave_the_range(norm, exponent, eps):
+    arrays, dy = norm.draw(16)
+    where = draw_mask(norm, 17)
+    scale = 2.0**exponent
+    scaled = {**arrays, "x": arrays["x"] * scale}
+    expected = everything(norm, arrays, dy, where, eps=eps)
+    found = everything(norm, scaled, dy, where, eps=eps and eps * scale**2)
+    for name, a in found.items():
+        if name != "y_dot":
+            assert_close(a * (scale if name == "dx" else 1), expected[name], 1e-13)
+
+
+@parametrize(FIVE)
+def test_an_empty_batch_has_the_statistics_that_it_has_without_a_mask(norm):
+    arrays, dy = norm.draw(18)
+    arrays["x"], dy = arrays["x"][:0], dy[:0]
+    (y, cache), (_, plain) = (norm.forward(arrays, where=where) for where in (True, None))
+    assert y.shape == dy.shape
+    assert_array_equal(cache.mean, plain.mean)  # None for RMS norm
+    assert_array_equal(cache.var, plain.var)
+    for name, a in norm.backward(dy, cache).items():
+        assert a.shape == arrays[name].shape
+        assert not a.any()
+
+
 def test_out_may_be_x_and_nothing_else_is_changed(rng):
     x = rng.standard_normal((4, 3, 6))
     where = rng.random(x.shape) < 0.7
@@ -264,14 +292,26 @@ def test_the_second_derivative_under_a_mask_is_refused_in_words(rng):
         nn.double_backward(x, cache, ddx=x)
 
 
-def test_running_statistics_of_complex_masked_data_are_those_of_its_parts():
-    norm = batch_norm((5, 3, 4))
-    arrays, _ = norm.draw(21)
-    where = draw_mask(norm, 22)
-    x = arrays["x"].astype(complex)
-    _, cache = nn.batch_norm_forward(x, where=where)
-    old = np.zeros(3, complex), np.ones(3, complex)
-    _, real = nn.batch_norm_forward(x.real, where=where)
-    expected = nn.update_running_stats(np.zeros(3), np.ones(3), real)
-    assert_close(nn.update_running_stats(*old, cache)[0].real, expected[0], 1e-14)
-    assert_close(nn.update_running_stats(*old, cache)[1].real, expected[1], 1e-14)
+WORST = [np.nan, np.inf, -np.inf, 1e30, 1e-30, 65000.0, 0.0]
+
+
+@parametrize(FIVE)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "complex128"])
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), eps=st.sampled_from([0.0, 1e-45, 1e-5]))
+def test_no_warning_escapes_whatever_the_values(norm, dtype, seed, eps):
+    rng = np.random.default_rng(seed)
+    arrays, dy = norm.draw(seed)
+    with np.errstate(all="ignore"):
+        for a in (dy, *arrays.values()):
+            a.flat[rng.integers(a.size)] = rng.choice(WORST)
+        arrays = {name: a.astype(np.dtype(dtype)) for name, a in arrays.items()}
+        dy = dy.astype(np.dtype(dtype))
+    tangents = {f"{name}_dot": a for name, a in arrays.items()}
+    for where in (None, draw_mask(norm, seed)):
+        _, cache = norm.forward(arrays, eps=eps, where=where)
+        assert repr(cache)
+        norm.backward(dy, cache)
+        nn.jvp(cache, **tangents)
+    _, cache = norm.forward(arrays, eps=eps)
+    nn.double_backward(dy, cache, ddx=arrays["x"], ddgamma=arrays["gamma"])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import sums
 from .arrays import Deferred, Eager
-from .lifting import limits
+from .lifting import limits, squares_fit
 from .rounding import native
 
 Array = NDArray[Any]
@@ -92,6 +92,8 @@ class Plan:
         scaled = self.inner is not None and asked.first is not None
         self.joins = scaled and work.itemsize <= x.itemsize
         self.apart = asked.apart
+        # Whether gamma may be so large that its products overflow.
+        self.steep = asked.first is not None and not squares_fit(asked.first, work)
         self.flat = self.inner is not None and self.inner < ndim - 2
         self.set_shape = tuple([1 if a in self.over else n for a, n in enumerate(self.shape)])
         self.parameter_shape = tuple(
@@ -111,9 +113,11 @@ class Plan:
         rest = tuple([a for a in range(len(shape)) if a not in self.along])
         if inner is None:
             of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
+            narrow = few != self.work
 
             def E(a: Any, b: Any = None) -> Any:
-                return of_sets(a.now, None if b is None else b.now).astype(few, copy=False) / m
+                s = of_sets(a.now, None if b is None else b.now)
+                return (s.astype(few, copy=False) if narrow else s) / m
 
             def S(a: Any, b: Any = None) -> Any:
                 return of_others(a.now, None if b is None else b.now)
