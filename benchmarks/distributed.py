@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parent / "results" / "distributed.json"
 BATCH = 64, 64, 56, 56  # of all ranks together, float32
 CHANNELS = 64, 1024
 RANKS = 2, 16, 128, 1024
-REPEATS = 7
+REPEATS = 25
 
 
 def least(call: Callable[[], Any], barrier: Callable[[], Any] = lambda: None) -> float:

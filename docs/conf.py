@@ -70,7 +70,7 @@ numpydoc_validation_checks = {
     "PR03", "PR07", "RT01", "RT02", "RT03", "RT04",
 }  # fmt: skip
 # Tuples, whose docstrings tell of their fields in prose.
-numpydoc_validation_exclude = {r"\.(Cache|Convention|Tolerances)$"}
+numpydoc_validation_exclude = {r"\.(Cache|SyncCache|Convention|Tolerances)$"}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "numpy_norms"
@@ -108,12 +108,12 @@ class AxisCubes(Directive):
 def check_reference(app: Any, env: Any) -> None:
     """Warn, and so stop the build, if a public name has no page."""
     import numpy_norms
-    from numpy_norms import conventions, verify
+    from numpy_norms import conventions, dask, distributed, verify
 
     pages = {name.rpartition("/")[2] for name in env.found_docs}
     public = {
         f"{module.__name__}.{name}"
-        for module in (numpy_norms, conventions, verify)
+        for module in (numpy_norms, conventions, dask, distributed, verify)
         for name in module.__all__
         if not name.isupper()
     }

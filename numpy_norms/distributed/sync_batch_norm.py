@@ -78,8 +78,8 @@ def sync_batch_norm_forward(
     gamma, beta : ndarray, shape (C,), optional
         Scale and shift of each channel, the same on all ranks; None stands for ones and zeros.
     comm : mpi4py.MPI.Comm
-        The ranks that have a part of the batch. (Of another kind, anything with an `allgather` of
-        Python's objects.)
+        The ranks that have a part of the batch; of another kind, anything with an ``allgather`` of
+        Python's objects.
     channel_axis : int or sequence of int, default 1
         The axis of the channels; -1 where they are last.
     eps : float, default 1e-5
