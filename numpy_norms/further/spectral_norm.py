@@ -255,14 +255,14 @@ def _backward(cache: SpectralNormCache, dw: Array, dweight: Array) -> None:
     run(plan, prepare, reduce, finish, apply, slots=2)
 
 
+@np.errstate(all="ignore")
 def _sigma(plan: Plan, weight: Array, u: Array, v: Array, c: int) -> tuple[Array, Array | None]:
     """sigma (infinite where it is 0, so that w is 0) of weights lifted, and the exponent."""
     others = tuple([a for a in range(weight.ndim) if a != c])
 
     def lifted(exponent: int) -> Any:
         product = _product(weight, v, others, plan.work, exponent)
-        with np.errstate(all="ignore"):
-            return np.add.reduce(u.astype(product.dtype) * product)  # (S3)
+        return np.add.reduce(u.astype(product.dtype) * product)  # (S3)
 
     sigma, exponent = lifted(0), 0
     if not NEAR < np.abs(sigma) < 1 / NEAR:
@@ -271,7 +271,7 @@ def _sigma(plan: Plan, weight: Array, u: Array, v: Array, c: int) -> tuple[Array
         if np.isfinite(again):
             most = np.finfo(plan.work).maxexp - 2
             exponent = max(-most, min(first - int(np.frexp(np.abs(again))[1]), most))
-            sigma = again * np.ldexp(1.0, exponent - first)  # about 1
+            sigma = plan.times(again, np.array(exponent - first))  # about 1
     sigma = np.full(plan.set_shape, np.inf if sigma == 0 else sigma, plan.few)
     return sigma, np.full(plan.set_shape, exponent) if exponent else None
 
