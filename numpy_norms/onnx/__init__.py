@@ -21,5 +21,7 @@ except ImportError as error:
     raise ImportError("numpy_norms.onnx needs onnx: pip install 'numpy_norms[onnx]'") from error
 
 from .evaluator import evaluator, new_ops
+from .folding import fold
+from .fusion import Fused, fused
 
-__all__ = ["evaluator", "new_ops"]
+__all__ = ["Fused", "evaluator", "fold", "fused", "new_ops"]

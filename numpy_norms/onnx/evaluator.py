@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from os import PathLike, fspath
 from typing import Any
 
@@ -10,8 +9,10 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from . import contrib, operators
+from . import contrib, fusion, operators
 from .batch_normalization import BatchNormalization
+from .graph import Graph
+from .read import read
 
 new_ops: list[type[OpRun]] = [
     BatchNormalization,
@@ -34,10 +35,13 @@ new_ops: list[type[OpRun]] = [
     contrib.EmbedLayerNormalization,
     contrib.GroupNorm,
     contrib.SkipGroupNorm,
+    *fusion.operators,
 ]
 
 
-def evaluator(model: str | PathLike[str] | onnx.ModelProto) -> ReferenceEvaluator:
+def evaluator(
+    model: str | PathLike[str] | onnx.ModelProto, *, fuse: bool = True
+) -> ReferenceEvaluator:
     """Return ONNX' reference evaluator of `model`, with the norms of this library in it.
 
     Those in subgraphs and in the model's own functions are this library's, too.
@@ -46,6 +50,9 @@ def evaluator(model: str | PathLike[str] | onnx.ModelProto) -> ReferenceEvaluato
     ----------
     model : path or onnx.ModelProto
         A model, or the file that holds it; weights beside it, in its folder, are read too.
+    fuse : bool, default True
+        Run each norm that an exporter has written in many nodes, and that `fused` finds, as one.
+        Results are those of the nodes to rounding, and better where these lose digits.
 
     Returns
     -------
@@ -62,7 +69,7 @@ def evaluator(model: str | PathLike[str] | onnx.ModelProto) -> ReferenceEvaluato
     """
     if isinstance(model, str | PathLike):
         model = read(fspath(model))
-    return _Evaluator(model)
+    return (_FusingEvaluator if fuse else _Evaluator)(model)
 
 
 class _Evaluator(ReferenceEvaluator):
@@ -72,18 +79,12 @@ class _Evaluator(ReferenceEvaluator):
         super().__init__(proto, *args, **options | {"new_ops": new_ops})
 
 
-def read(name: str) -> onnx.ModelProto:
-    """Read a model and the weights beside it."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+class _FusingEvaluator(_Evaluator):
+    """Fuses the norms of each graph before its nodes are loaded; `proto` stays as it is."""
 
-    try:
-        model = onnx.load(name, load_external_data=False)
-    except DecodeError as error:
-        raise ValueError(f"{name} holds no ONNX model: {error}") from None
-    if not model.graph.output:
-        raise ValueError(f"{name} holds no ONNX model: it has no outputs")
-    try:
-        onnx.load_external_data_for_model(model, os.path.dirname(name))
-    except onnx.checker.ValidationError as error:
-        raise ValueError(f"{name} has weights in a file beside it: {error}") from None
-    return model
+    def _init(self) -> None:
+        model = self.proto_ if isinstance(self.proto_, onnx.ModelProto) else None
+        graph = Graph(self.onnx_graph_ or self.proto_, self.opsets_.get("", 1), model)
+        self.nodes_ = fusion.nodes_fused(graph)
+        self.opsets_ = {**self.opsets_, fusion.DOMAIN: 1}
+        super()._init()
