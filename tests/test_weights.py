@@ -10,14 +10,17 @@ import zipfile
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 import torch
 from extras import need
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save_file
+from test_files import damaged
 
 import numpy_norms as nn
 from numpy_norms.conventions import CONVENTIONS, eps_from_config, load, norms_in, read_state
+from numpy_norms.onnx import evaluator
 
 rng = np.random.default_rng(5)
 
@@ -105,22 +108,27 @@ def test_a_file_of_pytorch_is_refused_with_the_lines_that_convert_it(tmp_path, e
     assert_array_equal(got["b"], [1, 1])
 
 
-def test_gguf(tmp_path):
+def write_gguf(path):
+    """Write a norm's weight, and one array of other types; return them."""
     need("gguf")
     import gguf
 
-    path, norm, wide = tmp_path / "m.gguf", draw(6), draw(2, 64)
+    norm, wide = draw(6), draw(2, 64)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_tensor("blk.0.attn_norm.weight", norm)
     writer.add_tensor("half", wide.astype(np.float16))
-    for kind in ("Q8_0", "BF16"):
-        kind = gguf.GGMLQuantizationType[kind]
+    for kind in (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.BF16):
         writer.add_tensor(kind.name, gguf.quants.quantize(wide, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    state = read_state(path)
+    return norm, wide
+
+
+def test_gguf(tmp_path):
+    norm, wide = write_gguf(tmp_path / "m.gguf")
+    state = read_state(tmp_path / "m.gguf")
     assert_array_equal(state["blk.0.attn_norm.weight"], norm)
     assert_array_equal(state["half"], wide.astype(np.float16))
     assert_array_equal(state["BF16"], wide.astype(ml_dtypes.bfloat16))
@@ -130,19 +138,44 @@ def test_gguf(tmp_path):
     assert (found.prefix, found.norm) == ("blk.0.attn_norm", "rms_norm")
 
 
-def test_onnx_initializers(tmp_path):
-    import onnx
-
+def write_onnx(path):
+    """Write a model with two initializers; return them."""
     arrays = {"g": draw(3), "h": draw(2, 3).astype(ml_dtypes.bfloat16)}
     tensors = [onnx.numpy_helper.from_array(a, n) for n, a in arrays.items()]
-    x = onnx.helper.make_tensor_value_info("x", 1, [3])
-    node = onnx.helper.make_node("Mul", ["x", "g"], ["y"])
-    graph = onnx.helper.make_graph([node], "g", [x], [onnx.ValueInfoProto(name="y")], tensors)
-    onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [2, 3]) for name in "xy")
+    node = onnx.helper.make_node("LayerNormalization", ["x", "g"], ["y"], epsilon=1e-3)
+    graph = onnx.helper.make_graph([node], "g", [x], [y], tensors)
+    onnx.save(onnx.helper.make_model(graph), path)
+    return arrays
+
+
+def test_onnx_initializers(tmp_path):
+    arrays = write_onnx(tmp_path / "m.onnx")
     state = read_state(tmp_path / "m.onnx")
     for name, a in arrays.items():
         assert_array_equal(state[name], a)
     assert load(state, "onnx", norm="rms_norm", names={"gamma": "g"})["gamma"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "read"),
+    [(write_gguf, "x.gguf", read_state), (write_onnx, "x.onnx", read_state),
+     (write_onnx, "x.onnx", evaluator)],
+)  # fmt: skip
+def test_a_damaged_file_is_named_or_read(tmp_path, write, name, read):
+    path = tmp_path / name
+    write(path)
+    good, said = path.read_bytes(), []
+    for trial in range(3000):
+        path.write_bytes(damaged(good, trial))
+        try:
+            read(str(path))
+        except NotImplementedError:  # a damaged operator's name
+            assert read is evaluator
+        except ValueError as error:
+            said.append(str(error))
+    assert len(said) > 1000
+    assert all(name in line for line in said)
 
 
 # Keras 3.15 wrote files of this form; `vars` has the layer's name.

@@ -46,7 +46,7 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     Nothing in a file is executed: pickled objects are refused, and so are PyTorch's own files, with
     the lines that convert them. bfloat16 needs the package ml_dtypes. Arrays of other types that
     NumPy does not have (8-bit floats, quantized blocks) leave the rest readable: each raises an
-    error when it is asked for by name.
+    error when it is asked for by name. HDF5's own library can crash on a damaged file.
 
     Parameters
     ----------
@@ -155,7 +155,9 @@ def _read_onnx(name: str) -> dict[str, Array]:
 
     from ..onnx.read import read
 
-    return {tensor.name: to_array(tensor) for tensor in read(name).graph.initializer}
+    model = read(name)
+    with opened(name):
+        return {tensor.name: to_array(tensor) for tensor in model.graph.initializer}
 
 
 def _read_hdf5(name: str) -> dict[str, Array]:

@@ -64,12 +64,25 @@ def evaluator(
     ValueError
         If the file holds no ONNX model, or a norm has an attribute or a value that its version
         does not know.
+    NotImplementedError
+        If the evaluator does not know an operator.
     OSError
         If it cannot be opened.
     """
-    if isinstance(model, str | PathLike):
-        model = read(fspath(model))
-    return (_FusingEvaluator if fuse else _Evaluator)(model)
+    kind = _FusingEvaluator if fuse else _Evaluator
+    if isinstance(model, onnx.ModelProto):
+        return kind(model)
+    name = fspath(model)
+    proto = read(name)
+    try:
+        return kind(proto)
+    except NotImplementedError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    except Exception as error:  # of every kind that a damaged model makes ONNX raise
+        what = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name} cannot be run ({type(error).__name__}: {what})") from error
 
 
 class _Evaluator(ReferenceEvaluator):
