@@ -10,7 +10,7 @@ from .batch_norm import batch_norm_backward, batch_norm_forward
 from .batch_norm_inference import batch_norm_inference_backward, batch_norm_inference_forward
 from .cache import Cache
 from .engine.threads import get_num_threads, set_num_threads
-from .fold import fold_batch_norm
+from .fold import fold_batch_norm, fold_batch_norm_into_next
 from .further.local_response_norm import local_response_norm_backward, local_response_norm_forward
 from .further.lp_normalize import lp_normalize_backward, lp_normalize_forward
 from .further.mean_variance_norm import mean_variance_norm_backward, mean_variance_norm_forward
@@ -36,6 +36,7 @@ __all__ = [
     "batch_norm_inference_backward",
     "batch_norm_inference_forward",
     "fold_batch_norm",
+    "fold_batch_norm_into_next",
     "get_num_threads",
     "group_norm_backward",
     "group_norm_forward",

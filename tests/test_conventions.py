@@ -45,6 +45,8 @@ def test_stored_vectors_are_what_the_framework_computes(framework):
     for norm in NORMS:
         for key in live[norm].keys() - {"state", "new_state"}:
             assert_allclose(live[norm][key], STORED[framework][norm][key], rtol=1e-5, atol=1e-6)
+    for name, entry in live["maps"].items():
+        assert_allclose(entry["y"], STORED[framework]["maps"][name]["y"], rtol=1e-4, atol=1e-4)
 
 
 @STORED_FRAMEWORKS
