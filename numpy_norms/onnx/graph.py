@@ -20,6 +20,7 @@ Shape = tuple[int | None, ...]
 # What exporters leave between a constant and its use.
 _OF_CONSTANTS = {"Add", "Cast", "Constant", "Div", "Identity", "Mul", "Neg", "Reciprocal"}
 _OF_CONSTANTS |= {"Reshape", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
+_OF_CONSTANTS |= {"Concat", "Gather", "Range", "Size", "Slice"}  # of shapes that are known
 _LARGE = 2**22  # elements; what is larger takes long to compute with
 
 
@@ -88,9 +89,13 @@ class Graph:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 return None
             return onnx.numpy_helper.to_array(tensor)
-        node = self.made_by(name, *_OF_CONSTANTS)
+        node = self.made_by(name, *_OF_CONSTANTS, "Shape")
         if node is None:
             return None
+        if node.op_type == "Shape":
+            shape = self.shape(node.input[0])
+            known = shape is not None and None not in shape and not node.attribute
+            return np.array(shape, np.int64) if known else None
         inputs = {}
         for n in filter(None, node.input):
             if (a := self.constant(n)) is None or a.size > _LARGE:
