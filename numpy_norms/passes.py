@@ -62,7 +62,7 @@ def forward(
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
     pivot, exponent, mean, var = map(statistics.get, range(4))
     if var is None:
-        var = np.zeros(plan.set_shape, plan.work)  # of an empty array
+        var = np.zeros(plan.set_shape, plan.few)  # of an empty array
         mean = var if plan.asked.means else None
     return Statistics(pivot, exponent, mean, var)
 

@@ -35,11 +35,11 @@ class Limits(NamedTuple):
     down: int
 
 
-def limits(work: np.dtype[Any], x: np.dtype[Any], m: int) -> Limits:
-    """The limits for m elements of dtype x in a working dtype."""
+def limits(work: np.dtype[Any], x: np.dtype[Any], m: int, few: np.dtype[Any]) -> Limits:
+    """The limits for m elements of dtype x in a working dtype, and another of few numbers."""
     info, wider = np.finfo(work), work == np.float64 and x.itemsize <= 4
     given = NEAR_WIDER if wider else NEAR
-    near = np.array(1 + given + CHANCE.get(work.char, 4.0) / max(m, 1), info.dtype)
+    near = np.array(1 + given + CHANCE.get(work.char, 4.0) / max(m, 1), np.finfo(few).dtype)
     # The smallest number comes to less than the root of the range, so that rstd squared is in it.
     up = info.nmant - info.minexp + info.minexp * 7 // 16
     bounded = not squares_fit(x, work)
@@ -106,7 +106,7 @@ def eps_of(plan: Plan, eps: float, exponent: Any, var: Any) -> Any:
     if exponent is None and eps >= plan.limits.low:
         return plan.number(eps)
     lifted = plan.number(eps if exponent is None else np.ldexp(eps, 2 * exponent))
-    return np.where(var + lifted == 0, np.inf, lifted)
+    return np.where((var + lifted).astype(plan.work) == 0, np.inf, lifted)
 
 
 def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:

@@ -164,7 +164,7 @@ def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
     def prepare(tile: Tile, extreme: Any) -> Any:
         z = tile.lift(x)
         powers, extreme = _powers(z.now, tile.own(z.now), extreme, cache)
-        z.now = np.divide(z.now, plan.wide(_scale(extreme, cache.p)), z.place)
+        z.now = np.divide(z.now, plan.spread(_scale(extreme, cache.p)), z.place)
         return tile.lift(dy, into=dx), z, powers, extreme
 
     def reduce(tile: Tile, dy: Any, z: Any, powers: Any, extreme: Any) -> Any:
@@ -178,8 +178,8 @@ def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
         norm = _norm(extreme, mean_power, cache)
         through_n, rest = _slope(tile.lift(x).now, powers.now, extreme, cache)  # (P3)
         share = mean_dy_z / norm.mean_power / rest  # (P6)
-        through_n *= plan.wide(share / norm.root / norm.scale)
-        np.copyto(through_n, 0, where=plan.wide(norm.constant))
+        through_n *= plan.spread(share / norm.root / norm.scale)
+        np.copyto(through_n, 0, where=plan.spread(norm.constant))
         _divide(dy, norm, plan)
         dy.now = np.subtract(dy.now, through_n, dy.place)  # (P4); (P5) where n is constant
         tile.store(dy, dx)
@@ -214,8 +214,8 @@ def _norm(extreme: Array, mean_power: Array, cache: LpCache) -> _Norm:
 
 
 def _divide(a: Any, norm: _Norm, plan: Plan) -> None:
-    a.now = np.divide(a.now, plan.wide(norm.scale), a.place)
-    a.now = np.divide(a.now, plan.wide(norm.root), a.place)
+    a.now = np.divide(a.now, plan.spread(norm.scale), a.place)
+    a.now = np.divide(a.now, plan.spread(norm.root), a.place)
 
 
 def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, Array]:
@@ -227,9 +227,9 @@ def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, 
     if p == 0:
         size[...] = size != 0
     elif np.isinf(p):
-        size[...] = size == plan.wide(extreme)
+        size[...] = size == plan.spread(extreme)
     else:
-        _raise(size, plan.wide(_scale(extreme, p)), p)
+        _raise(size, plan.spread(_scale(extreme, p)), p)
     return plan.array(size, size, plan, None), extreme
 
 
@@ -238,7 +238,7 @@ def _slope(x: Array, powers: Array, extreme: Array, cache: LpCache) -> tuple[Arr
     slope, p = powers, cache.p
     scale = _scale(extreme, p)
     if np.isfinite(p):
-        _raise(_size(x, slope), cache.plan.wide(scale), p - 1)
+        _raise(_size(x, slope), cache.plan.spread(scale), p - 1)
     np.copyto(slope, 0, where=x == 0)
     np.negative(slope, out=slope, where=x.real < 0)
     return slope, _rest(scale, p - 1)
