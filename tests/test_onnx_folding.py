@@ -175,6 +175,13 @@ def test_weights_that_would_leave_their_type_stay():
     assert fold(model) == model
 
 
+def test_a_file_is_folded_as_its_model(tmp_path):
+    b = Builder()
+    model = b.model(norm(b, conv(b)), (2, 5, 7))
+    onnx.save(model, tmp_path / "conv.onnx")
+    assert fold(tmp_path / "conv.onnx") == fold(model)
+
+
 def test_the_model_given_is_not_changed():
     b = Builder()
     model = b.model(norm(b, conv(b)), (2, 5, 7))

@@ -13,7 +13,7 @@ from .. import checks
 from ..batch_norm import batch_norm_forward
 from ..batch_norm_inference import batch_norm_inference_forward
 from ..running_stats import update_running_stats
-from .operator import EPSILON, Array, Operator, single, work_of
+from .base import EPSILON, Array, Operator, single, work_of
 
 
 class BatchNormalization(Operator):

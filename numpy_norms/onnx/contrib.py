@@ -11,7 +11,7 @@ from ..cache import Cache
 from ..group_norm import group_norm_forward
 from ..layer_norm import layer_norm_forward
 from ..rms_norm import rms_norm_forward
-from .operator import EPSILON, Array, Operator, axes_from, single, stash_dtype
+from .base import EPSILON, Array, Operator, axes_from, single, stash_dtype
 
 _SKIP_EPSILON = single(1e-12)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -9,11 +10,12 @@ import numpy as np
 import onnx
 
 from ..fold import fold_batch_norm
+from .base import EPSILON
 from .graph import Array, Graph, Node, attribute, is_a, needs, opset_of
-from .operator import EPSILON
+from .read import read
 
 
-def fold(model: onnx.ModelProto) -> onnx.ModelProto:
+def fold(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
     """Fold the batch norms of a model into the convolutions and linear maps before them.
 
     Conv, ConvTranspose, Gemm, and MatMul of two axes (which becomes Gemm), and the sum with a bias
@@ -24,13 +26,20 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Parameters
     ----------
-    model : onnx.ModelProto
-        A model; it is not changed.
+    model : path or onnx.ModelProto
+        A model, which is not changed, or the file that holds it.
 
     Returns
     -------
     onnx.ModelProto
-        A new model, equal to `model` if there is nothing to fold.
+        A new model, equal to `model` if there is nothing to fold; ``onnx.save`` writes it.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no ONNX model.
+    OSError
+        If it cannot be opened.
 
     Examples
     --------
@@ -44,8 +53,11 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     >>> [node.op_type for node in fold(onnx.parser.parse_model(text)).graph.node]
     ['Gemm']
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    if isinstance(model, onnx.ModelProto):
+        result = onnx.ModelProto()
+        result.CopyFrom(model)
+    else:
+        result = read(os.fspath(model))
     while _fold_once(result):
         pass  # a norm after a norm, folded in the last round
     return result

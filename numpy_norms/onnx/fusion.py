@@ -16,9 +16,9 @@ from ..group_norm import group_norm_forward
 from ..instance_norm import instance_norm_forward
 from ..layer_norm import layer_norm_forward
 from ..rms_norm import rms_norm_forward
+from .base import Array, Operator, work_of
 from .chains import Chain, chains
 from .graph import Graph, Node, opset_of
-from .operator import Array, Operator, work_of
 from .patterns import Axes
 from .read import read
 

@@ -15,7 +15,7 @@ from ..group_norm import group_norm_forward
 from ..instance_norm import instance_norm_forward
 from ..layer_norm import layer_norm_forward
 from ..rms_norm import rms_norm_forward
-from .operator import EPSILON, Array, Operator, axes_from, single, staged, stash_dtype, work_of
+from .base import EPSILON, Array, Operator, axes_from, single, staged, stash_dtype, work_of
 
 
 class InstanceNormalization(Operator):
