@@ -90,8 +90,7 @@ def fold_batch_norm(
     work = checks.working_dtype(weight, None)
     norm = _Norm(weight, running_mean, running_var, gamma, beta, eps)
     view = _view(weight, axis, layout, "o", norm.channels)
-    out = weight if bias is None else checks.statistic("bias", bias, (norm.channels,))
-    b = np.zeros(norm.channels) if bias is None else out
+    out, b = _bias(bias, weight, (norm.channels,))
     with np.errstate(all="ignore"):
         shift = (b.astype(work) - norm.mean) * norm.scale + norm.beta
         folded = _multiplied(weight, view, view.along("o", norm.scale))
@@ -168,10 +167,9 @@ def fold_batch_norm_into_next(
         _check_exact(shift, layout, padding)
         wide = weight.astype(norm.scale.dtype).reshape(view.shape)
         sums = view.sum_per_output(wide * view.along("i", shift))
-        out = weight if bias is None else checks.statistic("bias", bias, sums.shape)
-        b = 0 if bias is None else out.astype(sums.dtype)
+        out, b = _bias(bias, weight, sums.shape)
         folded = _multiplied(weight, view, view.along("i", norm.scale))
-        return folded, _rounded("bias", b + sums, out.dtype)
+        return folded, _rounded("bias", b.astype(sums.dtype) + sums, out.dtype)
 
 
 class _Norm:
@@ -193,11 +191,24 @@ class _Norm:
         var = checks.finite("running_var", checks.variance("running_var", running_var, shape))
         gamma = np.ones(shape) if gamma is None else checks.statistic("gamma", gamma, shape)
         beta = np.zeros(shape) if beta is None else checks.statistic("beta", beta, shape)
+        given = {"running_mean": mean, "running_var": var, "gamma": gamma, "beta": beta}
+        for name, a in given.items():
+            checks.real_for_real(name, a, weight, "weight")
         with np.errstate(all="ignore"):
             wide = var.astype(work) + checks.epsilon(eps)
             _check_divisor(wide)
             self.mean, self.beta = mean.astype(work), beta.astype(work)
             self.scale: Array = gamma.astype(work) / np.sqrt(wide)
+
+
+def _bias(bias: ArrayLike | None, weight: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """What says the dtype of the new bias, and the bias, or zeros."""
+    if bias is None:
+        return weight, np.zeros(shape)
+    a = checks.statistic("bias", bias, shape)
+    checks.real_for_real("bias", a, weight, "weight")
+    checks.real_for_real("weight", weight, a, "bias")
+    return a, a
 
 
 def _channels(shape: tuple[int, ...]) -> tuple[int]:
@@ -240,7 +251,7 @@ def _view(weight: Array, axis: int | None, layout: str | None, side: Side, chann
         view = view_of(weight, words_of(layout), side, channels)
         said = f"which as {layout!r} has other {kind} channels than running_mean, {channels}"
     else:
-        at = checks.axes(0 if axis is None else axis, weight)[0]
+        (at,) = checks.axes(0 if axis is None else checks.integer("axis", axis, 0), weight)
         words = ["o" if i == at else "s" for i in range(weight.ndim)]
         view = view_of(weight, words, side, channels)
         if view is None and at == 1:

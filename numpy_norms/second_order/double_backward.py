@@ -80,6 +80,8 @@ def double_backward(
             "cache comes from a forward pass with where=, of which only the first derivative is "
             "known here; pass the elements that count as an array of their own, or use jvp"
         )
+    if x.dtype.kind == "c":
+        checks.complex_parameters(cache, x)
     dy = checks.gradient("dy", dy, x)
     ddx = zeros(x) if ddx is None else checks.like("ddx", ddx, "x", x)
     ddgamma = checks.like("ddgamma", ddgamma, "gamma", gamma)
