@@ -1,5 +1,7 @@
 """What ONNX Runtime's optimizer writes, against ONNX Runtime and PyTorch."""
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
@@ -192,3 +194,41 @@ def test_a_wrong_group_norm_names_the_node(options, message):
 def test_a_skip_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"skip has shape \(4, 8\), which does not fit to"):
         run("SkipLayerNormalization", draw(2, 3, 8), draw(4, 8), draw(8), **MICROSOFT)
+
+
+# What ONNX Runtime's optimizer makes of a network that PyTorch exports.
+
+
+class Residual(torch.nn.Module):
+    """Two sums, each with a layer norm after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.LayerNorm(8), torch.nn.LayerNorm(8)
+        self.linear = torch.nn.Linear(8, 8)
+
+    def forward(self, x):
+        x = self.first(x + self.linear(x))
+        return self.second(x + torch.relu(self.linear(x)))
+
+
+@pytest.mark.parametrize("opset", [12, 17])
+def test_what_the_optimizer_writes_is_run(tmp_path, opset):
+    need("onnxruntime")
+    import onnxruntime
+
+    network, x = Residual().eval(), torch.from_numpy(draw(2, 5, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (x,), tmp_path / "in.onnx", opset_version=opset, dynamo=False,
+            input_names=["x"], dynamic_axes={"x": {0: "n", 1: "t"}},
+        )  # fmt: skip
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "out.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(tmp_path / "in.onnx", options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
+    assert operators.count("SkipLayerNormalization") == 2
+    (y,) = evaluator(tmp_path / "out.onnx").run(None, {"x": x.numpy()})
+    assert_allclose(y, network(x).detach(), rtol=1e-5, atol=1e-5)

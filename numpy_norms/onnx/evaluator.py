@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike, fspath
 from typing import Any
 
@@ -12,7 +13,7 @@ from onnx.reference.op_run import OpRun
 from . import contrib, fusion, operators
 from .batch_normalization import BatchNormalization
 from .graph import Graph
-from .read import read
+from .read import external_array, read
 
 new_ops: list[type[OpRun]] = [
     BatchNormalization,
@@ -49,7 +50,8 @@ def evaluator(
     Parameters
     ----------
     model : path or onnx.ModelProto
-        A model, or the file that holds it; weights beside it, in its folder, are read too.
+        A model, or the file that holds it. Weights in files beside it, in its folder, may be
+        larger than 2 GB: they take memory only where they are used.
     fuse : bool, default True
         Run each norm that an exporter has written in many nodes, and that `fused` finds, as one.
         Results are those of the nodes to rounding, and better where these lose digits.
@@ -73,9 +75,11 @@ def evaluator(
     if isinstance(model, onnx.ModelProto):
         return kind(model)
     name = fspath(model)
-    proto = read(name)
+    proto = read(name, weights=False)
     try:
-        return kind(proto)
+        # By class, as the evaluators of functions and subgraphs are made.
+        here: type[_Evaluator] = type(kind.__name__, (kind,), {"folder": os.path.dirname(name)})
+        return here(proto)
     except NotImplementedError:
         raise
     except ValueError as error:
@@ -88,8 +92,16 @@ def evaluator(
 class _Evaluator(ReferenceEvaluator):
     """Gives the operators to the evaluators of functions and subgraphs, which are made by class."""
 
+    folder: str | None = None
+
     def __init__(self, proto: Any, *args: Any, **options: Any):
         super().__init__(proto, *args, **options | {"new_ops": new_ops})
+
+    def retrieve_external_data(self, initializer: onnx.TensorProto) -> Any:
+        """Weights in the model's folder, where a file was given."""
+        if self.folder is None:
+            return super().retrieve_external_data(initializer)
+        return external_array(initializer, self.folder)
 
 
 class _FusingEvaluator(_Evaluator):
@@ -97,7 +109,9 @@ class _FusingEvaluator(_Evaluator):
 
     def _init(self) -> None:
         model = self.proto_ if isinstance(self.proto_, onnx.ModelProto) else None
-        graph = Graph(self.onnx_graph_ or self.proto_, self.opsets_.get("", 1), model)
+        external = None if self.folder is None else self.retrieve_external_data
+        proto = self.onnx_graph_ or self.proto_
+        graph = Graph(proto, self.opsets_.get("", 1), model, external)
         self.nodes_ = fusion.nodes_fused(graph)
         self.opsets_ = {**self.opsets_, fusion.DOMAIN: 1}
         super()._init()

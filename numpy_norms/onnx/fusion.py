@@ -20,7 +20,7 @@ from .base import Array, Operator, work_of
 from .chains import Chain, chains
 from .graph import Graph, Node, opset_of
 from .patterns import Axes
-from .read import read
+from .read import external_array, read
 
 DOMAIN = "numpy_norms"
 Normalize = Callable[..., tuple[Array, Cache]]
@@ -68,8 +68,12 @@ def fused(model: str | os.PathLike[str] | onnx.ModelProto) -> list[Fused]:
     OSError
         If it cannot be opened.
     """
-    model = model if isinstance(model, onnx.ModelProto) else read(os.fspath(model))
-    graph = Graph(model.graph, opset_of(model), model)
+    external = None
+    if not isinstance(model, onnx.ModelProto):
+        name = os.fspath(model)
+        model = read(name, weights=False)
+        external = partial(external_array, folder=os.path.dirname(name))
+    graph = Graph(model.graph, opset_of(model), model, external)
     whole = len(graph.kept({}))
     return [
         Fused(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,13 @@ _LARGE = 2**22  # elements; what is larger takes long to compute with
 class Graph:
     """The nodes of a model's graph, of a subgraph or of a function."""
 
-    def __init__(self, proto: Any, opset: int, model: onnx.ModelProto | None = None):
+    def __init__(
+        self,
+        proto: Any,
+        opset: int,
+        model: onnx.ModelProto | None = None,
+        external: Callable[[onnx.TensorProto], Array] | None = None,
+    ):
         self.opset = opset
         self.nodes: list[Node] = list(proto.node)
         self.initializers: dict[str, onnx.TensorProto] = {}
@@ -43,7 +49,7 @@ class Graph:
         for node in self.nodes:
             for name in needs(node):
                 self.users[name].append(node)
-        self._model = model
+        self._model, self._external = model, external
         self._constants: dict[str, Array | None] = {}
 
     def made_by(self, name: str, *operators: str) -> Node | None:
@@ -87,7 +93,7 @@ class Graph:
         tensor = self.initializers.get(name)
         if tensor is not None:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                return None
+                return None if self._external is None else self._external(tensor)
             return onnx.numpy_helper.to_array(tensor)
         node = self.made_by(name, *_OF_CONSTANTS, "Shape")
         if node is None:
@@ -159,7 +165,8 @@ def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
         getattr(light.graph, field).extend(getattr(graph, field))
     known = {entry.name for entry in graph.input}
     for tensor in graph.initializer:
-        if math.prod(tensor.dims) <= 1024:
+        is_here = tensor.data_location != onnx.TensorProto.EXTERNAL
+        if is_here and math.prod(tensor.dims) <= 1024:
             light.graph.initializer.append(tensor)
         elif tensor.name not in known:
             light.graph.input.append(
