@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -13,7 +12,7 @@ from .batch_norm import layout
 from .cache import Array, Cache
 from .engine.lifting import factors_fit
 from .engine.plans import Asked, plan_for
-from .engine.rounding import native, round_to
+from .engine.rounding import native
 
 
 def batch_norm_inference_forward(
@@ -154,8 +153,5 @@ def batch_norm_inference_backward(
         gradients = passes.inference_backward(
             cache.plan, dy, x, mean, var, cache.gamma, cache.eps, dx
         )
-        rounded: Any = [
-            None if a is None else round_to(d.reshape(a.shape), a.dtype)
-            for a, d in zip((*cache.given, cache.gamma, cache.beta), gradients, strict=True)
-        ]
-    return dx, *rounded
+    parameters = *cache.given, cache.gamma, cache.beta
+    return dx, *normalize.gradients_of(parameters, gradients)

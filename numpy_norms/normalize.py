@@ -105,16 +105,22 @@ def backward(
         sums = passes.backward(plan, dy, x, scale, eps, cache.statistics, dx, ds)
     else:
         sums = masks.backward(plan, dy, x, scale, eps, cache.statistics, dx, cache.mask)
+    return dx, *gradients_of((gamma, beta), (sums.get(0), sums.get(1)))
+
+
+@np.errstate(all="ignore")
+def gradients_of(parameters: tuple[Array | None, ...], sums: tuple[Any, ...]) -> Any:
+    """The gradients of parameters, which may be absent, from sums: of nothing, they are 0."""
     gradients: list[Array | None] = []
-    for a, total in zip((gamma, beta), (sums.get(0), sums.get(1)), strict=True):
+    for a, total in zip(parameters, sums, strict=True):
         if a is None:
             gradients.append(None)
         elif total is None:
-            gradients.append(np.zeros(a.shape, native(a.dtype)))  # the sum of nothing
+            gradients.append(np.zeros(a.shape, native(a.dtype)))
         else:
             rounded = total if total.dtype == a.dtype else round_to(total, a.dtype)
             gradients.append(rounded.reshape(a.shape))
-    return dx, gradients[0], gradients[1]
+    return gradients
 
 
 @lru_cache(maxsize=256)

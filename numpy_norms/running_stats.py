@@ -120,7 +120,7 @@ def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
         )
     mean, var, n = cache.mean, cache.var, np.full(cache.mean.shape, cache.plan.m)
     if cache.mask is not None:
-        n = np.rint(n * cache.plan.in_order(cache.mask.counting)).astype(np.int64)
+        n = np.rint(n * cache.plan.in_order(cache.mask.counting).real).astype(np.int64)
     if cache.norm == "batch_norm":
         n, mean, var = (a[None] for a in (n, mean, var))
     with np.errstate(all="ignore"):

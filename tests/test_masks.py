@@ -1,11 +1,12 @@
 """Masks: statistics of the elements that count, with which every element is normalized."""
 
+import ml_dtypes  # noqa: F401, of bfloat16
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from cases import FIVE, NORMS, batch_norm, group_norm, instance_norm, layer_norm, parametrize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure import assert_close
 from numpy.testing import assert_array_equal
@@ -262,3 +263,28 @@ def test_the_second_derivative_under_a_mask_is_refused_in_words(rng):
     _, cache = nn.layer_norm_forward(x, where=x > -1)
     with pytest.raises(ValueError, match="with where="):
         nn.double_backward(x, cache, ddx=x)
+
+
+WORST = [np.nan, np.inf, -np.inf, 1e30, 1e-30, 65000.0, 0.0]
+
+
+@parametrize(FIVE)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "complex128"])
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), eps=st.sampled_from([0.0, 1e-45, 1e-5]))
+def test_no_warning_escapes_whatever_the_values(norm, dtype, seed, eps):
+    rng = np.random.default_rng(seed)
+    arrays, dy = norm.draw(seed)
+    with np.errstate(all="ignore"):
+        for a in (dy, *arrays.values()):
+            a.flat[rng.integers(a.size)] = rng.choice(WORST)
+        arrays = {name: a.astype(np.dtype(dtype)) for name, a in arrays.items()}
+        dy = dy.astype(np.dtype(dtype))
+    tangents = {f"{name}_dot": a for name, a in arrays.items()}
+    for where in (None, draw_mask(norm, seed)):
+        _, cache = norm.forward(arrays, eps=eps, where=where)
+        assert repr(cache)
+        norm.backward(dy, cache)
+        nn.jvp(cache, **tangents)
+    _, cache = norm.forward(arrays, eps=eps)
+    nn.double_backward(dy, cache, ddx=arrays["x"], ddgamma=arrays["gamma"])

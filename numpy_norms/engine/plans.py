@@ -111,9 +111,11 @@ class Plan:
         rest = tuple([a for a in range(len(shape)) if a not in self.along])
         if inner is None:
             of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
+            narrow = few != self.work
 
             def E(a: Any, b: Any = None) -> Any:
-                return of_sets(a.now, None if b is None else b.now).astype(few, copy=False) / m
+                s = of_sets(a.now, None if b is None else b.now)
+                return (s.astype(few, copy=False) if narrow else s) / m
 
             def S(a: Any, b: Any = None) -> Any:
                 return of_others(a.now, None if b is None else b.now)
