@@ -67,6 +67,8 @@ def fold_batch_norm(
         flax-conv-transpose-kernel     ``(*kernel, C, inputs)``, with transpose_kernel=True
         ============================== ====================================================
 
+        Each has been tried against its framework.
+
     Returns
     -------
     weight, bias : ndarray
