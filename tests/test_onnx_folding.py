@@ -96,6 +96,13 @@ def test_a_norm_after_a_norm_is_folded_too():
     assert_allclose(outputs(folded, x), outputs(model, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("is_test", [0, 1])
+def test_a_convolution_of_an_old_opset_is_folded_where_it_says_inference(is_test):
+    b = Builder(6)
+    model = b.model(norm(b, conv(b), is_test=is_test), (2, 5, 7))
+    assert operators(fold(model)) == ["Conv"] + ["BatchNormalization"] * (1 - is_test)
+
+
 def test_two_maps_with_one_weight_are_folded_apart():
     b = Builder()
     weight = b.name(draw(C, 5, 3))

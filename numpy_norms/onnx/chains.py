@@ -51,7 +51,11 @@ class Chain(NamedTuple):
 
 
 def chains(graph: Graph) -> Iterator[Chain]:
-    """The norms of a graph that are written in many nodes."""
+    """The norms of a graph that are written in many nodes; from opset 7 on, when NumPy's rules of
+    broadcasting became ONNX'.
+    """
+    if graph.opset < 7:
+        return
     for node in graph.nodes:
         found = _standardized(graph, node) or _scaled_and_shifted(graph, node)
         if found is not None:

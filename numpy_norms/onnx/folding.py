@@ -133,7 +133,7 @@ def _map_before(graph: Graph, name: str) -> _Map | None:
     if graph.only_user(name) is None:
         return None
     total = graph.made_by(name, "Add")
-    if total is None:
+    if total is None or graph.opset < 7:
         return _map_of(graph, name)
     for product, added in (total.input, tuple(total.input)[::-1]):
         found = _map_of(graph, product) if graph.only_user(product) is total else None
@@ -150,8 +150,8 @@ def _map_before(graph: Graph, name: str) -> _Map | None:
 
 def _map_of(graph: Graph, name: str) -> _Map | None:
     node = graph.made_by(name, "Conv", "ConvTranspose", "Gemm", "MatMul")
-    if node is None or graph.opset < 7:
-        return None
+    if node is None or (graph.opset < 7 and node.op_type in ("Gemm", "MatMul")):
+        return None  # they broadcast in another way there
     weight = graph.constant(node.input[1])
     has_bias = len(node.input) > 2 and node.input[2] != ""
     bias = graph.constant(node.input[2]) if has_bias else None
