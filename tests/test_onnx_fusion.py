@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx_graphs import Builder
 
@@ -371,3 +373,57 @@ def test_the_model_stays_as_it_was():
     evaluator(model).run(None, {"x": draw(3, 4, D)})
     fused(model)
     assert model.SerializeToString() == before
+
+
+# Any graph: one that is nearly a norm must not be taken for one.
+
+
+@st.composite
+def graphs(draw):
+    """Draw a graph of the steps of which norms are made, put together at random."""
+    b, kept, averages = Builder(), ["x"], []
+    for _ in range(draw(st.integers(4, 14))):
+        recent = st.sampled_from(kept[-4:] + kept[:1])
+        step = draw(st.sampled_from(["mean", "minus mean", "square", "root", "scale", "shift",
+                                     "divide", "product", "eps", "inverse"]))  # fmt: skip
+        axes = draw(st.sampled_from([(-1,), (-1,), (-1,), (1,), (-2, -1)]))
+        a = draw(recent)
+        if step == "mean":
+            averages.append(b.mean(a, axes))
+            new = averages[-1]
+        elif step == "minus mean":
+            averages.append(b.mean(a, axes))
+            new = b.Sub(a, draw(st.sampled_from(averages[-2:])))
+        elif step == "square":
+            new = b.Pow(a, 2.0) if draw(st.booleans()) else b.Mul(a, a)
+        elif step == "root":
+            new = b.Sqrt(b.Add(b.Abs(a), 0.5)) if draw(st.booleans()) else b.Sqrt(b.Abs(a))
+        elif step == "eps":
+            new = b.Add(a, draw(st.sampled_from([0.5, 1.0])))
+        elif step == "inverse":
+            new = b.Reciprocal(b.Sqrt(b.Add(b.mean(b.Mul(a, a), axes), 0.5)))
+        elif step == "scale":
+            new = b.Mul(a, GAMMA.astype(float))
+        elif step == "shift":
+            new = b.Add(a, BETA.astype(float))
+        elif step == "divide":
+            over = draw(recent)
+            new = b.Div(a, b.Sqrt(b.Add(b.mean(b.Mul(over, over), axes), 0.5)))
+        else:
+            new = b.Mul(a, draw(recent))
+        kept.append(new)
+    return b, kept[-1], draw(st.lists(st.sampled_from(kept[1:]), max_size=2, unique=True))
+
+
+@given(graphs())
+@settings(max_examples=200)
+def test_any_graph_gives_what_its_nodes_give(drawn):
+    b, y, more = drawn
+    model = b.model(y, (3, 4, D), *(name for name in more if name != y), dtype=np.float64)
+    x = np.random.default_rng(1).standard_normal((3, 4, D)) + 0.3
+    with np.errstate(all="ignore"):
+        expected = evaluator(model, fuse=False).run(None, {"x": x})
+        got = evaluator(model).run(None, {"x": x})
+    for a, e in zip(got, expected, strict=True):
+        assert a.shape == e.shape
+        assert_allclose(a, e, rtol=1e-7, atol=1e-9 * (1 + np.abs(np.nan_to_num(e)).max()))
