@@ -48,8 +48,9 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
     A norm is told by its running statistics, by two arrays of one shape under a framework's names
     of scale and shift, or by one such array and a name that says norm. Where the prefix does not
     say which, scale and shift are called a layer norm, though it may be a group or instance norm,
-    and a scale alone an RMS norm, though it may be a layer norm without shift. Frameworks that share names (PyTorch, MLX, candle; Keras, TensorFlow 1) are one to a
-    guess: pass the framework where it is known.
+    and a scale alone an RMS norm, though it may be a layer norm without shift. Frameworks that
+    share names (PyTorch, MLX, candle; Keras, TensorFlow 1) are one to a guess: pass the framework
+    where it is known.
 
     Parameters
     ----------
