@@ -85,7 +85,19 @@ ENDS = {
         b.Mul(b.Mul(g, d), b.Reciprocal(b.Sqrt(v))), c
     ),
     "scale and shift": lambda b, d, v, g, c, x, mean: _scale_and_shift(b, x, mean, v, g, c),
+    "scale and shift, Keras 3": lambda b, d, v, g, c, x, mean: _keras_3(b, x, mean, v, g, c),
+    "scale and shift, apart": lambda b, d, v, g, c, x, mean: _products_apart(b, x, mean, v, g, c),
 }
+
+
+def _keras_3(b, x, mean, v, g, c):
+    k = b.Mul(b.Reciprocal(b.Sqrt(v)), g)
+    return b.Add(b.Mul(x, k), b.Add(b.Mul(b.Neg(mean), k), c))
+
+
+def _products_apart(b, x, mean, v, g, c):
+    k = b.Mul(g, b.Reciprocal(b.Sqrt(v)))
+    return b.Add(b.Sub(b.Mul(k, x), b.Mul(k, mean)), c)
 
 
 def _scale_and_shift(b, x, mean, v, g, c):
@@ -125,7 +137,7 @@ def test_a_layer_norm_is_found_however_it_is_written(variance, end, opset):
     assert nodes == ["Norm"]
     (found,) = fused(model)
     assert found[:1] + found[2:3] + found[5:8] == ("layer_norm", y, float(EPS), (-1,), None)
-    unused = end == "scale and shift" and variance not in ("pow", "mul")  # d
+    unused = end.startswith("scale and shift") and variance not in ("pow", "mul")  # d
     assert found.nodes == len(b.nodes) - 1 - unused
     assert_allclose(got, exact(x, -1, GAMMA, BETA), rtol=2e-6, atol=2e-6)
     assert_allclose(got, run(model, x, fuse=False)[0], rtol=1e-4, atol=1e-4)
@@ -142,7 +154,7 @@ def test_it_is_better_where_the_chain_loses_digits(variance):
     assert_allclose(run(model, x)[0], truth, rtol=1e-5, atol=1e-5)
 
 
-RMS_ENDS = [name for name in ENDS if name != "scale and shift"]
+RMS_ENDS = [name for name in ENDS if not name.startswith("scale and shift")]
 
 
 @pytest.mark.parametrize("how", ["pow", "mul"])
@@ -163,6 +175,7 @@ def test_an_rms_norm_is_found_however_it_is_written(end, how):
     [
         ("instance_norm", (2, 3), (5, 1, 1)),
         ("instance_norm", (-1, -2), (1, 5, 1, 1)),
+        ("instance_norm", (1, 2), (3,)),  # channels last
         ("layer_norm", (1,), (5, 1, 1)),  # over channels
         ("layer_norm", (1, 2, 3), (5, 4, 3)),
         ("layer_norm", (-1, -2), (4, 3)),

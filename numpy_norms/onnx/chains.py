@@ -4,7 +4,7 @@ What is looked for, with v a variance or mean square over `axes`, in all the way
 written, and r one of Reciprocal(Sqrt(v + eps)), 1 / Sqrt(v + eps) and Pow(v + eps, -0.5)::
 
     d / Sqrt(v + eps)      d * r      d * (r * gamma)      (d * gamma) / Sqrt(v + eps)
-    x * k + (beta - mean * k)      with k = r or r * gamma
+    x * k + (beta - mean * k)      x * k + (-mean * k + beta)      with k = r or r * gamma
 
     d = x - mean, v = mean of d * d or of Pow(d, 2)       layer and instance norm
     d = x - mean, v = mean of x * x - mean * mean         the same, where it loses digits
@@ -28,6 +28,7 @@ from .patterns import (
     inverse_roots_of,
     is_square,
     mean_of,
+    negative_product_of,
     root_of,
     squared_of,
     terms_of,
@@ -79,23 +80,35 @@ def _standardized(graph: Graph, node: Node) -> Chain | None:
 
 
 def _scaled_and_shifted(graph: Graph, node: Node) -> Chain | None:
-    """``x * k + (beta - mean * k)``."""
-    for product, rest in terms_of(graph, node.output[0], "Add"):
-        difference = graph.made_by(rest, "Sub")
-        if difference is None:
-            continue
-        beta, lost = difference.input
-        for x, k in terms_of(graph, product, "Mul"):
-            for mean, again in terms_of(graph, lost, "Mul"):
-                axes = axes_of_mean(graph, mean, x)
-                if k != again or axes is None or graph.constant(beta) is None:
-                    continue
-                for root, gamma in inverse_roots_of(graph, k):
-                    for v, eps in without_eps(graph, root):
-                        if _variance_of(graph, x, v) == axes:
-                            y = node.output[0]
-                            return Chain(x, y, axes, eps, True, gamma, beta)
+    for product, mean, k, beta in _differences(graph, node):
+        for x, again in terms_of(graph, product, "Mul"):
+            axes = axes_of_mean(graph, mean, x)
+            if k != again or axes is None:
+                continue
+            for root, gamma in inverse_roots_of(graph, k):
+                for v, eps in without_eps(graph, root):
+                    if _variance_of(graph, x, v) == axes:
+                        return Chain(x, node.output[0], axes, eps, True, gamma, beta)
     return None
+
+
+def _differences(graph: Graph, node: Node) -> Iterator[tuple[str, str, str, str | None]]:
+    """p, mean, k and beta of ``p - mean * k + beta``; beta is a constant, or None."""
+    if is_a(node, "Sub"):
+        product, lost = node.input
+        for mean, k in terms_of(graph, lost, "Mul"):
+            yield product, mean, k, None
+    for product, rest in terms_of(graph, node.output[0] if node.output else "", "Add"):
+        difference = graph.made_by(rest, "Sub")
+        if difference is not None and graph.constant(difference.input[0]) is not None:
+            for mean, k in terms_of(graph, difference.input[1], "Mul"):
+                yield product, mean, k, difference.input[0]
+        for mean, k in negative_product_of(graph, rest):
+            yield product, mean, k, None
+        for beta, lost in terms_of(graph, rest, "Add"):
+            if graph.constant(beta) is not None:
+                for mean, k in negative_product_of(graph, lost):
+                    yield product, mean, k, beta
 
 
 def _quotients(graph: Graph, node: Node) -> Iterator[tuple[str, str, str | None]]:

@@ -118,16 +118,19 @@ def _name(graph: Graph, chain: Chain) -> str:
     )
     parameters = [graph.constant(name) for name in (chain.gamma, chain.beta) if name]
     axes = tuple(sorted(a % rank for a in chain.axes))
-    if parameters and all(a is not None and _by_channel(a, rank, axes) for a in parameters):
-        return "instance_norm"
-    return "layer_norm"
+    return "layer_norm" if _channel_axis(parameters, rank, axes) is None else "instance_norm"
 
 
-def _by_channel(a: Array, rank: int, axes: Axes) -> bool:
-    """Whether it has a number for each channel, on axis 1, and the axes are all after that."""
-    shape = (1,) * (rank - a.ndim) + a.shape
-    others = [n for i, n in enumerate(shape) if i != 1]
-    return len(shape) == rank > 2 and axes == tuple(range(2, rank)) and set(others) == {1}
+def _channel_axis(parameters: Sequence[Array | None], rank: int, axes: Axes) -> int | None:
+    """The one axis along which all parameters vary, if all others but the first are in `axes`."""
+    varying: set[int] = set()
+    for a in parameters:
+        shape = (1,) * (rank - a.ndim) + a.shape if a is not None else ()
+        varying.update(i for i, n in enumerate(shape) if n != 1)
+    if len(varying) != 1:
+        return None
+    (c,) = varying
+    return c if sorted((0, c, *axes)) == list(range(rank)) else None
 
 
 class Norm(Operator):
@@ -150,12 +153,12 @@ class Norm(Operator):
         over = tuple(sorted(a % x.ndim for a in axes))
         kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(dtype)) if dtype else x.dtype
         x = x.astype(np.promote_types(x.dtype, kind), copy=False)
-        given = [a for a in (gamma, beta) if a is not None]
+        c = _channel_axis((gamma, beta), x.ndim, over)
         normalize: Normalize
         if not centered:
             normalize, along = partial(_rms_norm, axis=over), over
-        elif given and all(_by_channel(a, x.ndim, over) for a in given):
-            normalize, along = instance_norm_forward, (1,)
+        elif c is not None:
+            normalize, along = partial(instance_norm_forward, channel_axis=c), (c,)
         else:
             normalize, along = partial(layer_norm_forward, axis=over), over
         return (_applied(normalize, x, gamma, beta, along, epsilon).astype(kind, copy=False),)

@@ -137,3 +137,14 @@ def terms_of(graph: Graph, name: str, operator: str) -> Iterator[tuple[str, str]
         a, b = node.input
         yield a, b
         yield b, a
+
+
+def negative_product_of(graph: Graph, name: str) -> Iterator[tuple[str, str]]:
+    """a and b of ``-(a * b)`` or ``-a * b``."""
+    negative = graph.made_by(name, "Neg")
+    if negative is not None:
+        yield from terms_of(graph, negative.input[0], "Mul")
+    for a, b in terms_of(graph, name, "Mul"):
+        factor = graph.made_by(a, "Neg")
+        if factor is not None:
+            yield factor.input[0], b
