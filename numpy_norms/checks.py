@@ -28,7 +28,7 @@ def array(name: str, a: ArrayLike) -> Array:
     if isinstance(a, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a masked array, but masks are given apart; pass {name}.data"
-            + (" and where=~x.mask" if name == "x" else "")
+            + (" and where=~x.mask, if the function takes a mask" if name == "x" else "")
         )
     a = np.asarray(a)
     if not _is_supported(a.dtype):

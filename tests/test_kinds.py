@@ -43,7 +43,7 @@ CALLS = {
     "conventions.load": ({"weight": ONES, "bias": ONES}, "pytorch"),
 }
 OPTIONS = {"groups": {"num_groups": 3}, "mean_variance_norm_forward": {"axis": (0, 2)}}
-WHOLE = {"axis", "channel_axis", "num_groups", "size", "correction", "n", "shape"}
+WHOLE = {"axis", "channel_axis", "feature_axis", "num_groups", "size", "correction", "n", "shape"}
 REAL = {"eps", "momentum", "p", "alpha", "beta", "k"}
 HUGE = 10**5000  # more digits than Python prints
 NO_NUMBERS = {

@@ -134,7 +134,7 @@ def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Ar
         t = _root(x, cache)
         through_s = dy * _divide(x, t, cache.beta) / t
         spread = np.zeros_like(x)
-        for c, j in _neighbours(x, cache):
+        for c, j in _neighbours(x, cache) if cache.alpha else ():  # else s is k
             spread[j] += through_s[c] * (x[j] / t[c])
         return _divide(dy, t, cache.beta) - 2 * cache.beta * _weight(cache) * spread  # (L3)
 
