@@ -52,6 +52,10 @@ def test_caffe_s_factor_divides_mean_and_variance():
     assert_allclose(y, expected, rtol=1e-5)
     assert set(load(state, "caffe", "bn")) == {"running_mean", "running_var", "eps"}
     assert [(f.prefix, f.framework) for f in norms_in(state)] == [("bn", "caffe")]
+    blobs = {"bn": [state[f"bn/{i}"] for i in range(3)], "scale": (gamma, beta)}
+    names = {"gamma": "scale/0", "beta": "scale/1"}
+    for ours, a in load(blobs, "caffe", "bn", names=names).items():
+        assert_array_equal(a, got[ours])
     never_trained = state | {"bn/2": np.zeros(1)}
     assert not load(never_trained, "caffe", "bn")["running_var"].any()
     del state["bn/2"]

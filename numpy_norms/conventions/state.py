@@ -114,6 +114,8 @@ def flat(
     """Full names and arrays of a nested state."""
     separator = convention(framework, "batch_norm").separator if framework else "/"
     for key, value in state.items():
+        if framework == "caffe" and isinstance(value, list | tuple):  # blobs, as pycaffe has them
+            value = {str(i): blob for i, blob in enumerate(value)}
         if isinstance(value, Mapping):
             yield from flat(value, framework, f"{path}{key}{separator}")
         else:

@@ -106,10 +106,10 @@ CONVENTIONS = (
     Convention("gluon", "layer_norm", 1e-5, "inside", "gamma", "beta", "D"),
     Convention("gluon", "group_norm", 1e-5, "inside", "gamma", "beta", "C", 1),
     Convention("gluon", "instance_norm", 1e-5, "inside", "gamma", "beta", "C", 1),
-    # Caffe 1: blobs by number, of which the third divides mean and variance; gamma and beta are
-    # another layer's, Scale.
+    # Caffe 1: blobs by number, of which the third, the sum of all weights so far, divides mean and
+    # variance: an average without a first value. gamma and beta are another layer's, Scale.
     Convention("caffe", "batch_norm", 1e-5, "inside", None, None, "C", 1,
-               0.999, "old", "unbiased", "0", "1"),
+               None, None, "unbiased", "0", "1"),
     # Darknet, on a CPU; training normalizes with the unbiased variance, too.
     Convention("darknet", "batch_norm", 1e-6, "outside", "scales", "biases", "C", 1,
                0.99, "old", "unbiased", "rolling_mean", "rolling_variance"),
