@@ -2,7 +2,6 @@
 
 import inspect
 import io
-import resource
 import warnings
 
 import numpy as np
@@ -299,6 +298,7 @@ def big_model(folder, length, *, place="w.bin"):
 
 
 def test_more_than_2_gb_of_weights_beside_a_model_take_no_memory(tmp_path):
+    resource = pytest.importorskip("resource")
     rows = big_model(tmp_path, 2_250_000_000)
     row = rng.standard_normal(256).astype(np.float32)
     with (tmp_path / "w.bin").open("wb") as file:

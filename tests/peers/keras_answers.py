@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=numpy python -m pytest -p keras_answers FILES
 
-Where Keras has an option that this library lacks (masks, renorm, several channel axes), Keras
+Where an option of Keras is not brought over here (masks, renorm, several channel axes), Keras
 answers itself. What each test came to, and whether it asked this library, is written to the file
 that KERAS_ANSWERS names.
 """
