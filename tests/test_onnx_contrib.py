@@ -85,6 +85,27 @@ def test_simplified_layer_normalization_is_that_of_onnx_runtime(axis, dtype):
     agree("SimplifiedLayerNormalization", (x, gamma), ["y"], **options)
 
 
+def test_a_sum_and_its_norm_are_those_of_pytorch():
+    x, skip, gamma, beta, bias = draw(2, 3, 8), draw(3, 8), draw(8), draw(8), draw(8)
+    s = torch.from_numpy((x + skip + bias).astype(np.float64))
+    mean, var = s.mean(-1, keepdim=True), s.var(-1, keepdim=True, correction=0)
+    expected = torch.nn.functional.layer_norm(s, (8,), eps=1e-3).numpy() * gamma + beta
+    got = run(
+        "SkipLayerNormalization", x, skip, gamma, beta, bias,
+        outputs=4, epsilon=1e-3, **MICROSOFT,
+    )  # fmt: skip
+    for a, b in zip(got, (expected, mean, (var + 1e-3) ** -0.5, s), strict=True):
+        assert_allclose(a, b, rtol=2e-6, atol=2e-6)
+    expected = torch.nn.functional.rms_norm(s, (8,), eps=1e-3).numpy() * gamma
+    got = run(
+        "SkipSimplifiedLayerNormalization", x, np.broadcast_to(skip, x.shape), gamma, bias,
+        outputs=4, epsilon=1e-3, **MICROSOFT,
+    )  # fmt: skip
+    rstd = ((s**2).mean(-1, keepdim=True) + 1e-3) ** -0.5
+    for a, b in zip(got, (expected, 0 * mean, rstd, s), strict=True):
+        assert_allclose(a, b, rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize("domain", ["", "com.microsoft"])
 def test_simplified_layer_normalization_is_rms_norm_in_both_domains(domain):
     x, gamma = draw(2, 3, 8), draw(8)

@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +33,8 @@ _WHOLE: dict[str, tuple[str, ...]] = {
 
 def arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str, Array]:
     """The arrays of an HDF5 file by name; `configured` names those of a layer."""
+    import h5py
+
     with h5py.File(file) as root:
         found: dict[str, Any] = {}
         for name, dataset in _datasets(root, configured or {}):
@@ -90,13 +91,13 @@ def _datasets(group: Any, configured: Names, path: str = "") -> Iterator[tuple[s
         return
     for key, value in group.items():
         here = f"{path}/{key}".strip("/")
-        if isinstance(value, h5py.Dataset):
+        if not hasattr(value, "items"):  # a data set
             yield here, value
         elif key == "vars" and "name" in value.attrs:
             names = _names(value, group.name.rpartition("/")[2], configured)
             for i, dataset in value.items():
                 yield f"{path}/{names.get(i, f'vars/{i}')}".strip("/"), dataset
-        elif key == "layers" and not isinstance(value, h5py.Dataset):
+        elif key == "layers":
             yield from _datasets(value, configured, path)
         else:
             own = value["vars"].attrs.get("name") if "vars" in value else None
