@@ -83,6 +83,6 @@ def fitting(weight: Array, side: Side, channels: int) -> list[str]:
 
 def words_of(layout: str) -> tuple[str, ...]:
     """The words of a layout by its name."""
-    if layout not in LAYOUTS:
+    if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; pass one of {', '.join(map(repr, LAYOUTS))}")
     return LAYOUTS[layout]
