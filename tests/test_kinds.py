@@ -32,6 +32,7 @@ CALLS = {
     "local_response_norm_forward": (X, 3),
     "update_running_stats": (ONES, ONES, BATCH),
     "fold_batch_norm": (np.ones((6, 4)), None, ONES, ONES),
+    "fold_batch_norm_into_next": (np.ones((4, 6)), None, ONES, ONES),
     "groups": ("group_norm", (4, 6)),
     "Moments.of": (X, 0),
     "Moments.empty": (3,),
@@ -39,6 +40,7 @@ CALLS = {
     "conventions.convert_momentum": (0.1, "keras", "pytorch"),
     "conventions.convert_running_var": (ONES, 5, "keras", "pytorch"),
     "conventions.update_options": ("keras", 0.1),
+    "conventions.load": ({"weight": ONES, "bias": ONES}, "pytorch"),
 }
 OPTIONS = {"groups": {"num_groups": 3}, "mean_variance_norm_forward": {"axis": (0, 2)}}
 WHOLE = {"axis", "channel_axis", "feature_axis", "num_groups", "size", "correction", "n", "shape"}
@@ -137,8 +139,8 @@ def test_every_public_function_that_takes_a_number_is_here():
 @scalars
 def test_what_is_no_number_is_refused_in_our_words(name, parameter):
     kinds = dict(NO_NUMBERS)
-    if name == "conventions.update_options" or parameter == "feature_axis":
-        del kinds["None"]  # the default
+    if inspect.signature(found(name)).parameters[parameter].default is None:
+        del kinds["None"]
     wrong = {kind: refused(name, parameter, value) for kind, value in kinds.items()}
     assert not any(wrong.values()), {k: says for k, says in wrong.items() if says}
 
