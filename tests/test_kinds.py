@@ -30,6 +30,11 @@ CALLS = {
     "lp_normalize_forward": (X,),
     "mean_variance_norm_forward": (X,),
     "local_response_norm_forward": (X, 3),
+    "weight_norm_forward": (np.ones((4, 6)), ONES),
+    "spectral_norm_forward": (np.ones((4, 6)), np.ones(4) / 2, np.ones(6) / 6**0.5),
+    "power_iteration": (np.ones((4, 6)), np.ones(4), np.ones(6)),
+    "batch_renorm_forward": (X, np.zeros(6), np.ones(6)),
+    "global_response_norm_forward": (X, np.ones(6), np.ones(6)),
     "update_running_stats": (ONES, ONES, BATCH),
     "fold_batch_norm": (np.ones((6, 4)), None, ONES, ONES),
     "fold_batch_norm_into_next": (np.ones((4, 6)), None, ONES, ONES),
@@ -44,7 +49,8 @@ CALLS = {
 }
 OPTIONS = {"groups": {"num_groups": 3}, "mean_variance_norm_forward": {"axis": (0, 2)}}
 WHOLE = {"axis", "channel_axis", "feature_axis", "num_groups", "size", "correction", "n", "shape"}
-REAL = {"eps", "momentum", "p", "alpha", "beta", "k"}
+WHOLE |= {"iterations"}
+REAL = {"eps", "momentum", "p", "alpha", "beta", "k", "r_max", "d_max"}
 HUGE = 10**5000  # more digits than Python prints
 NO_NUMBERS = {
     "complex": 1j,
@@ -84,8 +90,7 @@ def arguments():
     """Yield each function with the name of each of its scalar arguments."""
     for name in CALLS:
         for parameter in inspect.signature(found(name)).parameters:
-            default = inspect.signature(found(name)).parameters[parameter].default
-            array = parameter == "beta" and default is None
+            array = parameter == "beta" and name != "local_response_norm_forward"
             if parameter in WHOLE | REAL and not array:
                 yield name, parameter
 
