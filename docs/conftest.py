@@ -14,6 +14,7 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 NEEDS = {
+    "past-one-machine.md": ("dask", "mpi4py"),
     "tutorial_digits.md": ("sklearn", "threadpoolctl", "tqdm"),
     "tutorial_gan.md": ("sklearn", "threadpoolctl", "tqdm"),
     "tutorial_ocr.md": ("rapidocr_onnxruntime", "onnxruntime", "onnx"),

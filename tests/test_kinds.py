@@ -30,9 +30,9 @@ CALLS = {
     "lp_normalize_forward": (X,),
     "mean_variance_norm_forward": (X,),
     "local_response_norm_forward": (X, 3),
-    "weight_norm_forward": (np.ones((4, 6)), ONES),
-    "spectral_norm_forward": (np.ones((4, 6)), np.ones(4) / 2, np.ones(6) / 6**0.5),
-    "power_iteration": (np.ones((4, 6)), np.ones(4), np.ones(6)),
+    "weight_norm_forward": (np.ones((6, 6)), ONES),
+    "spectral_norm_forward": (np.ones((6, 6)), ONES / 2, ONES / 2),
+    "power_iteration": (np.ones((6, 6)), ONES, ONES),
     "batch_renorm_forward": (X, np.zeros(6), np.ones(6)),
     "global_response_norm_forward": (X, np.ones(6), np.ones(6)),
     "update_running_stats": (ONES, ONES, BATCH),
@@ -113,7 +113,7 @@ def refused(name, parameter, value):
     except (TypeError, ValueError) as error:
         message = str(error)
         ours = (
-            re.match(rf"{parameter} is |alpha=|a set has .* the correction, ", message)
+            re.match(rf"{parameter} is |alpha=|r_max is |a set has .* the correction, ", message)
             and "pass " in message
         )
         known = parameter == "momentum" and value is None

@@ -95,7 +95,7 @@ def power_iteration(
     iterations = checks.integer("iterations", iterations, 1)
     if not 1 <= iterations < 1 << 31:
         shown = checks.shown(iterations)
-        raise ValueError(f"iterations is {shown}, but a few were expected, 1 or more; pass 1")
+        raise ValueError(f"iterations is {shown}, but 1 or more was expected, of 31 bits; pass 1")
     others = tuple([a for a in range(weight.ndim) if a != c])
     wide = np.promote_types(checks.working_dtype(weight, None), np.float64)
     near_u, near_v = u, v.astype(wide)
