@@ -14,6 +14,7 @@ collect_ignore = [
     "gloo_ranks.py",  # and what other processes run
     "larger_than_memory.py",
     "mpi_laws.py",
+    "peers/keras_answers.py",  # needs Keras
 ]
 
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
