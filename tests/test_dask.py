@@ -234,3 +234,11 @@ def test_chunks_of_unknown_size_are_refused_with_the_cure(lazily):
 def test_what_is_wrong_is_raised_at_once(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_the_cure_for_another_array_works():
+    x = draw()
+    with pytest.raises(TypeError, match=r"pass da\.from_array\(x, chunks='auto'\)"):
+        batch_norm(x)
+    y = batch_norm(da.from_array(x, chunks="auto")).compute()
+    assert np.array_equal(y, nn.batch_norm_forward(x)[0])
