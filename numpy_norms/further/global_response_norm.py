@@ -101,7 +101,7 @@ def global_response_norm_forward(
     with np.errstate(all="ignore"):
         q = _size(plan, exponent, mean_square)
         largest = _mean_of_channels(plan, q) + eps / sqrt(max(1, plan.m))
-        n = q / np.where(largest == 0, np.inf, largest)  # (G2)
+        n = q / np.where(largest == 0, np.inf, largest)  # (R2)
     y = np.empty(x.shape, plan.result)
     _forward(plan, x, gamma, beta, n, y)
     return y, GlobalResponseCache(x, gamma, beta, plan, exponent, mean_square, n)
@@ -186,7 +186,7 @@ def _forward(plan: Plan, x: Array, gamma: Array, beta: Array, n: Array, y: Array
 
     def apply(tile: Tile, x: Any, n: Any) -> None:
         gamma_tile, beta_tile = tile.parameters(gamma, beta)
-        tile.store(eq.output(x, 1 + gamma_tile * n, beta_tile), y)  # (G3)
+        tile.store(eq.output(x, 1 + gamma_tile * n, beta_tile), y)  # (R3)
 
     run(plan, prepare, reduce, None, apply, about=(n,), slots=1)
 
@@ -216,10 +216,10 @@ def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> tuple[Array, 
 
     about = exponent, mean_square
     run(plan, prepare, reduce, finish, apply, about=about, sums=totals, slots=2)
-    h = found.get(0, np.zeros_like(n))  # (G4)
+    h = found.get(0, np.zeros_like(n))  # (R4)
     with np.errstate(all="ignore"):
         q = _size(plan, exponent, mean_square)
-        dgamma = _sums_of_channels(plan, plan.m * n * q * h)  # (G5)
+        dgamma = _sums_of_channels(plan, plan.m * n * q * h)  # (R5)
         along = gamma * n * h
         along = along - _mean_of_channels(plan, along * n)
 
@@ -235,7 +235,7 @@ def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> tuple[Array, 
         dx = dy
         dx *= 1 + gamma_tile * n
         x_hat *= along
-        dx += x_hat  # (G6)
+        dx += x_hat  # (R6)
         tile.store(dx, dx_view)
 
     run(plan, prepare_dx, reduce_dx, None, apply_dx, about=(*about, n, along), slots=2)
@@ -244,7 +244,7 @@ def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> tuple[Array, 
 
 def _size(plan: Plan, exponent: Array | None, mean_square: Array) -> Array:
     """The root mean square of each map of x itself."""
-    q = np.sqrt(mean_square)  # (G1)
+    q = np.sqrt(mean_square)  # (R1)
     return q if exponent is None else plan.times(q, -exponent)
 
 

@@ -61,7 +61,7 @@ def weight_norm_forward(
 
     References
     ----------
-    Salimans and Kingma 2016, arXiv:1602.07868, equation 2; equations (W1) to (W3) of
+    Salimans and Kingma 2016, arXiv:1602.07868, equation 2; equations (W1) and (W2) of
     ``docs/further_norms.md``.
 
     Examples
@@ -78,7 +78,7 @@ def weight_norm_forward(
     work = np.promote_types(checks.working_dtype(v, dtype), np.float64)
     root_m = sqrt(max(1, v.size // max(1, g.size)))
     with np.errstate(all="ignore"):
-        gamma = g.astype(work) / root_m  # (W2)
+        gamma = g.astype(work) / root_m  # (W1)
     w, cache = normalize.forward(
         "rms_norm", _layout, v, gamma, None, (c,), eps=0.0, dtype=dtype, out=None
     )
@@ -120,7 +120,7 @@ def weight_norm_backward(dw: ArrayLike, cache: WeightNormCache) -> tuple[Array, 
     dv, dgamma, _ = normalize.backward("rms_norm", dw, cache.rms)
     assert dgamma is not None
     with np.errstate(all="ignore"):
-        dg = dgamma / cache.root_m  # (W3)
+        dg = dgamma / cache.root_m  # (W2)
     return dv, *normalize.gradients_of((cache.g,), (dg,))
 
 
