@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -136,9 +137,9 @@ def escape_stars(
 
 def write_explorer(app: Any) -> None:
     """Put the interactive page, one file that needs no other, beside the built pages."""
-    from explorer import inline
-
-    inline.write_explorer(Path(app.outdir) / "explorer")
+    folder = Path(app.outdir) / "explorer"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "numpy_norms" / "explorer.html", folder / "index.html")
 
 
 def setup(app: Any) -> None:

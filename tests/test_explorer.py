@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from extras import need
 
-EXPLORER = Path(__file__).parents[1] / "docs" / "explorer"
+ROOT = Path(__file__).parents[1]
+EXPLORER = ROOT / "docs" / "explorer"
+PAGE = ROOT / "numpy_norms" / "explorer.html"
 NODE = shutil.which("node")
 BROWSER = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
 DRIVER = shutil.which("chromedriver")
@@ -36,6 +38,13 @@ def test_its_arithmetic_is_that_of_the_library(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_in_the_package_is_made_of_its_sources(monkeypatch):
+    monkeypatch.syspath_prepend(EXPLORER)
+    from bundle import explorer_page
+
+    assert PAGE.read_text("utf-8") == explorer_page()
 
 
 class Page:
@@ -102,10 +111,9 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("explorer")
-    run_script("inline.py", folder)
-    return (folder / "index.html").as_uri()
+def address():
+    """The page as a file, as it lies in a clone."""
+    return PAGE.as_uri()
 
 
 @pytest.fixture
@@ -121,6 +129,14 @@ def assert_the_program_agrees(page):
     for array in ("y", "dx"):
         shown, computed = page.values(array), names[array].ravel()
         np.testing.assert_allclose(shown, computed, rtol=1e-12, atol=1e-12)
+
+
+@needs_browser
+def test_the_sources_opened_as_a_file_lead_to_the_page(page):
+    page.browser.get(f"{(EXPLORER / 'index.html').as_uri()}#norm=rms_norm")
+    assert page.browser.current_url.startswith(f"{PAGE.as_uri()}#norm=rms_norm")
+    assert page.verdict() == "agrees"
+    page.browser.get_log("browser")  # what it says of the modules is why there is a bundle
 
 
 @needs_browser

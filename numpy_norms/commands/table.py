@@ -20,13 +20,13 @@ def paint(text: str, style: str, file: TextIO | None = None) -> str:
     return f"\x1b[{CODES[style]}m{text}\x1b[0m" if _wants_colour(file or sys.stdout) else text
 
 
-def print_text(text: str, file: TextIO | None = None) -> None:
+def print_text(text: str, file: TextIO | None = None, *, flush: bool = False) -> None:
     """Print `text`, in ASCII where the stream is not UTF-8."""
     stream = file or sys.stdout
     encoding = (stream.encoding or "utf-8").lower().replace("-", "")
     if encoding != "utf8":
         text = text.translate(ASCII).encode("ascii", "replace").decode("ascii")
-    print(text, file=stream)
+    print(text, file=stream, flush=flush)
 
 
 def print_table(
