@@ -142,9 +142,20 @@ def write_explorer(app: Any) -> None:
     shutil.copy(ROOT / "numpy_norms" / "explorer.html", folder / "index.html")
 
 
+def inline_pictures(app: Any, doctree: nodes.document) -> None:
+    """Put each picture into the page, so that it takes the page's own colours."""
+    from pictures import on_page
+
+    for node in list(doctree.findall(nodes.raw)):
+        if node.astext().startswith("<picture>"):
+            html = on_page(node.astext())
+            node.replace_self(nodes.raw("", html, format="html"))
+
+
 def setup(app: Any) -> None:
     """Register what only this site needs."""
     app.add_directive("axis-cubes", AxisCubes)
     app.connect("env-updated", check_reference)
     app.connect("autodoc-process-docstring", escape_stars, priority=400)
+    app.connect("doctree-read", inline_pictures)
     app.connect("builder-inited", write_explorer)

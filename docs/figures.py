@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from cubes import axis_cubes, sets_and_gradients
 from diagrams import plane_of_three, staged_graph
 from drawing import (
-    BLUE,
     GREEN,
-    OCHRE,
     RED,
     STYLE,
     Picture,
@@ -24,10 +22,10 @@ from drawing import (
 )
 
 __all__ = [
-    "axis_cubes", "cache_bytes", "jacobians", "max_differences", "offset_errors",
-    "plane_of_three", "running_variance", "sets_and_gradients", "staged_graph",
-    "step_errors", "table_of_catches", "three_terms", "toy", "train_and_inference",
-    "variance_and_eps",
+    "axis_cubes", "cache_bytes", "jacobians", "losses", "matrices",
+    "offset_errors", "plane_of_three", "running_variance", "sets_and_gradients",
+    "staged_graph", "step_errors", "table_of_catches", "three_terms", "toy",
+    "train_and_inference", "variance_and_eps",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -37,7 +35,7 @@ def toy(**tables: Array) -> Picture:
     """Draw small tables with their numbers."""
     names = ", ".join(tables)
     return matrices(
-        tables, numbers=True, columns=2, cell=0.75, alt=f"Tables of {names}."
+        tables, numbers=True, columns=3, cell=0.6, alt=f"Tables of {names}."
     )
 
 
@@ -129,6 +127,23 @@ def step_errors(steps: Array, curves: dict[str, Any]) -> Picture:
     )
 
 
+def losses(curves: dict[str, Any]) -> Picture:
+    """Draw the loss of each network over the steps of training, smoothed."""
+    smooth = {
+        name: np.convolve(loss, np.ones(11) / 11, mode="valid")
+        for name, loss in curves.items()
+    }
+    return lines(
+        {name: (np.arange(len(loss)), loss) for name, loss in smooth.items()},
+        xlabel="step",
+        ylabel="loss, mean of 11 steps",
+        log="y",
+        marker="",
+        alt="The loss of both networks on a logarithmic scale. With batch norm it falls "
+        "faster from the first steps on and ends lower.",
+    )
+
+
 def terms(x: Array, gamma: Array, dy: Array, eps: float) -> dict[str, Array]:
     """Return the three terms of (12) for one set, each with its sign and its factor rstd."""
     xc = x - x.mean()
@@ -155,32 +170,6 @@ def three_terms(x: Array, gamma: Array, dy: Array, eps: float) -> Picture:
         size=(5.4, 3.6),
         alt="For each element, bars of the direct, the mean and the variance term; "
         "a mark shows their sum, dx.",
-    )
-
-
-def max_differences(rows: dict[str, dict[str, float]]) -> Picture | None:
-    """Draw a dot for every difference from another library, one line per norm."""
-    if not rows:
-        return None
-    figure, ax = canvas(5.6, 1.3 + 0.36 * len(rows))
-    with matplotlib.rc_context(STYLE):
-        places = np.arange(len(rows))[::-1]
-        for kind, colour, marker in zip(
-            next(iter(rows.values())),
-            (BLUE, RED, GREEN, OCHRE),
-            "os^D",
-            strict=False,
-        ):
-            values = [row[kind] for row in rows.values()]
-            ax.plot(values, places, marker, color=colour, label=kind)
-        ax.set_xscale("log")
-        ax.set_yticks(places, list(rows))
-        ax.set_xlabel("largest difference / largest value, float64")
-        ax.grid(True, axis="x")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=4)
-    return Picture(
-        figure,
-        "For every norm the largest relative difference of y and of each gradient.",
     )
 
 
@@ -219,4 +208,4 @@ def table_of_catches(
         f"{name}: caught by {[c for c, e in zip(columns, row, strict=True) if e > tolerance]}"
         for name, row in found.items()
     )
-    return Picture(figure, alt, wide=True)
+    return Picture(figure, alt)
