@@ -130,6 +130,7 @@ class Moments:
         >>> Moments.empty(2).count
         array([0, 0])
         """
+        checks.sizes("shape", shape)
         return cls(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape))
 
     @classmethod
@@ -235,7 +236,9 @@ class Moments:
         Raises
         ------
         ValueError
-            If a count is not greater than `correction`.
+            If a count is not greater than `correction`, or that is negative.
+        TypeError
+            If `correction` is no integer.
 
         Examples
         --------
@@ -243,13 +246,17 @@ class Moments:
         >>> Moments.of(np.array([1.0, 3.0]), axis=0).var(correction=1)
         array(2.)
         """
-        n = np.asarray(self.count)
+        n, correction = np.asarray(self.count), checks.integer("correction", correction, 1)
+        if correction < 0:
+            raise ValueError(f"correction is {checks.shown(correction)}; pass 0, 1 or more")
         if not (n > correction).all():
             raise ValueError(
                 f"a set has {n.min()} numbers, and the variance divides by their number less "
-                f"{correction}; pass a smaller correction, or merge more data"
+                f"the correction, {checks.shown(correction)}; pass a smaller correction, or merge "
+                "more data"
             )
-        return np.asarray(self.m2 / (n - correction))
+        with np.errstate(all="ignore"):
+            return np.asarray(self.m2 / (n - correction))
 
 
 def _checked(part: Any) -> Moments:

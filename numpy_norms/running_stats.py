@@ -55,7 +55,7 @@ def update_running_stats(
         If a shape, `momentum` or `correction` is wrong, if a running variance is negative, or if
         n is not greater than `correction`.
     TypeError
-        If a dtype is wrong, or `cache` is neither.
+        If a dtype is wrong, `cache` is neither, or a number none.
 
     References
     ----------
@@ -72,11 +72,14 @@ def update_running_stats(
     batch = _of_batch(cache)
     running_mean = checks.statistic("running_mean", running_mean, batch.mean.shape)
     running_var = checks.variance("running_var", running_var, batch.mean.shape)
+    for name, a in (("running_mean", running_mean), ("running_var", running_var)):
+        checks.real_for_real("the batch", batch.mean, a, name)
     momentum = _weight(momentum)
+    correction = checks.integer("correction", correction, 1)
     if correction not in (0, 1):
         raise ValueError(
-            f"correction is {correction!r}, but 0 (biased) or 1 (unbiased) was expected; pass 1 "
-            "for PyTorch's running variance"
+            f"correction is {checks.shown(correction)}, but 0 (biased) or 1 (unbiased) was "
+            "expected; pass 1 for PyTorch's running variance"
         )
     n = batch.count
     if ((n > 0) & (n <= correction)).any():
@@ -114,7 +117,12 @@ def _of_batch(cache: Any) -> Moments:
 
 
 def _weight(momentum: float) -> float:
-    value = checks.number("momentum", momentum)
+    if momentum is None:
+        raise TypeError(
+            "momentum is None, which is the average over all batches in PyTorch; pass "
+            "momentum=1 / n for the n-th batch"
+        )
+    value = checks.number("momentum", momentum, 0.1)
     if not (isfinite(value) and 0 <= value <= 1):
         raise ValueError(
             f"momentum is {value}, but a weight of the new value from 0 to 1 was expected; pass "
@@ -124,5 +132,5 @@ def _weight(momentum: float) -> float:
 
 
 def _mix(old: Array, new: Array, weight: Array) -> Array:
-    wide = np.promote_types(new.dtype, np.float64)
+    wide = np.result_type(new.dtype, old.dtype, np.float64)
     return round_to((1 - weight) * old.astype(wide) + weight * new.astype(wide), old.dtype)

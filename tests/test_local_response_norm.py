@@ -183,7 +183,6 @@ def test_no_channels_and_no_samples_give_empty_arrays():
     ("option", "message"),
     [
         ({"size": 0}, "size is 0; pass the number of channels"),
-        ({"size": 2.5}, "size is 2.5"),
         ({"even_window": "both"}, "even_window is 'both'; pass 'lower'"),
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"k": np.nan}, "k=nan"),

@@ -69,7 +69,7 @@ def test_every_forward_has_its_backward(name):
 
 
 def test_every_backward_has_its_forward():
-    backward = [n for n in FUNCTIONS if n.endswith("_backward")]
+    backward = [n for n in FUNCTIONS if n.endswith("_backward") and n != "double_backward"]
     assert [n.replace("_backward", "_forward") for n in backward] == FORWARD
 
 

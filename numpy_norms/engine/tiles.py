@@ -289,5 +289,5 @@ def _store(plan: Plan, sums: Table | None, part: Any, totals: Numbers) -> None:
         if part is None:
             sums[k] = total
         else:
-            dtype: Any = plan.asked[1 + k]
+            dtype: Any = (plan.asked.first, plan.asked.second, plan.wide)[k]
             round_into(_whole(sums, k, plan.parameter_shape, native(dtype))[part], total)

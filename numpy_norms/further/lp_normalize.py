@@ -70,7 +70,7 @@ def lp_normalize_forward(
     ValueError
         If `p` is NaN, or `axis` or `eps` is out of range.
     TypeError
-        If `x` is no array of floats.
+        If `x` is no array of floats, or an option no number.
 
     References
     ----------
@@ -85,11 +85,12 @@ def lp_normalize_forward(
            [ 0. ,  0. ]])
     """
     x = checks.array("x", x)
+    p = checks.number("p", p, 2)
     if np.isnan(p):
         raise ValueError("p is nan; pass a real number, such as 2, 1 or np.inf")
     sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
     plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked(means=False))
-    cache = LpCache(x, float(p), checks.epsilon(eps), plan)
+    cache = LpCache(x, p, checks.epsilon(eps), plan)
     y = np.empty(x.shape, plan.result)
     _forward(cache, y)
     return y, cache
@@ -207,7 +208,7 @@ def _norm(extreme: Array, mean_power: Array, cache: LpCache) -> _Norm:
         # An extreme that is 0, infinite or NaN is the norm.
         root = np.where(scale == extreme, root, extreme)
     below = (scale * root).real < eps
-    zero = (root == 0) & ~below
+    zero = (extreme == 0) & ~below  # where all is 0; a root may vanish for want of range
     scale = np.where(below, eps, np.where(zero, np.inf, scale))
     root = np.where(below | zero, 1, root)
     return _Norm(scale, root, below | zero | (p == 0), mean_power)
