@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubes import axis_cubes, sets_and_gradients
-from diagrams import plane_of_three, staged_graph
+from diagrams import batch_norm_graph, plane_of_three, staged_graph
 from drawing import (
     GREEN,
     RED,
@@ -22,7 +22,7 @@ from drawing import (
 )
 
 __all__ = [
-    "axis_cubes", "cache_bytes", "jacobians", "losses", "matrices",
+    "axis_cubes", "batch_norm_graph", "cache_bytes", "jacobians", "losses", "matrices",
     "offset_errors", "plane_of_three", "running_variance", "sets_and_gradients",
     "staged_graph", "step_errors", "table_of_catches", "three_terms", "toy",
     "train_and_inference", "variance_and_eps",

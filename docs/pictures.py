@@ -28,7 +28,7 @@ PARTS = re.compile(
 )
 
 # Name: what draws it, from the variables that the page has at that place.
-PICTURES: dict[str, Callable[[dict[str, Any]], Picture]] = {
+PICTURES: dict[str, Callable[[dict[str, Any]], Picture | None]] = {
     "sets-and-gradients": lambda page: figures.sets_and_gradients(pairs=2),
     "sets-and-gradients-narrow": lambda page: figures.sets_and_gradients(
         pairs=1
@@ -44,6 +44,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Picture]] = {
     "three-terms": lambda page: figures.three_terms(
         page["x"][1], page["gamma"], page["dy"][1], page["eps"]
     ),
+    "batch-norm-graph": lambda page: figures.batch_norm_graph(),
     "cache-bytes": lambda page: figures.cache_bytes(
         x_hat=page["x"].nbytes, statistics=page["small"]
     ),
@@ -82,7 +83,9 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Picture]] = {
     "digits": lambda page: figures.matrices(
         page["first"], columns=5, cell=0.1, alt="One image of every digit."
     ),
-    "losses": lambda page: figures.losses(page["losses"]),
+    "losses": lambda page: (
+        figures.losses(page["losses"]) if "losses" in page else None
+    ),  # shown once more where nothing is trained
     "similarity": lambda page: figures.matrices(
         {"cosine similarity": page["similarity"]},
         columns=1,
@@ -119,7 +122,8 @@ def drawn(text: str) -> Iterator[tuple[str, Picture]]:
         for name in dict.fromkeys(
             SHOWN.findall(part[0]) + NARROW.findall(part[0])
         ):
-            yield name, PICTURES[name](page)
+            if (picture := PICTURES[name](page)) is not None:
+                yield name, picture
 
 
 def on_page(element: str) -> str:
