@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), str(DOCS), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
+import numpy_norms  # noqa: E402
+
 project = "numpy_norms"
 author = "the numpy_norms authors"
 copyright = "the numpy_norms authors, MIT licence"
-release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
-    "project"
-]["version"]
-version = release
+version = release = numpy_norms.__version__
 
 extensions = [
     "myst_nb",
@@ -108,7 +106,6 @@ class AxisCubes(Directive):
 
 def check_reference(app: Any, env: Any) -> None:
     """Warn, and so stop the build, if a public name has no page."""
-    import numpy_norms
     from numpy_norms import conventions, verify
 
     pages = {name.rpartition("/")[2] for name in env.found_docs}
