@@ -27,8 +27,8 @@ def array(name: str, a: ArrayLike) -> Array:
     """`a` as a plain array of a dtype that can be normalized."""
     if isinstance(a, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a masked array, but statistics here know no mask; "
-            f"pass {name}.filled(...) or the elements that count"
+            f"{name} is a masked array, but masks are given apart; pass {name}.data"
+            + (" and where=~x.mask" if name == "x" else "")
         )
     a = np.asarray(a)
     if not _is_supported(a.dtype):
@@ -86,43 +86,42 @@ def _default_work(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def per_channel(
-    gamma: ArrayLike | None, beta: ArrayLike | None, c: int, x: Array
+    gamma: ArrayLike | None, beta: ArrayLike | None, c: Shape, x: Array
 ) -> tuple[Array | None, Array | None]:
     """gamma and beta with one number for each channel of `x`, or None."""
     return of_channels("gamma", gamma, c, x), of_channels("beta", beta, c, x)
 
 
-def of_channels(name: str, a: ArrayLike | None, c: int, x: Array) -> Array | None:
+def of_channels(name: str, a: ArrayLike | None, c: Shape, x: Array) -> Array | None:
     """An array with one number for each channel of `x`, or None."""
     return None if a is None else given_of_channels(name, a, c, x)
 
 
-def given_of_channels(name: str, a: ArrayLike, c: int, x: Array) -> Array:
-    """An array with one number for each channel of `x`."""
+def given_of_channels(name: str, a: ArrayLike, c: Shape, x: Array) -> Array:
+    """An array with one number for each channel of `x`, whose channels are on the axes `c`."""
     a = array(name, a)
-    channels = x.shape[c]
-    if a.shape != (channels,):
-        cure = f"pass {name} of shape ({channels},)"
-        if a.ndim == 1 and a.size in x.shape:
+    channels = tuple([x.shape[axis] for axis in c])
+    if a.shape != channels:
+        cure = f"pass {name} of shape {channels}"
+        if a.ndim == len(c) == 1 and a.size in x.shape:
             elsewhere = -1 if x.shape[-1] == a.size else x.shape.index(a.size)
             cure = f"pass channel_axis={elsewhere} if that is where the channels are"
-        raise ValueError(
-            f"{name} has shape {a.shape}, but x has {channels} channels on axis {c}; {cure}"
-        )
+        of, on = (channels[0], f"axis {c[0]}") if len(c) == 1 else (channels, f"axes {c}")
+        raise ValueError(f"{name} has shape {a.shape}, but x has {of} channels on {on}; {cure}")
     real_for_real(name, a, x)
     return a
 
 
-def per_feature(name: str, a: ArrayLike | None, over: Shape, x: Array) -> Array | None:
-    """An array with one number for each index of the axes `over` of `x`, or None."""
+def per_feature(name: str, a: ArrayLike | None, along: Shape, x: Array) -> Array | None:
+    """An array with one number for each index of the axes `along` of `x`, or None."""
     if a is None:
         return None
     a = array(name, a)
-    features = tuple([x.shape[axis] for axis in over])
+    features = tuple([x.shape[axis] for axis in along])
     if a.shape != features:
         raise ValueError(
-            f"{name} has shape {a.shape}, but the normalized axes {over} of x have {features}; "
-            f"pass {name} of that shape, or another axis="
+            f"{name} has shape {a.shape}, but the axes {along} of x, along which it varies, have "
+            f"{features}; pass {name} of that shape, or another axis= or feature_axis="
         )
     real_for_real(name, a, x)
     return a
@@ -137,7 +136,7 @@ def real_for_real(name: str, a: Array, x: Array, of: str = "x") -> None:
         )
 
 
-def channel_axis(axis: int, x: Array, *, least: int = 2) -> int:
+def channel_axis(axis: Any, x: Array, *, least: int = 2) -> int:
     """The channel axis of `x`, counted from the front; `x` has at least `least` axes."""
     if x.ndim < least:
         raise ValueError(
@@ -147,9 +146,22 @@ def channel_axis(axis: int, x: Array, *, least: int = 2) -> int:
     return _axis("channel_axis", axis, x)
 
 
-def batch_axis(c: int) -> int:
-    """The axis of the samples: the first that is not the channel axis."""
-    return 1 if c == 0 else 0
+def channel_axes(axis: int | Sequence[int], x: Array) -> Shape:
+    """The channel axes of `x`, counted from the front, in increasing order."""
+    if not isinstance(axis, tuple | list):
+        return (channel_axis(axis, x),)
+    found = axes(axis, x, name="channel_axis")
+    if len(found) == x.ndim:
+        raise ValueError(
+            f"channel_axis is {axis}, all axes of x, but one of the batch was expected; "
+            "leave that out, or pass x[None] and axes that are one further"
+        )
+    return found
+
+
+def batch_axis(c: Shape) -> int:
+    """The axis of the samples: the first that is not one of the channels."""
+    return next(a for a in range(len(c) + 1) if a not in c)
 
 
 def integers(name: str, value: Any) -> Any:
@@ -193,18 +205,23 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:50]}..."
 
 
-def axes(axis: int | Sequence[int], x: Array) -> Shape:
-    """The normalized axes of `x`, counted from the front, in increasing order."""
+def integers_or_none(name: str, value: Any) -> Any:
+    """An int, a tuple of ints, or None."""
+    return None if value is None else integers(name, value)
+
+
+def axes(axis: int | Sequence[int], x: Array, *, name: str = "axis") -> Shape:
+    """Axes of `x`, counted from the front, in increasing order."""
     if x.ndim == 0:
         raise ValueError("x has no axes, but at least one was expected; pass x.reshape(1)")
     if isinstance(axis, tuple | list):
-        found = sorted([_axis("axis", a, x) for a in axis])
+        found = sorted([_axis(name, a, x) for a in axis])
         if not found:
-            raise ValueError("axis is empty, but at least one axis was expected; pass axis=-1")
+            raise ValueError(f"{name} is empty, but at least one axis was expected; pass {name}=-1")
         if len(set(found)) < len(found):
-            raise ValueError(f"axis is {axis}, which names an axis twice; name each axis once")
+            raise ValueError(f"{name} is {axis}, which names an axis twice; name each axis once")
         return tuple(found)
-    return (_axis("axis", axis, x),)
+    return (_axis(name, axis, x),)
 
 
 def _axis(name: str, axis: Any, x: Array) -> int:
@@ -215,6 +232,34 @@ def _axis(name: str, axis: Any, x: Array) -> int:
             "pass one of these"
         )
     return i % x.ndim
+
+
+def mask(where: ArrayLike, x: Array) -> Array:
+    """What counts: booleans that broadcast to `x`."""
+    where = np.asarray(where)
+    if where.dtype != np.bool_:
+        raise TypeError(
+            f"where has dtype {where.dtype}, but booleans were expected, True where an element "
+            "counts; pass where != 0, say"
+        )
+    try:
+        np.broadcast_to(where, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"where has shape {where.shape}, which does not broadcast to that of x, {x.shape}; "
+            "pass it with axes of length 1 where it does not vary, where[:, None], say"
+        ) from None
+    return where
+
+
+def none_empty(empty: Array | None) -> None:
+    """Refuse a channel in which nothing counts; of all channels, whether it is so."""
+    if empty is not None:
+        channel = ", ".join(map(str, np.argwhere(empty)[0]))
+        raise ValueError(
+            f"where is False for all of channel {channel}, which leaves it without statistics; "
+            "let an element of each channel count, or leave the channel out of x"
+        )
 
 
 def number_of_groups(num_groups: int, channels: int) -> int:
@@ -262,8 +307,9 @@ def statistic(name: str, a: ArrayLike, shape: Shape) -> Array:
     """A statistic with one number for each channel."""
     a = array(name, a)
     if a.shape != shape:
+        channels = shape[0] if len(shape) == 1 else shape
         raise ValueError(
-            f"{name} has shape {a.shape}, but there are {shape[0]} channels; "
+            f"{name} has shape {a.shape}, but there are {channels} channels; "
             f"pass {name} of shape {shape}"
         )
     return a
@@ -281,11 +327,16 @@ def not_negative(name: str, a: Array) -> Array:
     if negative.size:
         i = int(negative[0])
         raise ValueError(
-            f"{name} is {a[i]} for channel {i}, but a variance is at least 0; pass the variance, "
+            f"{_entry(name, a, i)}, but a variance is at least 0; pass the variance, "
             f"not its logarithm; if eps was subtracted before it was stored, pass {name} + eps, "
             "and eps=0"
         )
     return a
+
+
+def _entry(name: str, a: Array, i: int) -> str:
+    channel = ", ".join(map(str, np.unravel_index(i, a.shape)))
+    return f"{name} is {a.flat[i]} for channel {channel}"
 
 
 def finite(name: str, a: Array) -> Array:
@@ -295,11 +346,9 @@ def finite(name: str, a: Array) -> Array:
     if wrong.size:
         i = int(wrong[0])
         cure = "load a checkpoint from before training diverged"
-        if a.dtype == np.float16 and np.isinf(a[i]):
+        if a.dtype == np.float16 and np.isinf(a.flat[i]):
             cure = "float16 ends at 65504, and it overflowed: store it as float32"
-        raise ValueError(
-            f"{name} is {a[i]} for channel {i}, but a finite number was expected; {cure}"
-        )
+        raise ValueError(f"{_entry(name, a, i)}, but a finite number was expected; {cure}")
     return a
 
 
@@ -374,7 +423,8 @@ def made_by(norm: str, kind: type, cache: Any) -> None:
 
 def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
     """The gradient of y for a cache that `norm` has made, and x."""
-    made_by(norm, Cache, cache)
+    if type(cache) is not Cache:
+        made_by(norm, Cache, cache)
     if cache.norm != norm:
         raise ValueError(
             f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "

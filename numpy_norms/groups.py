@@ -25,7 +25,7 @@ def groups(
     *,
     num_groups: int | None = None,
     axis: int | Sequence[int] = -1,
-    channel_axis: int = 1,
+    channel_axis: int | Sequence[int] = 1,
 ) -> NDArray[np.int64]:
     """Number the sets of elements that share a mean and a variance.
 
@@ -44,7 +44,7 @@ def groups(
         For group norm, and required there.
     axis : int or sequence of int, default -1
         For layer and RMS norm: the normalized axes.
-    channel_axis : int, default 1
+    channel_axis : int or sequence of int, default 1
         For batch, group and instance norm; the batch axis is the first of the others.
 
     Returns

@@ -123,6 +123,21 @@ def test_second_order(norm, shape, others, options, data):
     )
 
 
+@pytest.mark.parametrize(
+    ("norm", "shape", "others", "options", "data"),
+    [c for c in CASES if c.values[0] in SIX and c.values[0] != "batch_norm_inference"],
+)
+def test_masks(norm, shape, others, options, data):
+    x, *others = (draw(*s, data=data) if isinstance(s, tuple) else s for s in (shape, *others))
+    options = {**options, "where": np.arange(shape[-1]) % 3 > 0}
+    if norm == "batch_norm" and len(shape) == 2:
+        options["where"] = options["where"].any() & (np.arange(shape[0])[:, None] % 3 > 0)
+    forward, backward = (getattr(nn, f"{norm}_{pass_}") for pass_ in ("forward", "backward"))
+    _, cache = call_within_the_limit(forward, x, *others, **options)
+    call_within_the_limit(backward, x, cache)
+    call_within_the_limit(nn.jvp, cache, x_dot=x)
+
+
 @pytest.mark.parametrize("scheme", ["llama", "gemma"])
 def test_schemes(scheme):
     x, gamma = draw(*ROWS), draw(*ROWS[1:])

@@ -52,6 +52,14 @@ class Eager:
     def settle(self) -> None:
         """Nothing: each step is done at once."""
 
+    def blank(self, where: Array) -> None:
+        """Put zeros somewhere."""
+        self.now = _blanked(self.now, self.place, where)
+
+    def replace(self, where: Array, b: Eager) -> None:
+        """Put what another has somewhere."""
+        np.copyto(self.place, b.now, where=where)
+
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""
         self.now = rounded(self.place, self.now, dtype)
@@ -59,6 +67,13 @@ class Eager:
     def value(self) -> Array:
         """The array that the steps have made."""
         return self.now
+
+
+def _blanked(now: Array, place: Array, where: Array) -> Array:
+    if now is not place:
+        np.copyto(place, now)
+    np.copyto(place, 0, where=where)
+    return place
 
 
 class Deferred:
@@ -131,6 +146,16 @@ class Deferred:
         """Do the steps that have been put together."""
         self.place = self.place.view()  # what another remembers of the old one holds no more
         self.__init__(self.value(), self.place, self.plan, self.home)  # type: ignore[misc]
+
+    def blank(self, where: Array) -> None:
+        """Put zeros somewhere."""
+        self.settle()
+        self.now = _blanked(self.now, self.place, where)
+
+    def replace(self, where: Array, b: Deferred) -> None:
+        """Put what another has somewhere."""
+        self.settle()
+        np.copyto(self.place, b.value(), where=where)
 
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""

@@ -111,9 +111,11 @@ class Plan:
         rest = tuple([a for a in range(len(shape)) if a not in self.along])
         if inner is None:
             of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
+            narrow = few != self.work
 
             def E(a: Any, b: Any = None) -> Any:
-                return of_sets(a.now, None if b is None else b.now).astype(few, copy=False) / m
+                s = of_sets(a.now, None if b is None else b.now)
+                return (s.astype(few, copy=False) if narrow else s) / m
 
             def S(a: Any, b: Any = None) -> Any:
                 return of_others(a.now, None if b is None else b.now)
@@ -195,12 +197,15 @@ class Plan:
         """Parameters with axes of length one where they do not vary."""
         return [None if a is None else a.reshape(self.parameter_shape) for a in arrays]
 
-    def report(self, a: Array) -> Array:
+    def in_order(self, a: Array) -> Array:
         """One number for each set, without the axes of length one, as the layout orders them."""
         shape, _, _, sets = self.layout
         order = sorted(sets)
-        a = a.astype(self.work, copy=False).reshape([shape[i] for i in order])
-        return a.transpose([order.index(i) for i in sets])
+        return a.reshape([shape[i] for i in order]).transpose([order.index(i) for i in sets])
+
+    def report(self, a: Array) -> Array:
+        """The same, in the working dtype."""
+        return self.in_order(a.astype(self.work, copy=False))
 
 
 @lru_cache(maxsize=256)

@@ -115,6 +115,10 @@ class Tile:
         self.of_sets = tuple([every if a in over else s for a, s in enumerate(slices)])
         self.of_parameters = tuple([s if a in along else every for a, s in enumerate(slices)])
 
+    def part(self, view: Array) -> Array:
+        """The tile's part of a view."""
+        return view if self.slices is None else view[self.slices]
+
     def sets(self, numbers: Numbers) -> Numbers:
         """The parts of numbers for sets that belong to the tile's."""
         part = self.of_sets
@@ -180,7 +184,7 @@ class Tile:
         """Round the array into its part of a view, unless it was computed there."""
         value = array.value()
         if value is not array.place or array.home is not view:
-            round_into(view if self.slices is None else view[self.slices], value)
+            round_into(self.part(view), value)
 
     def keep(self, table: Table, *numbers: Array | None) -> None:
         """Put numbers for the tile's sets where they belong; None is 0 for all."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import checks
+from .. import checks, normalize
 from ..cache import Array, Cache
-from ..engine.rounding import native, round_to
 from . import passes
 from .jvp import fill_tangent, zeros
 
@@ -58,7 +55,8 @@ def double_backward(
     Raises
     ------
     ValueError
-        If a shape is wrong, a gradient is of what the norm did not have, or x was overwritten.
+        If a shape is wrong, a gradient is of what the norm did not have, x was overwritten, or the
+        forward pass was given `where`.
     TypeError
         If `cache` is none of these norms', or a dtype is wrong.
 
@@ -74,6 +72,11 @@ def double_backward(
     (array([[ 0.0625, -0.125 ,  0.0625]]), array([[ 0.0312, -0.0312,  0.    ]]))
     """
     x, gamma = checks.own_input(cache), cache.gamma
+    if cache.mask is not None:
+        raise ValueError(
+            "cache comes from a forward pass with where=, of which only the first derivative is "
+            "known here; pass the elements that count as an array of their own, or use jvp"
+        )
     if x.dtype.kind == "c":
         checks.complex_parameters(cache, x)
     dy = checks.gradient("dy", dy, x)
@@ -90,18 +93,10 @@ def double_backward(
     with np.errstate(all="ignore"):
         if cache.given is None:
             sums = passes.cotangent(plan, dy, x, scale, eps, statistics, ddx, known, ddgamma, d_x)
-            return d_dy, d_x, _rounded(sums.get(0), gamma)
+            return d_dy, d_x, *normalize.gradients_of((gamma,), (sums.get(0),))
         _, _, mean, var = statistics
         assert mean is not None
         few = passes.cotangent_of_given(
             plan, dy, x, mean, var, scale, eps, ddx, ddmean, ddvar, ddgamma, d_x
         )
-        return d_dy, d_x, *map(_rounded, few, (*given, gamma))
-
-
-def _rounded(a: Any, like: Array | None) -> Array | None:
-    if like is None:
-        return None
-    if a is None:  # the sum of nothing
-        return np.zeros(like.shape, native(like.dtype))
-    return round_to(a.reshape(like.shape), like.dtype)
+        return d_dy, d_x, *normalize.gradients_of((*given, gamma), few)

@@ -92,6 +92,12 @@ def fill_tangent(
     plan, eps, statistics = cache.plan, cache.eps, cache.statistics
     scale = cache.gamma if cache.scale is None else cache.scale
     with np.errstate(all="ignore"):
+        if cache.mask is not None:
+            passes.tangent_of_masked(
+                *(plan, x, scale, eps, statistics, cache.mask),
+                *(x_dot, gamma_dot, beta_dot, y_dot),
+            )
+            return {}
         if cache.given is None:
             return passes.tangent(
                 plan, x, scale, eps, statistics, x_dot, gamma_dot, beta_dot, y_dot

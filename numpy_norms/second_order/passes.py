@@ -11,6 +11,7 @@ from .. import equations as first
 from ..engine import lifting
 from ..engine.plans import Plan
 from ..engine.tiles import Table, Tile, run
+from ..masks import Mask, counted, lifted, of_portion
 from ..passes import Statistics
 from . import equations as eq
 
@@ -51,14 +52,60 @@ def tangent(
         if not whole:
             tile.keep(kept, mean_x_dot, mean_x_dot_x_hat)
         x_hat_dot = first.input_gradient(x_dot, x_hat, rstd, mean_x_dot, mean_x_dot_x_hat)
+        x_hat_dot.settle()  # its x_hat is used up; and a large mean of x_dot must not join beta_dot
         if gamma_dot is not None:
-            x_hat_dot.settle()  # its x_hat is used up
             x_hat, _ = standardized(tile, x, eps, *lifted)
         factors = tile.parameters(gamma, gamma_dot, beta_dot)
         tile.store(eq.output_tangent(x_hat_dot, x_hat, *factors), y_dot)
 
     run(plan, prepare, reduce, finish, apply, about=statistics, slots=2)
     return kept
+
+
+def tangent_of_masked(
+    plan: Plan,
+    x: Array,
+    gamma: Array | None,
+    eps: float,
+    statistics: Statistics,
+    mask: Mask,
+    x_dot: Array,
+    gamma_dot: Array | None,
+    beta_dot: Array | None,
+    y_dot: Array,
+) -> None:
+    """Fill y_dot, where statistics are of the positions that count."""
+    x, x_dot, y_dot = plan.views(x, x_dot, y_dot)
+    gamma, gamma_dot, beta_dot = plan.parameters(gamma, gamma_dot, beta_dot)
+
+    def prepare(tile: Tile, *numbers: Any) -> Any:
+        pivot, exponent, mean, _ = numbers
+        x_tile = counted(tile, x, mask, pivot, exponent)
+        x_hat = first.standardized(x_tile, mean, rstd_of(tile, eps, *numbers)[0])
+        return counted(tile, x_dot, mask), x_hat
+
+    def reduce(tile: Tile, x_dot: Any, x_hat: Any) -> Any:
+        averages = first.averages(x_dot, x_hat, tile.E, tile.M)
+        return (), of_portion(tile, mask, *averages), ()
+
+    def finish(*averages: Any) -> Any:
+        return averages
+
+    def apply(tile: Tile, *numbers: Any) -> None:
+        pivot, exponent, mean, _, *averages = numbers
+        lifted_rstd, rstd = rstd_of(tile, eps, *numbers[:4])
+
+        def x_hat() -> Any:
+            return first.standardized(lifted(tile, x, mask, pivot, exponent), mean, lifted_rstd)
+
+        x_dot_tile = lifted(tile, x_dot, mask, into=y_dot)
+        x_hat_dot = first.input_gradient(x_dot_tile, x_hat(), rstd, *averages)
+        x_hat_dot.settle()
+        factors = tile.parameters(gamma, gamma_dot, beta_dot)
+        again = None if gamma_dot is None else x_hat()
+        tile.store(eq.output_tangent(x_hat_dot, again, *factors), y_dot)
+
+    run(plan, prepare, reduce, finish, apply, about=statistics, slots=3)
 
 
 def cotangent(
@@ -116,11 +163,16 @@ def cotangent(
 
 def standardized(tile: Tile, x: Array, eps: float, *lifted: Any) -> tuple[Any, Any]:
     """x_hat of the tile, and rstd of x itself, from statistics of x as it was lifted."""
-    pivot, exponent, mean, var = lifted
-    plan = tile.plan
-    rstd = first.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
-    x_hat = first.standardized(tile.lift(x, pivot, exponent), mean, rstd)
-    return x_hat, rstd if exponent is None else plan.times(rstd, exponent)
+    pivot, exponent, mean, _ = lifted
+    lifted_rstd, rstd = rstd_of(tile, eps, *lifted)
+    return first.standardized(tile.lift(x, pivot, exponent), mean, lifted_rstd), rstd
+
+
+def rstd_of(tile: Tile, eps: float, *lifted: Any) -> tuple[Any, Any]:
+    """rstd of x as it was lifted, and of x itself."""
+    _, exponent, _, var = lifted
+    rstd = first.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
+    return rstd, rstd if exponent is None else tile.plan.times(rstd, exponent)
 
 
 def tangent_of_given(
@@ -154,8 +206,8 @@ def tangent_of_given(
     def apply(tile: Tile, x_dot: Any, x_hat: Any, *numbers: Any) -> None:
         pivot, rest, rstd, mean_dot, var_dot = numbers
         x_hat_dot = eq.tangent_of_given(x_dot, x_hat, rstd, mean_dot, var_dot)
+        x_hat_dot.settle()
         if gamma_dot is not None:
-            x_hat_dot.settle()  # its x_hat is used up
             x_hat = first.standardized(tile.lift(x, pivot), rest, rstd)
         factors = tile.parameters(gamma, gamma_dot, beta_dot)
         tile.store(eq.output_tangent(x_hat_dot, x_hat, *factors), y_dot)
