@@ -23,6 +23,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 import numpy_norms  # noqa: E402
 
+import notebooks  # noqa: E402
+
 project = "numpy_norms"
 author = "the numpy_norms authors"
 copyright = "the numpy_norms authors, MIT licence"
@@ -78,14 +80,20 @@ html_sidebars = {"**": ["all-pages"]}
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
-html_context = {"default_mode": "auto"}
+html_context = {
+    "default_mode": "auto",
+    "notebooks": [page.stem for page in notebooks.pages()],
+}
 html_copy_source = False
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "navbar_center": [],
     # The page that shows the files needs room for lines of 100 characters.
-    "secondary_sidebar_items": {"**": ["page-toc"], "code": []},
+    "secondary_sidebar_items": {
+        "**": ["page-toc", "this-notebook"],
+        "code": [],
+    },
     "footer_start": ["copyright"],
     "footer_end": [],
 }
@@ -132,8 +140,9 @@ def escape_stars(
         lines[k] = "``".join(prose_and_code)
 
 
-def write_explorer(app: Any) -> None:
-    """Put the interactive page, one file that needs no other, beside the built pages."""
+def write_beside(app: Any) -> None:
+    """Put the interactive page and the notebooks beside the built pages."""
+    notebooks.write(Path(app.outdir) / "notebooks")
     folder = Path(app.outdir) / "explorer"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "numpy_norms" / "explorer.html", folder / "index.html")
@@ -155,4 +164,4 @@ def setup(app: Any) -> None:
     app.connect("env-updated", check_reference)
     app.connect("autodoc-process-docstring", escape_stars, priority=400)
     app.connect("doctree-read", inline_pictures)
-    app.connect("builder-inited", write_explorer)
+    app.connect("builder-inited", write_beside)

@@ -17,6 +17,7 @@ PAGES = sorted(DOCS.glob("*.md"))
 sys.path.append(str(DOCS))
 
 import make_pages  # noqa: E402
+import notebooks  # noqa: E402
 import pictures  # noqa: E402
 
 NEEDS = {
@@ -128,6 +129,34 @@ def test_every_picture_is_shown_and_described():
 
 def names_on(page):
     return pictures.SHOWN.findall(text_of(page)) + pictures.NARROW.findall(text_of(page))
+
+
+NOTEBOOKS = notebooks.pages()
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.name)
+def test_a_notebook_has_the_python_of_its_page_and_needs_nothing_beside_it(page):
+    made = notebooks.notebook(page)
+    code = [cell["source"] for cell in made["cells"] if cell["cell_type"] == "code"]
+    assert code == [block.rstrip("\n") for block in blocks(page, "python")]
+    prose = "\n".join(c["source"] for c in made["cells"] if c["cell_type"] == "markdown")
+    assert "<picture>" not in prose
+    assert ".md" not in re.sub(r"`[^`]*`", "", prose)
+    assert prose.count("<img ") == len(pictures.shown(text_of(page)))
+
+
+def test_a_notebook_is_valid_and_runs(tmp_path):
+    need("nbformat", "nbclient", "ipykernel")
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebooks.write(tmp_path)
+    written = {path.stem: nbformat.read(path, 4) for path in tmp_path.glob("*.ipynb")}
+    for made in written.values():
+        nbformat.validate(made)
+    NotebookClient(written["batch-norm-by-hand"], timeout=60).execute(cwd=tmp_path)
+    outputs = [c.outputs for c in written["batch-norm-by-hand"].cells if c.cell_type == "code"]
+    assert "0.176" in outputs[2][0]["data"]["text/plain"]
 
 
 def test_a_number_that_has_moved_is_not_alike():
