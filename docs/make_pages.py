@@ -38,6 +38,8 @@ CONSOLE = re.compile(
     re.MULTILINE,
 )
 
+PROGRESS = re.compile(r"^\d+ of \d+: .*\n", re.MULTILINE)  # after 2 seconds
+
 
 def printed(command: str) -> str:
     """Return what a command prints, run in the root of the clone on a wide page."""
@@ -50,7 +52,7 @@ def printed(command: str) -> str:
         # argparse exits when it has printed what is wrong.
         stack.enter_context(suppress(SystemExit))
         command_line(shlex.split(command))
-    return stream.getvalue()
+    return PROGRESS.sub("", stream.getvalue())
 
 
 def renewed(text: str) -> str:

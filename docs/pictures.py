@@ -86,6 +86,30 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Picture | None]] = {
     "losses": lambda page: (
         figures.losses(page["losses"]) if "losses" in page else None
     ),  # shown once more where nothing is trained
+    "gan-distance": lambda page: figures.lines(
+        {
+            "distance": (
+                np.arange(len(page["trained"].distances)),
+                page["trained"].distances,
+            )
+        },
+        xlabel="step",
+        ylabel="mean score of digits less that of images",
+        marker="",
+        alt="The critic's estimate of the distance. It falls steeply in the "
+        "first 20 steps, rises a little as the critic learns, and stays.",
+    ),
+    "gan-digits": lambda page: figures.matrices(
+        {
+            "before training": page["sheet"](page["before"]),
+            "after": page["sheet"](page["after"]),
+            "digits of the data": page["sheet"](page["data"]),
+        },
+        cell=0.055,
+        alt="Three sheets of 25 images. Before training they are noise; "
+        "after it most are digits, a little rougher than the data's.",
+    ),
+    "padded-batch": lambda page: figures.padded_batch(),
     "similarity": lambda page: figures.matrices(
         {"cosine similarity": page["similarity"]},
         columns=1,

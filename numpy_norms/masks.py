@@ -125,6 +125,7 @@ def backward(
 ) -> Table:
     """Fill dx; return dgamma and dbeta, to which every position adds its term."""
     x, dy, dx_view = plan.views(x, dy, dx)
+    gamma, power = lifting.moderate(plan, gamma)
     (gamma,) = plan.parameters(gamma)
     sums: Table = {}
 
@@ -146,11 +147,10 @@ def backward(
     def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        dx.settle()
         hidden = eq.scaled(tile.lift(dy), *tile.parameters(gamma))
         dx.replace(tile.part(mask.hidden), eq.input_gradient_of_constants(hidden, rstd))
-        if exponent is not None:
-            tile.unlift(dx, exponent)
+        if exponent is not None or power:
+            tile.unlift(dx, power + (0 if exponent is None else exponent))
         tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=3)

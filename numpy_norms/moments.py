@@ -39,9 +39,9 @@ class Moments:
     Raises
     ------
     ValueError
-        If the shapes differ.
+        If the shapes differ, or a count is negative.
     TypeError
-        If the counts are not integers.
+        If the counts are not integers, or the others no numbers.
 
     References
     ----------
@@ -69,11 +69,16 @@ class Moments:
                 f"count, mean and m2 have shapes {count}, {mean} and {m2}, but one shape was "
                 f"expected; pass np.full(mean.shape, n) if all counts are n"
             )
-        dtype = np.result_type(self.count)
+        dtype = np.asarray(self.count).dtype
         if dtype.kind not in "iu":
             raise TypeError(
                 f"count has dtype {dtype}, but integers were expected; pass count.astype(np.int64)"
             )
+        if (np.asarray(self.count) < 0).any():
+            raise ValueError("count is negative for a set; pass how many numbers each set has")
+        for name, a in (("mean", self.mean), ("m2", self.m2)):
+            if np.asarray(a).dtype.kind not in "iu":
+                checks.array(name, a)
 
     @classmethod
     def of(cls, x: ArrayLike, axis: int | Sequence[int]) -> Moments:

@@ -50,7 +50,7 @@ def forward(
         norm,
         layout_of,
         options,
-        dtype if dtype is None else np.dtype(dtype),
+        dtype if dtype is None else checks.dtype_of(dtype),
         (x.shape, x.dtype),
         None if gamma is None else (gamma.shape, gamma.dtype),
         None if beta is None else (beta.shape, beta.dtype),

@@ -36,8 +36,9 @@ def update_running_stats(
     running_mean, running_var : ndarray, shape (C,)
         The averages so far; start with zeros and ones.
     cache : Cache or Moments
-        What `batch_norm_forward` or `instance_norm_forward` returned, whose statistics are
-        averaged over the samples; or moments of shape (C,), of a batch in pieces.
+        What `batch_norm_forward`, `batch_renorm_forward` or `instance_norm_forward` returned, of
+        which the last's are averaged over the samples; or moments of shape (C,), of a batch in
+        pieces.
     momentum : float, default 0.1
         The weight of the new value, from 0 to 1, as in PyTorch; Keras, Flax and ONNX give the
         weight of the old one, 1 minus this.
@@ -108,6 +109,7 @@ def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
             )
         n, mean, m2 = (np.broadcast_to(a, shape)[None] for a in (cache.count, cache.mean, cache.m2))
         return n, mean, m2
+    cache = getattr(cache, "batch", cache)  # of batch renorm
     if not isinstance(cache, Cache):
         raise TypeError(
             f"cache is a {type(cache).__name__}, but what batch_norm_forward returned second was "

@@ -34,7 +34,9 @@ def forward_of(scheme: Scheme) -> Callable[..., tuple[Array, Cache]]:
     """The forward pass with these roundings; its arguments are those of `normalize.forward`."""
     if not isinstance(scheme, str) or scheme not in _FORWARD:
         choices = ", ".join(map(repr, ["exact", *_FORWARD]))
-        raise ValueError(f"scheme is {scheme!r}, but one of {choices} was expected; pass 'exact'")
+        raise ValueError(
+            f"scheme is {checks.shown(scheme)}, but one of {choices} was expected; pass 'exact'"
+        )
     return partial(_FORWARD[scheme], scheme, narrow=True)
 
 
@@ -60,6 +62,7 @@ def _scale_from_one(
     scale = None
     if gamma is not None:
         gamma = checks.array("gamma", gamma)
+        checks.real_for_real("gamma", gamma, x)
         with np.errstate(all="ignore"):
             work = checks.working_dtype(x, options["dtype"])
             scale = np.add(gamma, 1, dtype=work, casting="unsafe")

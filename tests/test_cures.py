@@ -38,15 +38,21 @@ def fold(weight=WEIGHT, gamma=GAMMA, var=VAR, **options):
     return nn.fold_batch_norm(weight, None, MEAN, var, gamma, **options)
 
 
+MASKED = np.ma.masked_array(X, X > 4)
 OF_LN = {"ln.weight": GAMMA}
 OF_BN = {"bn.weight": GAMMA, "bn.bias": BETA, "bn.running_mean": MEAN, "bn.running_var": VAR}
 
 # What is refused; part of what the error says; what it says to do.
 CURES = {
     "masked": (
-        lambda: nn.layer_norm_forward(np.ma.masked_array(X)),
-        r"pass x.filled\(...\)",
-        lambda: nn.layer_norm_forward(np.ma.masked_array(X).filled(0.0)),
+        lambda: nn.layer_norm_forward(MASKED),
+        r"pass x\.data and where=~x\.mask, if the function takes a mask",
+        lambda: nn.layer_norm_forward(MASKED.data, where=~MASKED.mask),
+    ),
+    "masked gamma": (
+        lambda: nn.batch_norm_forward(X, np.ma.masked_array(GAMMA)),
+        r"pass gamma\.data",
+        lambda: nn.batch_norm_forward(X, np.ma.masked_array(GAMMA).data),
     ),
     "integers": (
         lambda: nn.layer_norm_forward(X.astype(int)),
@@ -201,9 +207,14 @@ CURES = {
         lambda: updated(x=X[:1, :, :1], correction=0),
     ),
     "moments of more axes": (
-        lambda: nn.update_running_stats(MEAN, VAR, nn.Moments.of(X, 0)),
+        lambda: nn.update_running_stats(MEAN, VAR, nn.Moments.of(X, (0, 1, 2))),
         "over all axes but the channel axis",
         lambda: nn.update_running_stats(MEAN, VAR, nn.Moments.of(X, (0, 2))),
+    ),
+    "moments of more sets": (
+        lambda: nn.update_running_stats(MEAN, VAR, nn.Moments.of(X, 0)),
+        r"pass running_mean of shape \(6, 3\)",
+        lambda: nn.update_running_stats(np.ones((6, 3)), np.ones((6, 3)), nn.Moments.of(X, 0)),
     ),
     "the cache of a layer norm": (
         lambda: nn.update_running_stats(MEAN, VAR, nn.layer_norm_forward(X)[1]),

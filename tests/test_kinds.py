@@ -41,7 +41,7 @@ CALLS = {
     "conventions.update_options": ("keras", 0.1),
 }
 OPTIONS = {"groups": {"num_groups": 3}, "mean_variance_norm_forward": {"axis": (0, 2)}}
-WHOLE = {"axis", "channel_axis", "num_groups", "size", "correction", "n", "shape"}
+WHOLE = {"axis", "channel_axis", "feature_axis", "num_groups", "size", "correction", "n", "shape"}
 REAL = {"eps", "momentum", "p", "alpha", "beta", "k"}
 HUGE = 10**5000  # more digits than Python prints
 NO_NUMBERS = {
@@ -137,7 +137,7 @@ def test_every_public_function_that_takes_a_number_is_here():
 @scalars
 def test_what_is_no_number_is_refused_in_our_words(name, parameter):
     kinds = dict(NO_NUMBERS)
-    if name == "conventions.update_options":
+    if name == "conventions.update_options" or parameter == "feature_axis":
         del kinds["None"]  # the default
     wrong = {kind: refused(name, parameter, value) for kind, value in kinds.items()}
     assert not any(wrong.values()), {k: says for k, says in wrong.items() if says}
@@ -172,7 +172,8 @@ def test_numbers_of_every_kind_that_fit_are_taken(name, parameter):
 
 def test_numbers_of_every_kind_set_the_threads():
     before = numpy_norms.get_num_threads()
-    for wrong in (1j, b"1", "1", None, 1.5, np.nan, np.complex128(1), True, 0, -1):
+    kinds = (1j, b"1", "1", None, 1.5, np.nan, np.complex128(1), True, 0, -1, -(10**5000))
+    for wrong in (*kinds, np.array([1]), np.array(1.5)):
         with pytest.raises((TypeError, ValueError), match=r"n is .* pass"):
             numpy_norms.set_num_threads(wrong)
     assert numpy_norms.get_num_threads() == before
@@ -183,6 +184,9 @@ def test_a_dtype_that_is_none_is_refused_in_our_words(dtype):
     for forward in (
         partial(numpy_norms.local_response_norm_forward, X, 3),
         partial(numpy_norms.batch_norm_inference_forward, X, ONES, ONES),
+        partial(numpy_norms.layer_norm_forward, X),
+        partial(numpy_norms.rms_norm_forward, X, scheme="gemma"),
+        partial(numpy_norms.batch_norm_forward, X),
     ):
         with pytest.raises(TypeError, match=r"dtype is .*; pass"):
             forward(dtype=dtype)

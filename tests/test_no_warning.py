@@ -64,6 +64,7 @@ def calls(draw):
     if dtype is not np.complex128 and draw(st.booleans()):
         options["dtype"] = draw(st.sampled_from([np.float32, np.float64, np.longdouble]))
     work = {k: v for k, v in options.items() if k == "dtype"}
+    scaling = gamma, beta
     weight = draw(arrays((4, 3), dtype))
     state = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": var}
 
@@ -73,9 +74,10 @@ def calls(draw):
     return draw(
         st.sampled_from(
             [
-                lambda: pair("batch_norm", x, **options),
-                lambda: pair("group_norm", x, 2, **options),
-                lambda: pair("instance_norm", x, **options),
+                lambda: pair("batch_norm", x, *scaling, **options),
+                lambda: pair("group_norm", x, 2, *scaling, **options),
+                lambda: pair("instance_norm", x, *scaling, **options),
+                lambda: pair("batch_norm_inference", x, mean, var, *scaling, **options),
                 lambda: pair("layer_norm", x, axis=(1, 2), **options),
                 lambda: pair("rms_norm", x, axis=(1, 2), **options),
                 lambda: pair("add_layer_norm", x, x[:, ::-1], axis=(1, 2), **options),

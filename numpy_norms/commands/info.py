@@ -24,7 +24,7 @@ MISSING = "not installed"
 EXTRAS = {
     "torch": "check, mutants: PyTorch beside this library",
     "jax": "mutants: jax.test_util.check_grads",
-    "autograd": "mutants: HIPS autograd's check_grads",
+    "autograd": "numpy_norms.autograd; mutants: HIPS autograd's check_grads",
     "ml_dtypes": "bfloat16 arrays",
     "mpmath": "golden export",
     "matplotlib": "sweep --png",

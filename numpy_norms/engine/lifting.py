@@ -21,6 +21,7 @@ Lifted = tuple[Any, Any]  # pivot and exponent of each set; None is 0 for all
 
 NEAR = 0.25  # how far the square of a mean may lie from zero, in variances
 NEAR_WIDER = 256.0  # the same where float64 has digits to spare
+MILD = 2.0**40  # the square of a gamma whose products with dy need no care
 CHANCE = {"f": 24.0}  # the same times the elements of a set: means of few are not zero by chance
 
 
@@ -118,6 +119,17 @@ def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:
     return mean if exponent is None else mean * plan.power(-np.minimum(exponent, 0))
 
 
+def moderate(plan: Plan, gamma: Array | None) -> tuple[Array | None, int]:
+    """gamma times two to a negative power, and that power, where its products might overflow."""
+    if not plan.steep or gamma is None or abs(np.vdot(gamma, gamma)) < MILD:
+        return gamma, 0
+    size = np.abs(gamma[np.isfinite(gamma)])
+    power = max(0, int(np.frexp(size.max(initial=0))[1]))
+    with np.errstate(all="ignore"):
+        return np.ldexp(1.0, -power) * gamma.astype(plan.few), power
+
+
+@np.errstate(all="ignore")
 def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     """Whether gamma times any reciprocal standard deviation is a normal number."""
     if gamma is None:

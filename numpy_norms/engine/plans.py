@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import sums
 from .arrays import Deferred, Eager
-from .lifting import limits
+from .lifting import limits, squares_fit
 from .rounding import native
 
 Array = NDArray[Any]
@@ -92,6 +92,8 @@ class Plan:
         scaled = self.inner is not None and asked.first is not None
         self.joins = scaled and work.itemsize <= x.itemsize
         self.apart = asked.apart
+        # Whether gamma may be so large that its products overflow.
+        self.steep = asked.first is not None and not squares_fit(asked.first, work)
         self.flat = self.inner is not None and self.inner < ndim - 2
         self.set_shape = tuple([1 if a in self.over else n for a, n in enumerate(self.shape)])
         self.parameter_shape = tuple(

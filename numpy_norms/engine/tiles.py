@@ -174,10 +174,13 @@ class Tile:
             now = np.multiply(now, plan.spread(plan.power(np.maximum(exponent, 0))), place)
         return plan.array(now, place, plan, into)
 
-    def unlift(self, array: Any, exponent: Array) -> None:
-        """Multiply by powers of two; in a step of its own, so that no other factor joins them."""
-        array.settle()
-        array *= self.plan.power(exponent)
+    def unlift(self, array: Any, exponent: Array | int) -> None:
+        """Multiply by powers of two, in steps of their own, so that no other factor joins them."""
+        exponent = exponent + np.zeros([1] * len(self.plan.shape), np.int64)
+        half = exponent // 2
+        for power in (half, exponent - half):
+            array.settle()
+            array *= self.plan.power(power)
         array.settle()
 
     def store(self, array: Any, view: Array) -> None:
@@ -221,8 +224,8 @@ def _alone(
         np.setbufsize(plan.buffer)  # ends with the errstate
     tile = Tile(plan, cut)
     _, totals = visit(tile)
-    if totals:
-        _store(plan, sums, None, totals)
+    if sums is not None:
+        sums.update(enumerate(totals))
     tile.leave()
 
 

@@ -22,7 +22,7 @@ from numpy_norms.golden.files import MANIFEST, digest, read_manifest
 from numpy_norms.golden.formats import Array, encode
 from numpy_norms.golden.schema import SCHEMA_VERSION
 
-CONTENTS = "cases.json"
+CONTENTS, SCHEMA_FILE = "cases.json", "cases.schema.json"
 MOST = 16 << 20  # bytes of cases.json
 
 
@@ -83,7 +83,7 @@ def _check_version(path: Path, what: str, found: Any, ours: str) -> None:
 
 def problems(folder: Path, listed: Mapping[str, str], named: set[str]) -> dict[str, str]:
     """Return the files of the set that are not as the manifest and `cases.json` have them."""
-    there = {path.name for path in folder.iterdir() if path.suffix == ".npz"}
+    there = {p.name for p in folder.iterdir() if p.suffix == ".npz" or p.name == SCHEMA_FILE}
     found = {}
     for name in sorted({CONTENTS, *there, *named, *listed}):
         if name not in listed:
