@@ -26,7 +26,12 @@ Array = NDArray[Any]
 
 
 def staged_graph(
-    x: Array, gamma: Array, beta: Array, dy: Array, eps: float
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    dy: Array,
+    eps: float,
+    width: float,
 ) -> Picture:
     """Draw the graph of (1)-(5) for the first row: values, gradients and the arrows into x."""
     x, dy = x[0], dy[0]
@@ -43,7 +48,7 @@ def staged_graph(
         "variance": 2 / m * xc * dvar,
         "mean": np.full(m, dmean / m),
     }
-    figure, ax = canvas(5.7, 4.2)
+    figure, ax = canvas(width, 4.2)
     with matplotlib.rc_context(STYLE):
         ax.set_xlim(-0.9, 10.0)
         ax.set_ylim(-3.2, 3.2)
@@ -82,7 +87,7 @@ def staged_graph(
     return Picture(figure, alt)
 
 
-def batch_norm_graph() -> Picture:
+def batch_norm_graph(width: float) -> Picture:
     """Draw the graph of batch norm by hand: a node a line, with its shape and its gradient."""
     places = {
         "x": (0.7, 0.0, "(N, D)"),
@@ -105,7 +110,7 @@ def batch_norm_graph() -> Picture:
         ("rstd  (3)", "x_hat  (4)"): "sum dx_hat xc",
         ("x_hat  (4)", "y  (5)"): "gamma dy",
     }
-    figure, ax = canvas(6.4, 3.4)
+    figure, ax = canvas(width, 3.4)
     with matplotlib.rc_context(STYLE):
         ax.set_xlim(-0.2, 12.4)
         ax.set_ylim(-2.4, 2.5)

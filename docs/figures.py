@@ -32,11 +32,15 @@ __all__ = [
 Array = NDArray[Any]
 
 
-def toy(**tables: Array) -> Picture:
+def toy(columns: int, **tables: Array) -> Picture:
     """Draw small tables with their numbers."""
     names = ", ".join(tables)
     return matrices(
-        tables, numbers=True, columns=3, cell=0.6, alt=f"Tables of {names}."
+        tables,
+        numbers=True,
+        columns=columns,
+        cell=0.6,
+        alt=f"Tables of {names}.",
     )
 
 
@@ -179,7 +183,7 @@ def table_of_catches(
 ) -> Picture:
     """Draw a row per mistake and a column per check; empty is a mistake that survives."""
     height, width = len(found), len(columns)
-    figure, ax = canvas(7.4, 0.6 + 0.34 * height)
+    figure, ax = canvas(5.8, 0.6 + 0.34 * height)
     with matplotlib.rc_context(STYLE):
         for i, errors in enumerate(found.values()):
             for j, value in enumerate(errors):
@@ -200,7 +204,12 @@ def table_of_catches(
         ax.set_xticks(np.arange(width) + 0.5, titles)
         ax.set_yticks(np.arange(height) + 0.5, list(found))
         ax.tick_params(
-            length=0, top=True, labeltop=True, bottom=False, labelbottom=False
+            labelsize=8.5,
+            length=0,
+            top=True,
+            labeltop=True,
+            bottom=False,
+            labelbottom=False,
         )
         ax.set(xlim=(0, width), ylim=(height, 0))
         for spine in ax.spines.values():

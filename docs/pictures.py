@@ -27,6 +27,19 @@ PARTS = re.compile(
     r"^```python\n(.*?)^```$|^<picture>\n.*?^</picture>$", re.M | re.S
 )
 
+
+def board(page: dict[str, Any], columns: int) -> Picture:
+    """Draw the board's arrays as tables."""
+    names = ("x", "x_hat", "y", "dy", "dx")
+    return figures.toy(columns, **{name: page[name] for name in names})
+
+
+def graph(page: dict[str, Any], width: float) -> Picture:
+    """Draw the graph of the board's first row."""
+    arrays = (page[name] for name in ("x", "gamma", "beta", "dy", "eps"))
+    return figures.staged_graph(*arrays, width)
+
+
 # Name: what draws it, from the variables that the page has at that place.
 PICTURES: dict[str, Callable[[dict[str, Any]], Picture | None]] = {
     "sets-and-gradients": lambda page: figures.sets_and_gradients(pairs=2),
@@ -35,16 +48,15 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Picture | None]] = {
     ),
     "axis-cubes": lambda page: figures.axis_cubes(columns=3),
     "axis-cubes-narrow": lambda page: figures.axis_cubes(columns=2),
-    "board": lambda page: figures.toy(
-        **{name: page[name] for name in ("x", "x_hat", "y", "dy", "dx")}
-    ),
-    "graph": lambda page: figures.staged_graph(
-        *(page[name] for name in ("x", "gamma", "beta", "dy", "eps"))
-    ),
+    "board": lambda page: board(page, columns=3),
+    "board-narrow": lambda page: board(page, columns=2),
+    "graph": lambda page: graph(page, width=5.7),
+    "graph-narrow": lambda page: graph(page, width=5.0),
     "three-terms": lambda page: figures.three_terms(
         page["x"][1], page["gamma"], page["dy"][1], page["eps"]
     ),
-    "batch-norm-graph": lambda page: figures.batch_norm_graph(),
+    "batch-norm-graph": lambda page: figures.batch_norm_graph(6.4),
+    "batch-norm-graph-narrow": lambda page: figures.batch_norm_graph(5.4),
     "cache-bytes": lambda page: figures.cache_bytes(
         x_hat=page["x"].nbytes, statistics=page["small"]
     ),
