@@ -127,7 +127,7 @@ def page(seeds: int, our_seeds: int) -> Iterator[str]:
     """Yield the lines of the page."""
     ours, named = our_checker(our_seeds)
     caught = other_checkers(seeds) | ours
-    columns = [*dict.fromkeys(column for _, column in caught if column != OURS), OURS]
+    columns = [OURS, *dict.fromkeys(column for _, column in caught if column != OURS)]
     names = [RIGHT, *dict.fromkeys(mutant.name for norm in NORMS for mutant in mutants(norm))]
     versions = ", ".join(f"{c.package} {c.version()}" for c in CHECKERS[1:])
     yield "# Kill table"

@@ -41,7 +41,7 @@ def side_by_side(report: dict[str, Any]) -> Picture:
         "For every entry of the grid, forward and backward, the times of this library in both "
         "modes and of the textbook formula in NumPy, as multiples of PyTorch's."
     )
-    return Picture(figure, alt, wide=True)
+    return Picture(figure, alt)
 
 
 def sizes_before(entries: list[tuple[str, str]], i: int) -> int:
@@ -69,7 +69,7 @@ def correctly_rounded(report: dict[str, Any]) -> Picture:
         "Share of correctly rounded y and dx of layer norm against mean / standard deviation. "
         "numpy_norms stays at 100 %, its float32 mode near half, the others fall to zero."
     )
-    return Picture(figure, alt, wide=True)
+    return Picture(figure, alt)
 
 
 def _entry(result: dict[str, Any]) -> tuple[str, str]:

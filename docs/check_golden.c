@@ -1,5 +1,5 @@
 /* Checks a naive float32 layer norm against golden vectors, on a little-endian machine:
- *     python -m numpy_norms golden export --out vectors
+ *     python -m numpy_norms golden export vectors
  *     cc -O2 -o check_golden check_golden.c -lm && ./check_golden vectors/layer_norm-float32.npz
  * Exit status 0: every array within its tolerance. -DSUM=float adds up in float. */
 #include <math.h>

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), str(DOCS), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
+import numpy_norms  # noqa: E402
+
+import notebooks  # noqa: E402
+
 project = "numpy_norms"
 author = "the numpy_norms authors"
 copyright = "the numpy_norms authors, MIT licence"
-release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
-    "project"
-]["version"]
-version = release
+version = release = numpy_norms.__version__
 
 extensions = [
     "myst_nb",
@@ -81,14 +82,20 @@ html_sidebars = {"**": ["all-pages"]}
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
-html_context = {"default_mode": "auto"}
+html_context = {
+    "default_mode": "auto",
+    "notebooks": [page.stem for page in notebooks.pages()],
+}
 html_copy_source = False
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "navbar_center": [],
     # The page that shows the files needs room for lines of 100 characters.
-    "secondary_sidebar_items": {"**": ["page-toc"], "code": []},
+    "secondary_sidebar_items": {
+        "**": ["page-toc", "this-notebook"],
+        "code": [],
+    },
     "footer_start": ["copyright"],
     "footer_end": [],
 }
@@ -109,7 +116,6 @@ class AxisCubes(Directive):
 
 def check_reference(app: Any, env: Any) -> None:
     """Warn, and so stop the build, if a public name has no page."""
-    import numpy_norms
     from numpy_norms import conventions, dask, distributed, verify
 
     pages = {name.rpartition("/")[2] for name in env.found_docs}
@@ -136,11 +142,22 @@ def escape_stars(
         lines[k] = "``".join(prose_and_code)
 
 
-def write_explorer(app: Any) -> None:
-    """Put the interactive page, one file that needs no other, beside the built pages."""
-    from explorer import inline
+def write_beside(app: Any) -> None:
+    """Put the interactive page and the notebooks beside the built pages."""
+    notebooks.write(Path(app.outdir) / "notebooks")
+    folder = Path(app.outdir) / "explorer"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "numpy_norms" / "explorer.html", folder / "index.html")
 
-    inline.write_explorer(Path(app.outdir) / "explorer")
+
+def inline_pictures(app: Any, doctree: nodes.document) -> None:
+    """Put each picture into the page, so that it takes the page's own colours."""
+    from pictures import on_page
+
+    for node in list(doctree.findall(nodes.raw)):
+        if node.astext().startswith("<picture>"):
+            html = on_page(node.astext())
+            node.replace_self(nodes.raw("", html, format="html"))
 
 
 def setup(app: Any) -> None:
@@ -148,4 +165,5 @@ def setup(app: Any) -> None:
     app.add_directive("axis-cubes", AxisCubes)
     app.connect("env-updated", check_reference)
     app.connect("autodoc-process-docstring", escape_stars, priority=400)
-    app.connect("builder-inited", write_explorer)
+    app.connect("doctree-read", inline_pictures)
+    app.connect("builder-inited", write_beside)

@@ -170,13 +170,14 @@ def axis_cubes(*names: str, columns: int = 3) -> Picture:
     alt = "Cubes of positions; the blue ones share statistics. " + _described(
         norms
     )
-    return Picture(figure, alt, wide=columns > 2)
+    return Picture(figure, alt)
 
 
-def sets_and_gradients() -> Picture:
+def sets_and_gradients(pairs: int) -> Picture:
     """Draw for every norm one set, and beside it the gradient of one output of this set."""
     norms = list(NORMS.values())
-    figure, axes = canvas(8.8, 5.4, len(norms) // 2, 4)
+    rows = -(-len(norms) // pairs)
+    figure, axes = canvas(4.4 * pairs, 1.8 * rows, rows, 2 * pairs)
     with matplotlib.rc_context(STYLE):
         for k, norm in enumerate(norms):
             left, right = axes.flat[2 * k], axes.flat[2 * k + 1]
@@ -188,7 +189,7 @@ def sets_and_gradients() -> Picture:
         "Pairs of cubes. Left, in blue, positions that share statistics; right, the gradient of "
         "one output, which reaches exactly these. " + _described(norms)
     )
-    return Picture(figure, alt, wide=True)
+    return Picture(figure, alt)
 
 
 def _described(norms: list[Norm]) -> str:

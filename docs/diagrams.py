@@ -26,7 +26,12 @@ Array = NDArray[Any]
 
 
 def staged_graph(
-    x: Array, gamma: Array, beta: Array, dy: Array, eps: float
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    dy: Array,
+    eps: float,
+    width: float,
 ) -> Picture:
     """Draw the graph of (1)-(5) for the first row: values, gradients and the arrows into x."""
     x, dy = x[0], dy[0]
@@ -43,7 +48,7 @@ def staged_graph(
         "variance": 2 / m * xc * dvar,
         "mean": np.full(m, dmean / m),
     }
-    figure, ax = canvas(5.7, 4.2)
+    figure, ax = canvas(width, 4.2)
     with matplotlib.rc_context(STYLE):
         ax.set_xlim(-0.9, 10.0)
         ax.set_ylim(-3.2, 3.2)
@@ -80,6 +85,58 @@ def staged_graph(
         "three gradients come back and are added. The arrow from mean to variance carries zero."
     )
     return Picture(figure, alt)
+
+
+def batch_norm_graph(width: float) -> Picture:
+    """Draw the graph of batch norm by hand: a node a line, with its shape and its gradient."""
+    places = {
+        "x": (0.7, 0.0, "(N, D)"),
+        "mean  (1)": (3.9, -1.9, "(D,)"),
+        "xc": (3.9, 0.0, "(N, D)"),
+        "square": (3.9, 1.9, "(N, D)"),
+        "var  (2)": (6.8, 1.9, "(D,)"),
+        "rstd  (3)": (10.1, 1.9, "(D,)"),
+        "x_hat  (4)": (10.1, 0.0, "(N, D)"),
+        "y  (5)": (10.1, -1.9, "(N, D)"),
+    }
+    arrows = {
+        ("x", "mean  (1)"): "dmean / N",
+        ("x", "xc"): "dxc",
+        ("mean  (1)", "xc"): "-sum dxc",
+        ("xc", "square"): "2 xc dsquare",
+        ("xc", "x_hat  (4)"): "rstd dx_hat",
+        ("square", "var  (2)"): "dvar / N",
+        ("var  (2)", "rstd  (3)"): "-rstd³ drstd / 2",
+        ("rstd  (3)", "x_hat  (4)"): "sum dx_hat xc",
+        ("x_hat  (4)", "y  (5)"): "gamma dy",
+    }
+    figure, ax = canvas(width, 3.4)
+    with matplotlib.rc_context(STYLE):
+        ax.set_xlim(-0.2, 12.4)
+        ax.set_ylim(-2.4, 2.5)
+        middle = {"ha": "center", "va": "center"}
+        for name, (x, y, shape) in places.items():
+            ax.text(x, y + 0.17, name, **middle, fontsize=11, weight="bold")
+            ax.text(x, y - 0.2, shape, **middle, fontsize=9.5)
+        for (start, end), gradient in arrows.items():
+            a, b = (np.array(places[name][:2]) for name in (start, end))
+            along = (b - a) / np.hypot(*(b - a))
+            room = np.abs(along) @ [0.9, 0.5]
+            _arrow(ax, tuple(a + room * along), tuple(b - room * along))
+            shift, side = (0.15, 0.0), "left"
+            if abs(along[1]) < 0.1:
+                shift, side = (0.0, -0.27), "center"
+            elif abs(along[0]) > 0.1:
+                shift, side = (-0.4, -0.2), "right"
+            place = (a + b) / 2 + shift
+            note = {"color": RED, "fontsize": 9.5, "va": "center", "ha": side}
+            ax.text(*place, gradient, **note)
+        ax.set_axis_off()
+    return Picture(
+        figure,
+        "Graph of batch norm from x to y, a node for each line of code, with its shape. In red, at "
+        "each arrow, what comes back along it. Two arrows leave x and two leave xc.",
+    )
 
 
 def _numbers(value: Any) -> str:

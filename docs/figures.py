@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubes import axis_cubes, sets_and_gradients
-from diagrams import plane_of_three, staged_graph
+from diagrams import batch_norm_graph, plane_of_three, staged_graph
 from drawing import (
-    BLUE,
     GREEN,
-    OCHRE,
     RED,
     STYLE,
     Picture,
@@ -25,20 +23,24 @@ from drawing import (
 from padded import padded_batch
 
 __all__ = [
-    "axis_cubes", "cache_bytes", "jacobians", "max_differences", "offset_errors",
-    "padded_batch", "plane_of_three", "running_variance", "sets_and_gradients", "staged_graph",
-    "step_errors", "table_of_catches", "three_terms", "toy", "train_and_inference",
-    "variance_and_eps",
+    "axis_cubes", "batch_norm_graph", "cache_bytes", "jacobians", "lines", "losses", "matrices",
+    "offset_errors", "padded_batch", "plane_of_three", "running_variance", "sets_and_gradients",
+    "staged_graph", "step_errors", "table_of_catches", "three_terms", "toy",
+    "train_and_inference", "variance_and_eps",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 
 
-def toy(**tables: Array) -> Picture:
+def toy(columns: int, **tables: Array) -> Picture:
     """Draw small tables with their numbers."""
     names = ", ".join(tables)
     return matrices(
-        tables, numbers=True, columns=2, cell=0.75, alt=f"Tables of {names}."
+        tables,
+        numbers=True,
+        columns=columns,
+        cell=0.6,
+        alt=f"Tables of {names}.",
     )
 
 
@@ -130,6 +132,23 @@ def step_errors(steps: Array, curves: dict[str, Any]) -> Picture:
     )
 
 
+def losses(curves: dict[str, Any]) -> Picture:
+    """Draw the loss of each network over the steps of training, smoothed."""
+    smooth = {
+        name: np.convolve(loss, np.ones(11) / 11, mode="valid")
+        for name, loss in curves.items()
+    }
+    return lines(
+        {name: (np.arange(len(loss)), loss) for name, loss in smooth.items()},
+        xlabel="step",
+        ylabel="loss, mean of 11 steps",
+        log="y",
+        marker="",
+        alt="The loss of both networks on a logarithmic scale. With batch norm it falls "
+        "faster from the first steps on and ends lower.",
+    )
+
+
 def terms(x: Array, gamma: Array, dy: Array, eps: float) -> dict[str, Array]:
     """Return the three terms of (12) for one set, each with its sign and its factor rstd."""
     xc = x - x.mean()
@@ -159,38 +178,12 @@ def three_terms(x: Array, gamma: Array, dy: Array, eps: float) -> Picture:
     )
 
 
-def max_differences(rows: dict[str, dict[str, float]]) -> Picture | None:
-    """Draw a dot for every difference from another library, one line per norm."""
-    if not rows:
-        return None
-    figure, ax = canvas(5.6, 1.3 + 0.36 * len(rows))
-    with matplotlib.rc_context(STYLE):
-        places = np.arange(len(rows))[::-1]
-        for kind, colour, marker in zip(
-            next(iter(rows.values())),
-            (BLUE, RED, GREEN, OCHRE),
-            "os^D",
-            strict=False,
-        ):
-            values = [row[kind] for row in rows.values()]
-            ax.plot(values, places, marker, color=colour, label=kind)
-        ax.set_xscale("log")
-        ax.set_yticks(places, list(rows))
-        ax.set_xlabel("largest difference / largest value, float64")
-        ax.grid(True, axis="x")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=4)
-    return Picture(
-        figure,
-        "For every norm the largest relative difference of y and of each gradient.",
-    )
-
-
 def table_of_catches(
     found: dict[str, list[float]], columns: list[str], tolerance: float
 ) -> Picture:
     """Draw a row per mistake and a column per check; empty is a mistake that survives."""
     height, width = len(found), len(columns)
-    figure, ax = canvas(7.4, 0.6 + 0.34 * height)
+    figure, ax = canvas(5.8, 0.6 + 0.34 * height)
     with matplotlib.rc_context(STYLE):
         for i, errors in enumerate(found.values()):
             for j, value in enumerate(errors):
@@ -211,7 +204,12 @@ def table_of_catches(
         ax.set_xticks(np.arange(width) + 0.5, titles)
         ax.set_yticks(np.arange(height) + 0.5, list(found))
         ax.tick_params(
-            length=0, top=True, labeltop=True, bottom=False, labelbottom=False
+            labelsize=8.5,
+            length=0,
+            top=True,
+            labeltop=True,
+            bottom=False,
+            labelbottom=False,
         )
         ax.set(xlim=(0, width), ylim=(height, 0))
         for spine in ax.spines.values():
@@ -220,4 +218,4 @@ def table_of_catches(
         f"{name}: caught by {[c for c, e in zip(columns, row, strict=True) if e > tolerance]}"
         for name, row in found.items()
     )
-    return Picture(figure, alt, wide=True)
+    return Picture(figure, alt)

@@ -70,5 +70,4 @@ def padded_batch() -> Picture:
         "output at the dot depends on. Batch norm: all tokens, padding too. With where: all tokens "
         "but the padding. Instance norm with where: the tokens of its own sequence. Layer norm "
         "over the last axis: that token alone.",
-        wide=True,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from inspect import signature
 from typing import Any
 
@@ -11,27 +10,10 @@ import numpy_norms
 from numpy_norms.conventions import CONVENTIONS
 
 
-class Table:
-    """Rows under a header, as the pages show them."""
-
-    def __init__(
-        self, header: Sequence[str], rows: Sequence[Sequence[Any]]
-    ) -> None:
-        self.header = header
-        self.rows = rows
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(name)}</th>" for name in self.header)
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{escape(_text(value))}</td>" for value in row)
-            + "</tr>"
-            for row in self.rows
-        )
-        return (
-            f'<table class="dataframe table"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table>"
-        )
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_text, line))} |" for line in lines)
 
 
 def _text(value: Any) -> str:
@@ -44,7 +26,7 @@ def _text(value: Any) -> str:
     )
 
 
-def convention_table(norm: str) -> Table:
+def convention_table(norm: str) -> str:
     """Show what every framework means by `norm`."""
     fields = (
         "eps", "eps_place", "gamma", "beta", "shape", "channel_axis",
@@ -53,12 +35,12 @@ def convention_table(norm: str) -> Table:
     every = [c for c in CONVENTIONS if c.norm == norm]
     used = [f for f in fields if any(getattr(c, f) is not None for c in every)]
     header = ["", *[field.replace("_", " ") for field in used]]
-    return Table(
+    return table(
         header, [[c.framework, *[getattr(c, f) for f in used]] for c in every]
     )
 
 
-def eps_table() -> Table:
+def eps_table() -> str:
     """Show every framework's default eps for each norm, and this library's."""
     norms = [
         "batch_norm",
@@ -77,4 +59,4 @@ def eps_table() -> Table:
     ]
     rows = [[f, *[defaults.get((f, n)) for n in norms]] for f in frameworks]
     header = ["", *[norm.replace("_", " ") for norm in norms]]
-    return Table(header, [*rows, ["numpy_norms", *ours]])
+    return table(header, [*rows, ["numpy_norms", *ours]])

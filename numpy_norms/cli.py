@@ -16,6 +16,7 @@ from numpy_norms import __version__
 # HELP, add_arguments(parser) and run(args).
 COMMANDS = {
     "check": "check.command",
+    "explore": "explore",
     "grade": "grade.command",
     "golden": "golden",
     "info": "info",

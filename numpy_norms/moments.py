@@ -45,7 +45,7 @@ class Moments:
 
     References
     ----------
-    Chan, Golub and LeVeque 1983; equations (15) to (17) of ``docs/derivation.md``.
+    Chan, Golub and LeVeque 1983; equations (15) to (17) of ``docs/merging-moments.md``.
 
     Examples
     --------

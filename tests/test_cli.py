@@ -106,7 +106,7 @@ COMMANDS = [
     ["info", "--json"],
     ["show", "layer_norm"],
     ["trace", "layer_norm"],
-    ["golden", "verify", "--out", "{folder}"],
+    ["golden", "verify", "{folder}"],
     ["grade", "{folder}/f.py:forward", "--norm", "rms_norm"],
     ["nothing"],
 ]
@@ -189,6 +189,19 @@ def test_a_table_in_a_pipe_is_plain_and_aligned():
     ]
 
 
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_table_is_no_wider_than_columns(monkeypatch, stream):
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setenv("NO_COLOR", "1")
+    file = stream()
+    rows = [["layer_norm", "2e-16, and a long word on what it means", "ok"]]
+    print_table(HEADER, rows, file=file)
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 24
+    assert lines[0] == "norm  layer_norm"
+    assert " ".join(line[6:] for line in lines[1:-1]) == rows[0][1]
+
+
 def test_verdicts_are_coloured_on_a_terminal():
     lines = printed(Terminal(), align="lrl")
     assert lines[2].endswith("\x1b[32mok\x1b[0m")
@@ -232,6 +245,6 @@ def test_a_narrow_terminal_gets_one_record_per_row(monkeypatch):
     assert max(map(len, lines)) <= 20
 
 
-def test_a_narrow_pipe_gets_the_table(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "20")
+def test_a_pipe_gets_the_table(monkeypatch):
+    monkeypatch.delenv("COLUMNS")
     assert len(printed(io.StringIO())) == 4

@@ -54,7 +54,7 @@ def run(capsys, *words):
 
 def test_export_writes_what_it_says(tmp_path, capsys, few, vectors):
     new = tmp_path / "new" / "folder"
-    status, out, _ = run(capsys, "export", "--out", new, "--json")
+    status, out, _ = run(capsys, "export", new, "--json")
     written = {path.name: path.read_bytes() for path in new.iterdir()}
     said = {"folder": str(new), "cases": len(few), "bytes": sum(map(len, written.values()))}
     assert (status, json.loads(out)) == (0, said)
@@ -63,7 +63,7 @@ def test_export_writes_what_it_says(tmp_path, capsys, few, vectors):
 
 
 def test_vectors_that_were_just_written_agree(folder, capsys):
-    status, out, _ = run(capsys, "verify", "--out", folder)
+    status, out, _ = run(capsys, "verify", folder)
     assert status == 0
     assert out.splitlines()[-1] == "18 cases, 0 disagree"
 
@@ -76,7 +76,7 @@ def test_a_wrong_gradient_of_this_library_disagrees(folder, capsys, monkeypatch)
         return dx, dgamma + 1, dbeta
 
     monkeypatch.setattr(numpy_norms, "layer_norm_backward", wrong)
-    status, out, _ = run(capsys, "verify", "--out", folder)
+    status, out, _ = run(capsys, "verify", folder)
     assert status == 1
     assert "ordinary/dgamma[" in out
     assert "DroppedTerm" in out
@@ -86,14 +86,14 @@ def test_a_wrong_gradient_of_this_library_disagrees(folder, capsys, monkeypatch)
 def test_a_file_that_was_changed_disagrees(folder, capsys, name):
     with (folder / name).open("ab") as file:
         file.write(b"\n")
-    status, out, _ = run(capsys, "verify", "--out", folder)
+    status, out, _ = run(capsys, "verify", folder)
     assert status == 1
     assert f"{name} was changed" in out
 
 
 def test_a_file_that_is_missing_disagrees(folder, capsys):
     (folder / "layer_norm-float32.npz").unlink()
-    status, out, _ = run(capsys, "verify", "--out", folder)
+    status, out, _ = run(capsys, "verify", folder)
     assert status == 1
     assert "layer_norm-float32.npz is missing" in out
 
@@ -110,7 +110,7 @@ def test_nan_where_a_number_is_expected_disagrees(folder, monkeypatch):
 
 
 def test_json_has_the_verdict_of_every_file(folder, capsys):
-    status, out, _ = run(capsys, "verify", "--out", folder, "--json")
+    status, out, _ = run(capsys, "verify", folder, "--json")
     (verdict,) = json.loads(out)
     assert (status, verdict["passed"], verdict["cases"]) == (0, True, 18)
     assert verdict["rounded"] > 0.999 * verdict["values"]
@@ -118,7 +118,7 @@ def test_json_has_the_verdict_of_every_file(folder, capsys):
 
 def test_bfloat16_is_left_out_without_ml_dtypes(capsys, monkeypatch, vectors):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    status, out, _ = run(capsys, "verify", "--out", vectors)
+    status, out, _ = run(capsys, "verify", vectors)
     assert status == 0
     assert out.count("ml_dtypes not installed") == 2
     assert out.splitlines()[-1].endswith(" 2 files not checked")
@@ -127,7 +127,7 @@ def test_bfloat16_is_left_out_without_ml_dtypes(capsys, monkeypatch, vectors):
 @pytest.mark.parametrize("package", ["mpmath", "ml_dtypes"])
 def test_export_without_an_extra_is_one_line(tmp_path, capsys, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    status, out, err = run(capsys, "export", "--out", tmp_path)
+    status, out, err = run(capsys, "export", tmp_path)
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert f"needs {package}, which is not installed; pip install" in err
@@ -154,7 +154,7 @@ def spoil(folder, name, text):
     ],
 )
 def test_a_folder_that_cannot_be_read_is_one_line(folder, capsys, spoilt, says):
-    status, out, err = run(capsys, "verify", "--out", spoilt(folder))
+    status, out, err = run(capsys, "verify", spoilt(folder))
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert says in err
@@ -162,7 +162,7 @@ def test_a_folder_that_cannot_be_read_is_one_line(folder, capsys, spoilt, says):
 
 def test_a_folder_that_cannot_be_written_is_one_line(folder, capsys):
     for path, says in (("cases.json", "is not a folder"), ("cases.json/new", "cannot write to")):
-        status, out, err = run(capsys, "export", "--out", folder / path)
+        status, out, err = run(capsys, "export", folder / path)
         assert (status, out) == (2, "")
         assert err.count("\n") == 1
         assert says in err
@@ -176,7 +176,7 @@ def test_export_writes_through_no_link_and_waits_for_no_pipe(tmp_path, capsys, v
     (folder / "cases.json").symlink_to(tmp_path / "elsewhere")
     (folder / MANIFEST).symlink_to("nowhere")
     os.mkfifo(folder / "layer_norm-float32.npz")
-    assert run(capsys, "export", "--out", folder)[0] == 0
+    assert run(capsys, "export", folder)[0] == 0
     assert (tmp_path / "elsewhere").read_text() == "mine"
     written = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert written == {path.name: path.read_bytes() for path in vectors.iterdir()}
@@ -189,13 +189,13 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_what_was_there(folder, capsy
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("zipfile.ZipFile.writestr", full)
-    status, out, err = run(capsys, "export", "--out", folder)
+    status, out, err = run(capsys, "export", folder)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert f"cannot write to {folder}: No space left on device" in err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("words", [[], ["export"], ["import", "--out", "x"]])
+@pytest.mark.parametrize("words", [[], ["export"], ["import", "x"]])
 def test_a_wrong_word_is_wrong_usage(words):
     with pytest.raises(SystemExit) as error:
         main(["golden", *words])

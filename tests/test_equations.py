@@ -61,9 +61,13 @@ def test_every_equation_is_numbered_once(number: str) -> None:
     assert DERIVED[number] == 1
 
 
-def test_the_derivation_page_has_the_equations_1_to_18() -> None:
-    page = (ROOT / "docs" / "derivation.md").read_text("utf-8")
-    assert TAG.findall(page) == [str(n) for n in range(1, 19)]
+def test_the_derivation_page_and_that_of_moments_have_the_equations_1_to_18() -> None:
+    derived, merged = (
+        TAG.findall((ROOT / "docs" / f"{page}.md").read_text("utf-8"))
+        for page in ("derivation", "merging-moments")
+    )
+    assert merged == ["15", "16", "17"]
+    assert derived == [*(str(n) for n in range(1, 15)), "18"]
 
 
 # What the line of each number computes. RMS norm, inference and (18) compute again what others do.
@@ -76,6 +80,7 @@ PLACES = [
     "numpy_norms/commands/trace_steps.py",
     "numpy_norms/verify/plain.py",
     "docs/derivation.md",
+    "docs/batch-norm-by-hand.md",
     "docs/lab/solution.py",
 ]
 

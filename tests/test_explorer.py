@@ -1,6 +1,7 @@
 """The explorer: its arithmetic in Node, and the page in a browser, driven as a reader would."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 from extras import need
 
-EXPLORER = Path(__file__).parents[1] / "docs" / "explorer"
+from numpy_norms.commands import trace_steps
+
+ROOT = Path(__file__).parents[1]
+EXPLORER = ROOT / "docs" / "explorer"
+PAGE = ROOT / "numpy_norms" / "explorer.html"
+sys.path.append(str(ROOT / "docs"))
+
+from drawing import BLUE, RED  # noqa: E402
+
 NODE = shutil.which("node")
 BROWSER = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
 DRIVER = shutil.which("chromedriver")
@@ -36,6 +45,13 @@ def test_its_arithmetic_is_that_of_the_library(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_in_the_package_is_made_of_its_sources(monkeypatch):
+    monkeypatch.syspath_prepend(EXPLORER)
+    from bundle import explorer_page
+
+    assert PAGE.read_text("utf-8") == explorer_page()
 
 
 class Page:
@@ -102,10 +118,9 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("explorer")
-    run_script("inline.py", folder)
-    return (folder / "index.html").as_uri()
+def address():
+    """The page as a file, as it lies in a clone."""
+    return PAGE.as_uri()
 
 
 @pytest.fixture
@@ -124,6 +139,14 @@ def assert_the_program_agrees(page):
 
 
 @needs_browser
+def test_the_sources_opened_as_a_file_lead_to_the_page(page):
+    page.browser.get(f"{(EXPLORER / 'index.html').as_uri()}#norm=rms_norm")
+    assert page.browser.current_url.startswith(f"{PAGE.as_uri()}#norm=rms_norm")
+    assert page.verdict() == "agrees"
+    page.browser.get_log("browser")  # what it says of the modules is why there is a bundle
+
+
+@needs_browser
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_norm_is_chosen_and_its_numbers_are_those_of_its_program(page, family):
     page.open("norm=batch_norm&seed=3&dy=random")
@@ -138,7 +161,7 @@ def test_a_norm_is_chosen_and_its_numbers_are_those_of_its_program(page, family)
     "state",
     [
         "norm=layer_norm&shape=2.3.8&axes=2&gamma=none&dy=random",
-        "norm=layer_norm&axes=1.3&beta=none&eps=0.1&dy=random",
+        "norm=layer_norm&shape=2.6.2.2&axes=1.3&beta=none&eps=0.1&dy=random",
         "norm=rms_norm&shape=5.4&axes=1&x=ramp&shift=5&dy=random",
         "norm=instance_norm&x=constant&dy=ones&scale=3",
         "norm=group_norm&num_groups=2&gamma=none&beta=none&hot=11",
@@ -147,6 +170,79 @@ def test_a_norm_is_chosen_and_its_numbers_are_those_of_its_program(page, family)
 )
 def test_the_program_agrees_with_the_page_in_every_option(page, state):
     assert_the_program_agrees(page.open(state))
+
+
+@needs_browser
+def test_it_begins_with_the_board(page):
+    page.open("")
+    assert page.find("input[value=layer_norm]").is_selected()
+    assert page.find("[name=x]").get_attribute("value") == "board"
+    assert_the_page_is_on_the_board(page, "layer_norm")
+
+
+@needs_browser
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_board_is_that_of_trace_in_every_norm(page, norm):
+    page.open(f"norm={norm}&dy=random")
+    page.find("[name=x] option[value=board]").click()
+    assert_the_page_is_on_the_board(page, norm)
+    assert_the_program_agrees(page)
+
+
+def assert_the_page_is_on_the_board(page, norm):
+    e = trace_steps.example(norm)
+    v = trace_steps.forward(e)
+    d = trace_steps.backward(e, v)
+    shown = {"x": e.x, "x_hat": v["x_hat"], "y": v["y"], "dy": e.dy, "dx": d["x"]}
+    for array, expected in shown.items():
+        np.testing.assert_allclose(page.values(array), expected.ravel(), rtol=1e-12, atol=1e-14)
+
+
+@needs_browser
+@pytest.mark.parametrize("family", ["layer_norm", "rms_norm"])
+def test_a_norm_of_features_brings_tokens_and_one_of_channels_images(page, family):
+    page.open("norm=batch_norm&shape=4.2")
+    page.click(f"input[value={family}]")
+    assert page.text("#summary").endswith("over D. 6 sets of m = 8; gamma has shape (8,).")
+    page.click("input[name=over][value=sample]")
+    assert page.text("#summary").endswith(
+        "over C, H, W. 2 sets of m = 24; gamma has shape (6, 2, 2)."
+    )
+    page.click("input[name=over][value=features]")
+    assert "gamma has shape (8,)" in page.text("#summary")
+    page.click("input[value=instance_norm]")
+    assert "12 sets of m = 4" in page.text("#summary")
+
+
+@needs_browser
+def test_a_size_that_does_not_fit_is_said(page):
+    page.open("norm=batch_norm")
+    assert page.text("#limits") == "at most 4 × 8 × 4 × 4"
+    asks = "const c = document.querySelector('[name=size0]'); c.value = arguments[0];"
+    asks += "c.dispatchEvent(new Event('change', {bubbles: true}))"
+    page.js(asks, 50)
+    assert page.text("#sizes-note") == "50 does not fit: 4 is shown."
+    page.js(asks, 3)
+    assert page.text("#sizes-note") == ""
+
+
+@needs_browser
+@pytest.mark.parametrize("state", ["", *(f"norm={norm}" for norm in NORMS)])
+def test_on_a_phone_y_the_switches_and_dx_are_seen_together(page, state):
+    page.open(state).resize(390)
+    place = "const r = document.querySelector(arguments[0]).getBoundingClientRect(); return "
+    top = page.js(place + "r.top", "[data-array=y] .cards")
+    bottom = page.js(place + "r.bottom", "[data-array=dx] .cards")
+    assert top < page.js(place + "r.top", "#terms") < bottom
+    assert bottom - top <= 740  # a phone of 844 points, less what the browser takes
+
+
+def test_its_colours_are_those_of_the_figures():
+    style = (EXPLORER / "explorer.css").read_text("utf-8")
+    for name, colour in (("positive", BLUE), ("negative", RED)):
+        shown = re.search(rf"--{name}: light-dark\(#(\w+),", style)[1]
+        for ours, theirs in zip(bytes.fromhex(shown), bytes.fromhex(colour[1:]), strict=True):
+            assert abs(ours - (0.878 * theirs + 0.122 * 255)) <= 1  # as the figures, on white
 
 
 @needs_browser
@@ -211,10 +307,10 @@ def test_keys_move_send_one_gradient_and_bring_all_back(page):
     page.js("document.querySelector(arguments[0]).focus()", page.cell("y", 0))
     focused = "return Number(document.activeElement.dataset.i)"
     press(page, "ArrowRight", "ArrowDown", "End", "ArrowRight")
-    assert page.js(focused) == 28  # the first row's neighbour on the next card
+    assert page.js(focused) == 32  # the second row's neighbour on the next card
     press(page, "Enter")
-    assert np.flatnonzero(page.values("dy")).tolist() == [28]
-    assert page.js(focused) == 28
+    assert np.flatnonzero(page.values("dy")).tolist() == [32]
+    assert page.js(focused) == 32
     press(page, "Escape")
     assert np.count_nonzero(page.values("dy")) > 40
 
@@ -223,10 +319,10 @@ def test_keys_move_send_one_gradient_and_bring_all_back(page):
 def test_a_control_keeps_the_focus_when_it_changes_the_page(page):
     page.open("norm=layer_norm")
     page.click("[name=axis1]")
-    assert "axes=1.3" in page.browser.current_url
+    assert "axes=1.2" in page.browser.current_url
     assert page.js("return document.activeElement.name") == "axis1"
     page.click("[name=rank] option[value='2']")
-    assert page.browser.current_url.endswith("shape=2.6&axes=1")
+    assert page.browser.current_url.endswith("shape=2.3&axes=1")
     assert page.text("#summary").startswith("Layer norm: mean and variance over D. 2 sets")
 
 

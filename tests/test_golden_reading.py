@@ -49,7 +49,7 @@ def seal(folder):
 
 def said_of(folder, capsys):
     """Return the exit status of `golden verify`, and all it says."""
-    status = main(["golden", "verify", "--out", str(folder)])
+    status = main(["golden", "verify", str(folder)])
     out, err = capsys.readouterr()
     assert err.count("\n") == (status == 2)
     return status, out + err

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from importlib import import_module
 from math import log10
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import numpy_norms
-from numpy_norms.cli import main
+from numpy_norms.cli import COMMANDS, main
 from numpy_norms.oracle.reference import evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,7 @@ def test_the_example_gives_the_results_in_its_comments():
             continue
         comment = code.splitlines()[statement.end_lineno - 1].partition("  # ")[2]
         results.append((repr(eval(source, names)), comment))
-    assert len(results) == 3
+    assert len(results) == 2
     assert all(result == comment for result, comment in results)
 
 
@@ -100,9 +101,23 @@ def test_the_comparison_with_pytorch_is_measured(row):
     assert np.log10(errors) == pytest.approx(np.log10([float(cell) for cell in row[3:]]), abs=0.5)
 
 
+def test_the_commands_are_those_of_the_command_line():
+    rows = dict(rows_under("command"))
+    assert {name.strip("`"): text for name, text in rows.items()} == {
+        name: import_module(f"numpy_norms.commands.{module}").HELP
+        for name, module in COMMANDS.items()
+    }
+
+
+def test_a_student_reads_nothing_of_rounding_first():
+    first = "\n".join(README.splitlines()[:60])
+    assert not re.search(r"\bulp|rounded|rounding|float32", first)
+    assert first.index("<picture>") < first.index("git clone") < first.index("(1)")
+
+
 def test_the_two_commands_are_those_of_the_continuous_integration():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    commands = re.findall(r"^\$ (.* && .*)$", README, re.MULTILINE)
+    commands = re.findall(r"^\$ (pip .* && (?:python|pytest).*)$", README, re.MULTILINE)
     assert commands == [
         "pip install . && python -m numpy_norms check",
         "pip install '.[test]' && pytest",

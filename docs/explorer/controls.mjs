@@ -2,7 +2,7 @@
 
 import { isInference, normalizesFeatures } from "./core.mjs";
 import { axisNames } from "./draw.mjs";
-import { DEFAULTS, divisors, LIMITS } from "./state.mjs";
+import { DEFAULTS, divisors, IMAGES, LIMITS, onBoard, TOKENS, usual } from "./state.mjs";
 
 const AXES = [0, 1, 2, 3];
 
@@ -13,10 +13,10 @@ export function readControls(form, state, changed) {
   const rank = Number(value("rank"));
   const kept = changed === "rank" ? state.shape.length : rank;
   const inference = value("family") === "batch_norm" && value("mode") === "inference";
-  return {
+  const read = {
     norm: inference ? "batch_norm_inference" : value("family"),
     shape: DEFAULTS.shape.slice(0, rank).map((usual, axis) => (axis < kept ? Number(value(`size${axis}`)) : usual)),
-    axes: changed === "rank" ? [rank - 1] : AXES.filter((axis) => checked(`axis${axis}`)),
+    axes: changed === "rank" ? (rank === 4 ? IMAGES.axes : [rank - 1]) : AXES.filter((axis) => checked(`axis${axis}`)),
     num_groups: Number(value("num_groups")),
     eps: Number(value("eps")),
     x: value("x"),
@@ -27,6 +27,24 @@ export function readControls(form, state, changed) {
     dy: value("dy"),
     hot: changed === "dy" && value("dy") === "one" ? state.cell : state.hot,
   };
+  return { ...read, ...shapeFor(read, state, changed, form) };
+}
+
+/** The shape that a choice brings with it: one in which the norm makes sense. */
+function shapeFor(read, state, changed, form) {
+  if (changed === "over") return form.elements.over.value === "sample" ? IMAGES : TOKENS;
+  if (changed === "x" && read.x === "board") return onBoard(read);
+  if (changed !== "family") return {};
+  if (state.x === "board") return onBoard(read);
+  const otherKind = normalizesFeatures(read.norm) !== normalizesFeatures(state.norm);
+  const { shape, axes } = usual(read.norm);
+  return otherKind ? { shape, axes } : {};
+}
+
+/** What became of the sizes that were asked for, where they are more than the page can show. */
+export function sizesNote(asked, shown) {
+  const cut = asked.findIndex((n, axis) => n !== shown[axis]);
+  return cut < 0 ? "" : `${asked[cut]} does not fit: ${shown[cut]} is shown.`;
 }
 
 /** Make every control show the state, and hide those that its norm does not have. */
@@ -42,9 +60,17 @@ export function writeControls(form, state) {
   elements.beta.disabled = family === "rms_norm";
   elements.scale.checked = state.scale !== 1;
   elements.shift.checked = state.shift !== 0;
+  elements.dy[0].nextElementSibling.textContent = state.x === "board" ? "the board’s" : "random";
+  elements.over[0].closest("fieldset").hidden = !normalizesFeatures(state.norm);
+  elements.over.value = overOf(state);
   writeShape(elements, state);
   writeAxes(elements, state);
   writeGroups(elements, state);
+}
+
+function overOf({ shape, axes }) {
+  const is = (kind) => shape.length === kind.shape.length && axes.join() === kind.axes.join();
+  return is(TOKENS) ? "features" : is(IMAGES) ? "sample" : "";
 }
 
 function writeShape(elements, { norm, shape }) {
@@ -58,6 +84,7 @@ function writeShape(elements, { norm, shape }) {
     input.value = shape[axis] ?? 1;
     input.max = LIMITS[shape.length][axis] ?? 1;
   }
+  document.querySelector("#limits").textContent = `at most ${LIMITS[shape.length].join(" × ")}`;
   nameAxes(elements, "size", { norm, shape });
 }
 

@@ -1,7 +1,7 @@
 // The numbers behind a state: its arrays, everything computed from them, and the Python program that does the same.
 
 import { backward, finiteDifferences, forward, indexOf, isInference, normalizesFeatures, parameterShape, size } from "./core.mjs";
-import { TERMS } from "./state.mjs";
+import { BOARD, TERMS } from "./state.mjs";
 
 // Marsaglia's xorshift: the same numbers in every browser, a stream of its own for every array.
 function stream(seed, name) {
@@ -19,7 +19,14 @@ function stream(seed, name) {
 const rounded = (value) => Math.round(value * 10) / 10 + 0; // + 0 turns -0 into 0
 const fill = (count, make) => Array.from({ length: count }, (_, i) => rounded(make(i)));
 
-function inputs({ x, shape, seed }) {
+/** Numbers of the board as they lie for a norm: batch norm has a column where the others have a row. */
+function ofBoard(rows, { shape }) {
+  return shape[0] === 3 ? rows[0].flatMap((value, k) => [value, rows[1][k]]) : rows.flat();
+}
+
+function inputs(state) {
+  const { x, shape, seed } = state;
+  if (x === "board") return ofBoard(BOARD.x, state);
   const uniform = stream(seed, "x");
   const bell = () => uniform() + uniform() + uniform() + uniform() - 2;
   const count = size(shape);
@@ -31,10 +38,12 @@ function inputs({ x, shape, seed }) {
   return random;
 }
 
-function outputGradient({ dy, shape, hot, seed }) {
+function outputGradient(state) {
+  const { dy, shape, hot, seed } = state;
   const uniform = stream(seed, "dy");
   if (dy === "ones") return new Array(size(shape)).fill(1);
   if (dy === "one") return new Array(size(shape)).fill(0).with(hot, 1);
+  if (state.x === "board") return ofBoard(BOARD.dy, state);
   return fill(size(shape), () => 4 * uniform() - 2);
 }
 
@@ -45,13 +54,14 @@ export function example(state) {
   const count = size(parameterShape(state));
   const sign = () => (u() < 0.3 ? -1 : 1);
   const channels = state.shape[1];
+  const drawn = (name, length, make) => (state.x === "board" ? BOARD[name].slice(0, length) : fill(length, make));
   return {
     x: inputs(state).map((value) => rounded(value * state.scale + state.shift)),
-    gamma: fill(count, () => (state.gamma === "none" ? 1 : sign() * (0.5 + 1.5 * u()))),
-    beta: fill(count, () => (state.beta === "none" || state.norm === "rms_norm" ? 0 : 2 * v() - 1)),
+    gamma: state.gamma === "none" ? new Array(count).fill(1) : drawn("gamma", count, () => sign() * (0.5 + 1.5 * u())),
+    beta: state.beta === "none" || state.norm === "rms_norm" ? new Array(count).fill(0) : drawn("beta", count, () => 2 * v() - 1),
     dy: outputGradient(state),
-    running_mean: fill(channels, () => 0.5 + w()),
-    running_var: fill(channels, () => 1 + 3 * z()),
+    running_mean: drawn("running_mean", channels, () => 0.5 + w()),
+    running_var: drawn("running_var", channels, () => 1 + 3 * z()),
   };
 }
 

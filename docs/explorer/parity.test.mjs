@@ -7,7 +7,7 @@ import test from "node:test";
 
 import { backward, finiteDifferences, forward, largestDifference, NORMS, setIds, sums, termsOf } from "./core.mjs";
 import { compute, pythonCall } from "./example.mjs";
-import { CHOICES, DEFAULTS, divisors, fromHash, TERMS, toHash } from "./state.mjs";
+import { CHOICES, DEFAULTS, divisors, FIRST, fromHash, onBoard, TERMS, toHash, usual } from "./state.mjs";
 
 const golden = process.env.GOLDEN ?? new URL("golden.json", import.meta.url);
 assert.ok(existsSync(golden), "no vectors: run `python docs/explorer/write_vectors.py` first");
@@ -68,17 +68,24 @@ test("a loss that is the sum of y leaves batch norm without a gradient", () => {
 
 test("group norm with one group has the statistics of layer norm over (C, H, W)", () => {
   const one = compute(fromHash("norm=group_norm&num_groups=1"));
-  assert.deepEqual(one.sets, setIds(fromHash("norm=layer_norm&axes=1.2.3")));
+  assert.deepEqual(one.sets, setIds(fromHash("norm=layer_norm&shape=2.6.2.2&axes=1.2.3")));
   assert.ok(sums(one.x_hat, one.sets).every((total) => Math.abs(total) < 1e-12));
 });
 
 test("a state survives its address", () => {
   for (const key of Object.keys(CHOICES)) {
     for (const value of CHOICES[key]) {
-      const state = { ...DEFAULTS, [key]: value };
+      if (value === "board") continue;
+      const state = { ...usual(key === "norm" ? value : DEFAULTS.norm), [key]: value };
       assert.deepEqual(fromHash(`#${toHash(state)}`), state);
     }
   }
+  for (const norm of NORMS) {
+    const state = onBoard(usual(norm));
+    assert.deepEqual(compute(fromHash(toHash(state))), compute(state));
+  }
+  assert.deepEqual(compute(fromHash(toHash(FIRST))), compute(FIRST));
+  assert.deepEqual(fromHash(""), FIRST);
   const common = { shape: [2, 6, 3], off: ["mean", "variance"], seed: 7, cell: 30, hot: 35 };
   for (const own of [{ norm: "layer_norm", axes: [1, 2] }, { norm: "group_norm", axes: [2], num_groups: 2 }]) {
     const state = { ...DEFAULTS, ...common, ...own };

@@ -1,6 +1,6 @@
 // The document: results drawn, pointer and keys answered. The state lives in the address.
 
-import { readControls, writeControls } from "./controls.mjs";
+import { readControls, sizesNote, writeControls } from "./controls.mjs";
 import { isInference, largestDifference, termsOf } from "./core.mjs";
 import { laws, layout, long, modeNote, parameterTable, reading, readingRows, setMap, short, summary, tensor } from "./draw.mjs";
 import { compute, pythonCall } from "./example.mjs";
@@ -195,8 +195,12 @@ async function copy(text, button) {
 }
 
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("change", (event) => change(readControls(form, state, event.target.name)));
-$("#again").addEventListener("click", () => change({ seed: state.seed + 1 }));
+form.addEventListener("change", (event) => {
+  const asked = readControls(form, state, event.target.name);
+  change(asked);
+  $("#sizes-note").textContent = sizesNote(asked.shape, state.shape);
+});
+$("#again").addEventListener("click", () => change({ seed: state.seed + 1, x: state.x === "board" ? "random" : state.x }));
 $("[name=theme]").addEventListener("change", (event) => change({ theme: event.target.value }));
 $("#terms").addEventListener("change", () => change({ off: termsOf(state.norm).filter((term) => !$(`#terms [name=${term}]`).checked) }));
 $("#copy-link").addEventListener("click", (event) => copy(location.href, event.currentTarget));

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument("action", choices=("export", "verify"))
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of vectors")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of vectors")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -43,22 +43,22 @@ def _export(args: argparse.Namespace) -> int:
     from numpy_norms.golden.export import export
     from numpy_norms.golden.formats import MissingExtra
 
-    if args.out.exists() and not args.out.is_dir():
-        raise UsageError(f"{args.out} is not a folder; pass the name of a new or existing one")
+    if args.folder.exists() and not args.folder.is_dir():
+        raise UsageError(f"{args.folder} is not a folder; pass the name of a new or existing one")
     progress = Progress()
     try:
-        cases = export(args.out, progress=progress)
+        cases = export(args.folder, progress=progress)
     except MissingExtra as error:
         raise UsageError(str(error)) from None
     except OSError as error:
-        raise UsageError(f"cannot write to {args.out}: {error.strerror or error}") from None
+        raise UsageError(f"cannot write to {args.folder}: {error.strerror or error}") from None
     progress("")
-    files = sorted(path for path in args.out.iterdir() if path.is_file())
+    files = sorted(path for path in args.folder.iterdir() if path.is_file())
     size = sum(path.stat().st_size for path in files)
     if args.json:
-        print(json.dumps({"folder": str(args.out), "cases": cases, "bytes": size}))
+        print(json.dumps({"folder": str(args.folder), "cases": cases, "bytes": size}))
     else:
-        print_text(f"{cases} cases in {args.out}, {size / 1e6:.1f} MB")
+        print_text(f"{cases} cases in {args.folder}, {size / 1e6:.1f} MB")
     return OK
 
 
@@ -68,7 +68,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     progress = Progress()
     try:
-        verdicts = list(verify(args.out, progress=progress))
+        verdicts = list(verify(args.folder, progress=progress))
     except BadVectors as error:
         raise UsageError(str(error)) from None
     progress("")

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -20,13 +21,13 @@ def paint(text: str, style: str, file: TextIO | None = None) -> str:
     return f"\x1b[{CODES[style]}m{text}\x1b[0m" if _wants_colour(file or sys.stdout) else text
 
 
-def print_text(text: str, file: TextIO | None = None) -> None:
+def print_text(text: str, file: TextIO | None = None, *, flush: bool = False) -> None:
     """Print `text`, in ASCII where the stream is not UTF-8."""
     stream = file or sys.stdout
     encoding = (stream.encoding or "utf-8").lower().replace("-", "")
     if encoding != "utf8":
         text = text.translate(ASCII).encode("ascii", "replace").decode("ascii")
-    print(text, file=stream)
+    print(text, file=stream, flush=flush)
 
 
 def print_table(
@@ -36,7 +37,7 @@ def print_table(
     align: str = "",
     file: TextIO | None = None,
 ) -> None:
-    """Print `rows` under `header`; one record below the other where a terminal is too narrow.
+    """Print `rows` under `header`; one record below the other where a line would be too long.
 
     `align` has one letter per column, ``l`` or ``r``; missing letters mean ``l`` for the first
     column and ``r`` for the others. Cells may carry colour from `paint`; a cell that is a verdict
@@ -46,7 +47,7 @@ def print_table(
     align = (align or "l").ljust(len(header), "r")
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    if stream.isatty() and sum(widths) + 2 * len(widths) - 2 > _columns():
+    if sum(widths) + 2 * len(widths) - 2 > _columns(stream):
         _print_records(header, rows, stream)
         return
     for number, line in enumerate(lines):
@@ -62,8 +63,16 @@ def _print_records(header: Sequence[str], rows: Sequence[Sequence[str]], stream:
         if number:
             print_text("", stream)
         for name, text in zip(header, row, strict=True):
-            if text:
-                print_text(f"{name:<{names}}  {_cell(text, 0, 'l', stream)}", stream)
+            for line in _wrapped(text, _columns(stream) - names - 2):
+                print_text(f"{name:<{names}}  {_cell(line, 0, 'l', stream)}", stream)
+                name = ""
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Break a cell into lines where it is longer than they are; colours stay as they are."""
+    if _width(text) <= width or ESCAPE.search(text):
+        return [text] if text else []
+    return textwrap.wrap(text, max(width, 12))
 
 
 def _cell(text: str, width: int, align: str, stream: TextIO) -> str:
@@ -76,8 +85,11 @@ def _width(text: str) -> int:
     return len(ESCAPE.sub("", text))
 
 
-def _columns() -> int:
-    return shutil.get_terminal_size().columns
+def _columns(stream: TextIO) -> int:
+    """The width of a terminal, or that which COLUMNS asks for; a pipe has room for everything."""
+    if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        return shutil.get_terminal_size().columns
+    return sys.maxsize
 
 
 def _wants_colour(stream: TextIO) -> bool:

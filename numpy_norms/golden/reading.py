@@ -40,12 +40,12 @@ def known() -> dict[str, list[Case]]:
 def manifest(folder: Path) -> dict[str, str]:
     """Return what each file must be."""
     if not folder.is_dir():
-        raise BadVectors(f"{folder} is not a folder; write one with golden export --out {folder}")
+        raise BadVectors(f"{folder} is not a folder; write one with golden export {folder}")
     try:
         return read_manifest(folder)
     except FileNotFoundError:
         raise BadVectors(
-            f"{folder} has no {MANIFEST}; write the vectors with golden export --out {folder}"
+            f"{folder} has no {MANIFEST}; write the vectors with golden export {folder}"
         ) from None
     except (ValueError, OSError) as error:
         raise BadVectors(f"{folder / MANIFEST} cannot be read: {error}") from None

@@ -2,6 +2,7 @@
 
     check_kernel      a kernel of one of the norms against this library, on a designed battery
     check_gradients   any pair of forward and backward in this library's form
+    grade             somebody's function, or class, in the words of the command grade
     mutants           kernels that are known to be wrong
     cases             the battery, for use elsewhere
     tolerances        how far a right kernel may be from the expected values
@@ -12,6 +13,7 @@
 
 from .battery import Case, cases
 from .catalogue import Mutant, mutants
+from .grade import grade
 from .gradients import check_gradients
 from .kernel import check_kernel
 from .linter import Weakness, why_weak
@@ -29,6 +31,7 @@ __all__ = [
     "cases",
     "check_gradients",
     "check_kernel",
+    "grade",
     "mutants",
     "tolerances",
     "why_weak",

@@ -5,20 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 
-import numpy as np
-
-from numpy_norms.cli import DISAGREEMENT, OK
+from numpy_norms.cli import DISAGREEMENT, OK, UsageError
 from numpy_norms.commands import isolated
-from numpy_norms.commands.arguments import Progress, norm_among, seconds, seed
-from numpy_norms.commands.grade.answers import Answers, ask
-from numpy_norms.commands.grade.diagnosis import diagnose, distance
+from numpy_norms.commands.arguments import norm_among, seconds, seed
+from numpy_norms.commands.grade import folder
+from numpy_norms.commands.grade.answers import ask
 from numpy_norms.commands.grade.graded import battery
-from numpy_norms.commands.grade.report import NOT_RUN, OUTPUTS, Grade, print_aside, print_grade
+from numpy_norms.commands.grade.marking import mark
+from numpy_norms.commands.grade.report import print_aside, print_grade
 from numpy_norms.oracle.sets import NORMS
-from numpy_norms.verify import Case, Row
-from numpy_norms.verify.arrangement import Arrangement
-from numpy_norms.verify.runs import Judge, Run
-from numpy_norms.verify.suspects import suspects
 
 HELP = "run your function beside this library's, and name the mistake in it"
 EPILOG = """\
@@ -27,6 +22,11 @@ The function is one of:
   backward(dy, x, gamma, beta, eps) -> dx, dgamma, dbeta
   FILE.py:forward,backward                      a pair: forward -> (y, cache),
                                                 backward(dy, cache) -> dx, dgamma, dbeta
+  FILE.py:Class                                 with forward(x) -> y and backward(dy) -> dx; gamma,
+                                                beta, eps are passed to it or set as attributes;
+                                                dgamma, dbeta are returned or kept as attributes
+FILE.py alone is searched for one of these, after the norm's name first; a FOLDER is a class: every
+file in it, one after the other.
 group_norm: num_groups comes after x. rms_norm: without beta and dbeta. Parameters are passed by
 name where all names are known (dout, grad_output, weight, bias, epsilon ... are known too), and
 otherwise in this order. A parameter NAME_param is passed {"eps": ..., "mode": "train"}.
@@ -42,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `grade`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("target", metavar="FILE.py:function", help="what to grade")
+    parser.add_argument(
+        "target",
+        metavar="FILE.py:function",
+        help="what to grade; also FILE.py:Class, FILE.py alone, FOLDER and FOLDER:function",
+    )
     parser.add_argument(
         "--norm", type=norm_among(NORMS), required=True, help="one of: " + ", ".join(NORMS)
     )
@@ -58,61 +62,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"for the whole run; {isolated.TIMEOUT:g}",
     )
+    parser.add_argument("--csv", action="store_true", help="of a folder: print the marks as CSV")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--traceback", action="store_true", help="show where the function raised")
 
 
 def run(args: argparse.Namespace) -> int:
     """Grade, print what was found, and return 0 where everything is right, 1 otherwise."""
+    if of_a_class := folder.folder_of(args.target):
+        return folder.run(args, *of_a_class)
+    if args.csv:
+        raise UsageError(f"--csv is for a folder of files, and {args.target} is none")
     chosen = battery(args.norm, args.seed, args.rank)
     answers = ask(args, chosen)
     print_aside(answers, args.traceback)
-    grade = _grade(args, chosen, answers)
+    grade = mark(args.target, args.norm, args.seed, chosen, answers)
     if args.json:
         print(json.dumps(grade.to_dict(), indent=1, allow_nan=False))
     else:
-        print_grade(grade, chosen, args)
+        print_grade(grade, traceback=args.traceback)
     return OK if grade.passed else DISAGREEMENT
-
-
-def _grade(args: argparse.Namespace, chosen: list[Case], answers: Answers) -> Grade:
-    grade = Grade(
-        args.target,
-        args.norm,
-        answers.form,
-        chosen[0].x.shape,
-        answers.happened,
-        answers.rank,
-        raised=bool(answers.details),
-    )
-    if not answers.runs:
-        return grade
-    progress = Progress()
-    arrangement = Arrangement.of(args.norm, {})
-    judges = []
-    for number, case in enumerate(chosen[: len(answers.runs)], 1):
-        progress(f"case {number} of {len(chosen)}: {case.name}")
-        judges.append(Judge(case, arrangement, np.dtype(np.float64), None))
-    progress("")
-    pairs = list(zip(judges, answers.runs, strict=True))
-    grade.rows = [row for judge, found in pairs for row in _rows(judge, found)]
-    for case in chosen[len(pairs) :]:
-        grade.rows += [Row.failure(case.name, name, NOT_RUN) for name in _outputs(answers.runs[0])]
-    got, grade.failures = answers.runs[0].results, answers.runs[0].failures
-    expected = {name: a.astype(np.float64) for name, a in judges[0].expected.items()}
-    grade.differences = {name: distance(got[name], expected[name]) for name in got}
-    grade.findings = diagnose(chosen[0], got, expected, [n for n in grade.wrong if n in got])
-    failed = {row.case for row in grade.rows if not row.passed}
-    if failed and any(found.results for found in answers.runs):
-        grade.resembles = suspects(arrangement, judges, answers.runs, failed)
-    return grade
-
-
-def _rows(judge: Judge, found: Run) -> list[Row]:
-    rows = [judge.row(name, found, found) for name in _outputs(found)]
-    note = "the argument was overwritten"
-    return rows + [Row.failure(judge.case.name, name, note) for name in found.changed]
-
-
-def _outputs(found: Run) -> list[str]:
-    return [name for name in OUTPUTS if name in found.results or name in found.failures]

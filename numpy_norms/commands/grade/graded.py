@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.cli import UsageError
+from numpy_norms.commands.grade.layer import Layer, is_layer
 from numpy_norms.commands.grade.student import Failure, Student, as_array
 from numpy_norms.oracle.sets import FEATURE_NORMS
 from numpy_norms.verify import Case, cases
@@ -93,6 +95,8 @@ def graded(norm: str, students: Sequence[Student], part: str | None) -> Graded:
     if len(students) == 2:
         return _pair(norm, *students)
     (student,) = students
+    if inspect.isclass(student.function):
+        return _layer(norm, student, part)
     if (part or _part_of(student)) == "forward":
         takes = ", ".join(_names(norm, "forward"))
         return Graded(norm, _forward(norm, student), None, f"forward({takes})")
@@ -166,6 +170,31 @@ def _backward(norm: str, student: Student) -> Callable[..., Any]:
         return _gradients(norm, student, returned)
 
     return backward
+
+
+def _layer(norm: str, student: Student, part: str | None) -> Graded:
+    if not is_layer(student.function):
+        raise UsageError(f"{student.name} is a class without forward and backward methods")
+    names = _names(norm, "forward")
+    parameters = [name[1:] for name in gradient_names(norm)[1:]]
+
+    def forward(*arguments: Any) -> Any:
+        values = dict(zip(names, arguments, strict=True))
+        return Layer(student, values).forward(values["x"])
+
+    def backward(dy: Any, *arguments: Any) -> tuple[Any, ...]:
+        values = dict(zip(names, arguments, strict=True))
+        layer = Layer(student, values)
+        layer.forward(values["x"])
+        returned = layer.backward(dy, {name: values[name] for name in parameters})
+        return _gradients(norm, student, returned)
+
+    return Graded(
+        norm,
+        None if part == "backward" else forward,
+        None if part == "forward" else backward,
+        "class with forward(x), backward(dy)",
+    )
 
 
 def _pair(norm: str, ahead: Student, back: Student) -> Graded:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,15 @@ SHOWN = 10_000  # characters of what the file prints
 NOT_RUN = "was not run"
 
 
-@dataclass
+@dataclass(repr=False)
 class Grade:
     """What came of it: the case that is shown, every row, and what is wrong where something is."""
 
     target: str
     norm: str
     form: str
-    shape: tuple[int, ...]
+    chosen: tuple[Case, ...]
+    seed: int
     happened: str
     rank: int | None
     raised: bool
@@ -49,9 +50,25 @@ class Grade:
         first = [row for row in self.rows if row.case == self.rows[0].case and not row.passed]
         return [name for name in OUTPUTS if name in {row.output for row in first}]
 
+    def reasons(self) -> list[str]:
+        """What is wrong, a sentence each: what happened, and what the outputs equal."""
+        said = [*self.failures.values(), self.happened]
+        said += [f"your {finding.output} {finding.says}" for finding in self.findings]
+        return list(dict.fromkeys(filter(None, said)))
+
+    def __str__(self) -> str:
+        stream = StringIO()
+        with redirect_stdout(stream):
+            print_grade(self)
+        return stream.getvalue().rstrip()
+
+    __repr__ = __str__
+
     def to_dict(self) -> dict[str, Any]:
         """Return the grade as plain Python; what is not finite as text."""
-        content = {"passed": self.passed, "wrong": self.wrong, **asdict(self)}
+        content = {"passed": self.passed, "wrong": self.wrong, **vars(self)}
+        content["shape"] = content.pop("chosen")[0].x.shape
+        content["rows"] = [asdict(row) for row in self.rows]
         content["findings"] = [finding._asdict() for finding in self.findings]
         return {name: _finite(value) for name, value in content.items()}
 
@@ -69,18 +86,19 @@ def print_aside(answers: Answers, traceback: bool) -> None:
             print(f"{name} has {bad} of {array.size} values not finite", file=sys.stderr)
 
 
-def print_grade(grade: Grade, chosen: Sequence[Case], args: argparse.Namespace) -> None:
+def print_grade(grade: Grade, *, traceback: bool = False) -> None:
     """Print what is right, what is wrong, and why."""
-    form = grade.form or args.part or "function"
-    print_text(f"{grade.target} as {grade.norm} {form}; x {grade.shape}, seed {args.seed}")
+    shape = grade.chosen[0].x.shape
+    form = grade.form or "function"
+    print_text(f"{grade.target} as {grade.norm} {form}; x {shape}, seed {grade.seed}")
     print_text("")
     if grade.rows:
         _print_outputs(grade)
-        _print_cases(grade, chosen)
+        _print_cases(grade)
     for line in dict.fromkeys((*grade.failures.values(), grade.happened)):
         if line:
             print_text(f"wrong: {line}")
-    if grade.raised and not args.traceback:
+    if grade.raised and not traceback:
         print_text("       --traceback shows where")
     if grade.rank:
         print_text(f"it works for x with {grade.rank} axes: --rank {grade.rank} grades that")
@@ -99,11 +117,12 @@ def _print_outputs(grade: Grade) -> None:
         for name in OUTPUTS
         if name in grade.differences or name in grade.failures
     ]
-    print_table(["output", "", "largest difference"], rows, align="llr")
+    print_table(["output", "", "difference / largest value"], rows, align="llr")
     print_text("")
 
 
-def _print_cases(grade: Grade, chosen: Sequence[Case]) -> None:
+def _print_cases(grade: Grade) -> None:
+    chosen = grade.chosen
     failed = [row for row in grade.rows if not row.passed]
     names = list(dict.fromkeys(row.case for row in failed))
     print_text(f"{len(chosen) - len(names)} of {len(chosen)} cases are right")

@@ -108,15 +108,15 @@ class Student:
 
 
 def named(target: str) -> tuple[Path, list[str]]:
-    """Return the file and the names in ``FILE.py:function[,function]``.
+    """Return the file and the names in ``FILE.py[:function[,function]]``.
 
     Raises
     ------
     UsageError
         If it is not of this form, or there is no such file that can be read.
     """
-    file, colon, names = target.rpartition(":")
-    if not colon or not names or not file:
+    file, colon, names = (target, ":", "") if target.endswith(".py") else target.rpartition(":")
+    if not colon or not file or not (names or target.endswith(".py")):
         raise UsageError(f"{target!r} names no function; expected FILE.py:function")
     path = Path(file)
     try:
@@ -127,11 +127,11 @@ def named(target: str) -> tuple[Path, list[str]]:
         raise UsageError(f"{file} cannot be read: {one_line(error)}") from None
     if path.suffix != ".py":
         raise UsageError(f"{file} is not a Python file; its name should end in .py")
-    return path.resolve(), [name.strip() for name in names.split(",")]
+    return path.resolve(), [name.strip() for name in names.split(",") if name.strip()]
 
 
-def load(path: Path, names: Sequence[str]) -> list[Student]:
-    """Import the file here, and return its functions of these names.
+def load(path: Path, names: Sequence[str], norm: str) -> list[Student]:
+    """Import the file here, and return its functions of these names, or those of the norm.
 
     Raises
     ------
@@ -141,7 +141,41 @@ def load(path: Path, names: Sequence[str]) -> list[Student]:
         If the file is no Python, or raises when it is imported.
     """
     module = _imported(path)
-    return [_function(module, path, name) for name in names]
+    return [_function(module, path, name) for name in names or _meant(module, path, norm)]
+
+
+def _meant(module: ModuleType, path: Path, norm: str) -> list[str]:
+    """The names that are meant where none is given: a class, a pair, or a backward pass."""
+    own = {n: f for n, f in vars(module).items() if getattr(f, "__module__", "") == module.__name__}
+    layers = [n for n, f in own.items() if inspect.isclass(f) and hasattr(f, "backward")]
+    back = [n for n, f in own.items() if inspect.isfunction(f) and "backward" in n.lower()]
+    ahead = [n for n, f in own.items() if inspect.isfunction(f) and "forward" in n.lower()]
+    for chosen in (_exactly, _containing, lambda names, *_: names):
+        layer, last = chosen(layers, norm, ""), chosen(back, norm, "backward")
+        first = chosen(ahead, norm, "forward")
+        if len(layer) == 1:
+            return layer
+        if len(last) == 1:
+            pair = len(first) == 1 and Student(path, last[0], own[last[0]]).takes("cache")
+            return [*first, *last] if pair else last
+        if len(first) == 1 and not last:
+            return first
+    there = ", ".join(layers + ahead + back) or "none"
+    raise UsageError(
+        f"{path.name} has no one pass of {norm} (found: {there}); name it, as {path.name}:function"
+    )
+
+
+def _squeezed(text: str) -> str:
+    return text.replace("_", "").lower()
+
+
+def _exactly(names: list[str], norm: str, part: str) -> list[str]:
+    return [n for n in names if _squeezed(n) == _squeezed(norm + part)]
+
+
+def _containing(names: list[str], norm: str, part: str) -> list[str]:
+    return [n for n in names if _squeezed(norm) in _squeezed(n)]
 
 
 def _function(module: ModuleType, path: Path, name: str) -> Student:

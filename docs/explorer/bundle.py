@@ -1,12 +1,16 @@
-"""Make the explorer one page that needs nothing beside it: browsers load no modules from file://."""
+"""Write numpy_norms/explorer.html: the page with its style and one classic script inside.
+
+Browsers load no modules from file://, so the page that is read is this one; the package has it, and
+the site. A test keeps it current: `python docs/explorer/bundle.py`.
+"""
 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+BUNDLE = HERE.parents[1] / "numpy_norms" / "explorer.html"
 # Each after those that it imports.
 MODULES = (
     "core.mjs",
@@ -22,19 +26,15 @@ def explorer_page() -> str:
     """Return index.html with its style sheet and its modules inside."""
     page = (HERE / "index.html").read_text("utf-8")
     style = f"<style>\n{(HERE / 'explorer.css').read_text('utf-8')}</style>"
-    script = f'<script type="module">\n{"".join(map(_without_imports, MODULES))}</script>'
+    code = "".join(map(_without_imports, MODULES))
+    script = f'<script>\n"use strict";\n(() => {{\n{code}}})();\n</script>'
     page = _replace(page, '<link rel="stylesheet" href="explorer.css">', style)
+    page = re.sub(
+        r"<!-- source -->.*<!-- /source -->\n", "", page, flags=re.DOTALL
+    )
     return _replace(
         page, '<script type="module" src="view.mjs"></script>', script
     )
-
-
-def write_explorer(folder: Path) -> Path:
-    """Write the page as index.html into `folder` and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "index.html"
-    path.write_text(explorer_page(), "utf-8")
-    return path
 
 
 def _without_imports(name: str) -> str:
@@ -54,4 +54,4 @@ def _replace(page: str, old: str, new: str) -> str:
 
 
 if __name__ == "__main__":
-    print(write_explorer(Path(sys.argv[1])))
+    BUNDLE.write_text(explorer_page(), "utf-8")
