@@ -17,7 +17,6 @@ COMMANDS = {
     "grade": "grade.command",
     "golden": "golden",
     "info": "info",
-    "mutants": "mutants",
     "show": "show",
     "sweep": "sweep",
     "trace": "trace",
