@@ -12,7 +12,7 @@ import numpy as np
 from numpy_norms.oracle.sets import NORMS
 
 from . import draft
-from .mistake import CENTRED
+from .faults.grammar import CENTRED
 from .plain import Array
 from .tolerances import roundoff
 

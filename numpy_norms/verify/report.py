@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .catalogue import MISTAKES
+from .catalogue import KNOWN
 
 __all__ = ["Report", "Row"]
 
@@ -164,7 +164,7 @@ class Report:
         if self.reproduce:
             yield f"make it again: {self.reproduce}"
         for number, name in enumerate(self.suspects[:3], 1):
-            mistake = next(m for m in MISTAKES if m.name == name)
+            mistake = next(m for m in KNOWN if m.name == name)
             yield f"suspect {number}: {name} - {mistake.what}"
             yield f"           {mistake.formula}   ({mistake.issue})"
 
