@@ -7,7 +7,7 @@ with the library's own kernels, so that a slip there is not repeated here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 
 __all__ = [
+    "SCHEMES",
     "STEPS",
     "Array",
     "Edit",
@@ -26,6 +27,7 @@ __all__ = [
     "Work",
     "known_norm",
     "plain_kernel",
+    "worked",
 ]
 
 Array = NDArray[Any]
@@ -170,22 +172,12 @@ def plain_kernel(
     ahead = dict(edits or {})
     back = ahead | dict(backward_edits or {})
 
-    def run(arrays: tuple[Any, ...], dy: Any, chosen: Mapping[str, Edit]) -> Work:
-        work = _start(norm, arrays, dy)
-        with np.errstate(all="ignore"):
-            for name in FORWARD if dy is None else STEPS:
-                value = STEPS[name](work)
-                for edit in (first.get(name), chosen.get(name)):
-                    value = value if edit is None else edit(work, value)
-                setattr(work, name, value)
-        return work
-
     def forward(*arrays: Any) -> Any:
-        work = run(arrays, None, ahead)
+        work = worked(norm, arrays, None, (first, ahead))
         return _finish(work.y, arrays[0])
 
     def backward(dy: Any, *arrays: Any) -> Any:
-        work = run(arrays, dy, back)
+        work = worked(norm, arrays, dy, (first, back))
         like = (arrays[0], arrays[-3], arrays[-2])
         gradients = tuple(map(_finish, (work.dx, work.dgamma, work.dbeta), like))
         return gradients[:2] if norm == "rms_norm" else gradients
@@ -196,6 +188,20 @@ def plain_kernel(
             lambda dy, x, gamma, eps: backward(dy, x, gamma, np.zeros_like(gamma), eps),
         )
     return forward, backward
+
+
+def worked(
+    norm: str, arrays: tuple[Any, ...], dy: Any, edits: Sequence[Mapping[str, Edit]]
+) -> Work:
+    """Return every step of a pass on (x, gamma, beta, eps), backward where there is a dy."""
+    work = _start(norm, arrays, dy)
+    with np.errstate(all="ignore"):
+        for name in FORWARD if dy is None else STEPS:
+            value = STEPS[name](work)
+            for chosen in edits:
+                value = chosen[name](work, value) if name in chosen else value
+            setattr(work, name, value)
+    return work
 
 
 def _start(norm: str, arrays: tuple[Any, ...], dy: Any) -> Work:

@@ -15,18 +15,23 @@ from .arrangement import Arrangement
 from .battery import Case
 from .plain import Array, Kernel
 from .report import Row
-from .tolerances import Accumulator, Tolerances, bounds
+from .tolerances import Accumulator, Tolerances, bounds, roundoff
+from .traits import traits
 
 __all__ = ["Judge", "Run", "gradient_names", "library_kernel", "run"]
 
 
 @dataclass
 class Run:
-    """What a kernel did with a case: results by name, exceptions by name, arguments it changed."""
+    """What a kernel did with a case: results by name, exceptions by name, arguments it changed.
+
+    `traits` is what was special about the call.
+    """
 
     results: dict[str, Array] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
+    traits: dict[str, Any] = field(default_factory=dict)
 
 
 def gradient_names(norm: str) -> tuple[str, ...]:
@@ -121,12 +126,22 @@ class Judge:
             accumulate,
         )
         self.tolerances, self.scales = (_by_name(t) for t in found)
+        self.roundoff = roundoff(dtype)
         self.order = Accumulator.declared(dtype, accumulate).order
         self.exact = self.order in case.exact_for
         if self.exact:
             self.expected = {
                 name: value.astype(dtype).astype(wide) for name, value in self.expected.items()
             }
+
+    def traits(self, arrangement: Arrangement) -> dict[str, Any]:
+        """Return what may tell this case from others."""
+        return traits(arrangement, self.case)
+
+    def dull(self, name: str) -> bool:
+        """Return whether an output of this case is nothing but rounding noise."""
+        expected, scale = abs(self.expected[name]), self.scales[name]
+        return not bool((expected > 64 * scale).any())
 
     def allowed(self, name: str) -> Array:
         """Return the tolerances of an output: 0 where every operation is exact.

@@ -37,8 +37,6 @@ class Factor:
 
     def phrase(self, step: str, words: str) -> str:
         """Return what it means that a step is multiplied by it."""
-        if step == "rstd" and self.name in ("rstd", "1/rstd"):
-            return f"the reciprocal root is r^{2 if self.name == 'rstd' else 0}"
         return MEANS.get(self.name, f"{{}} is multiplied by {self.name}").format(words)
 
 
