@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from numpy_norms import __version__
@@ -22,7 +24,7 @@ COMMANDS = {
     "trace": "trace",
 }
 
-OK, DISAGREEMENT, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, DISAGREEMENT, USAGE, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
 
 
 class UsageError(Exception):
@@ -32,22 +34,46 @@ class UsageError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 agree, 1 disagreement, 2 usage."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, io.StringIO())
+    try:
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()  # here and not at the exit, so that what fails is told
+    except BrokenPipeError:  # the reader (`| head`) left
+        _leave_streams()
+        return CLOSED_PIPE
+    except OSError as error:  # a full disk, for example
+        where = f"{error.filename}: " if error.filename else ""
+        with suppress(OSError):
+            print(f"{_program()}: error: {where}{error.strerror or error}", file=sys.stderr)
+        _leave_streams()
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
     # Only the chosen command is imported; the overview imports them all for their HELP.
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     args = _parser(names).parse_args(words)
     try:
         status: int = args.run(args)
-        sys.stdout.flush()
     except UsageError as error:
         print(f"{_program()} {args.command}: error: {error}", file=sys.stderr)
         return USAGE
-    except BrokenPipeError:
-        # The reader (`| head`) left; what Python flushes at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DISAGREEMENT
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return status
+
+
+def _leave_streams() -> None:
+    """Let what is still to be written go nowhere, so that it does not fail again at the exit."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+            continue
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser(names: Iterable[str]) -> argparse.ArgumentParser:

@@ -230,7 +230,10 @@ BAD_FILES = {
     "objects": (write_array(OBJECT), "holds pickled Python objects, which are never loaded"),
     "objects in an archive": (write_archive(x=np.ones(3), o=OBJECT), "holds pickled Python obj"),
     "cut short": (write_cut, "is damaged"),
-    "no archive after all": (lambda path: path.write_bytes(b"PK\x03\x04..."), "is damaged"),
+    "no archive after all": (
+        lambda path: path.write_bytes(b"PK\x03\x04..."),
+        "is not an .npz file",
+    ),
     "integers": (write_array(np.arange(6)), "no float array: found x int64 (6,); expected"),
     "booleans": (write_array([True]), "found x bool (1,)"),
     "complex numbers": (write_array([1j]), "found x complex128 (1,)"),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import numpy_norms
@@ -97,13 +98,74 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"{numpy_norms.__version__}\n"
 
 
-def test_a_reader_that_leaves_is_no_traceback(monkeypatch):
+COMMANDS = [
+    *([name, "--help"] for name in cli.COMMANDS),
+    ["--help"],
+    ["check", "rms_norm", "--input", "{folder}/x.npy"],
+    ["check", "--input", "{folder}/none.npy"],
+    ["info", "--json"],
+    ["show", "layer_norm"],
+    ["trace", "layer_norm"],
+    ["golden", "verify", "--out", "{folder}"],
+    ["grade", "{folder}/f.py:forward", "--norm", "rms_norm"],
+    ["nothing"],
+]
+posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("commands")
+    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(3, 4)))
+    (folder / "f.py").write_text("def forward(x, gamma, eps):\n    print(x)\n    return x")
+    return folder
+
+
+def run(words, folder, stdout, stderr):
+    words = [word.format(folder=folder) for word in words]
+    program = [sys.executable, "-m", "numpy_norms", *words]
+    return subprocess.run(program, cwd=ROOT, stdout=stdout, stderr=stderr, text=True)
+
+
+@posix
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_reader_that_leaves_is_no_traceback(folder, words):
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as left:
-        monkeypatch.setattr(sys, "stdout", left)
-        command(monkeypatch, lambda args: print("a table") or 0)
-        assert main(["probe"]) == 1
+        done = run(words, folder, left, subprocess.PIPE)
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        assert done.returncode in ((2,) if "error: " in done.stderr else (0, 141))
+
+
+@posix
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_full_disk_is_one_line(folder, words):
+    with open("/dev/full", "w") as full:
+        done = run(words, folder, full, subprocess.PIPE)
+        assert "Traceback" not in done.stderr
+        if "--help" in words and done.returncode == 0:
+            return  # argparse says nothing of what it cannot print
+        assert done.returncode == 2
+        assert done.stderr.count("error: ") == 1
+
+
+@posix
+def test_a_reader_of_both_streams_that_leaves_ends_it(folder):
+    for command, statuses in (("info", {141}), ("check none", {2, 141}), ("show --help", {0, 141})):
+        script = f"exec 2>&1; {sys.executable} -m numpy_norms {command}; echo $? >{folder}/status"
+        subprocess.run(["bash", "-c", f"( {script} ) | true"], cwd=ROOT)
+        assert int((folder / "status").read_text()) in statuses
+
+
+@posix
+def test_streams_that_are_closed_are_no_traceback(folder):
+    for command in ("info", "info --json", "check none", "--help"):
+        script = f"exec >&- 2>&-; {sys.executable} -m numpy_norms {command}"
+        done = subprocess.run(["sh", "-c", script], cwd=ROOT)
+        assert done.returncode == (2 if "none" in command else 0)
 
 
 def test_the_module_runs_as_a_program():

@@ -88,14 +88,34 @@ def nan_backward(dy, x, gamma, beta, eps):
 def none_backward(dy, x, gamma, beta, eps):
     gradients(dy, x, gamma, eps)
 
+def one_backward(dy, x, gamma, beta, eps):
+    return gradients(dy, x, gamma, eps)[0]
+
 def two_backward(dy, x, gamma, beta, eps):
-    return dy, gamma
+    return gradients(dy, x, gamma, eps)[:2]
+
+def four_backward(dy, x, gamma, beta, eps):
+    return *gradients(dy, x, gamma, eps), eps
 
 def wide_backward(dy, x, gamma, beta, eps):
-    return dy, dy, dy
+    dx, dgamma, dbeta = gradients(dy, x, gamma, eps)
+    return dx, np.stack([dgamma] * 2), dbeta
 
 def text_backward(dy, x, gamma, beta, eps):
-    return "dx", gamma, beta
+    return "dx", *gradients(dy, x, gamma, eps)[1:]
+
+class Hidden:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no")
+
+def hidden_backward(dy, x, gamma, beta, eps):
+    return Hidden(), *gradients(dy, x, gamma, eps)[1:]
+
+def leaving_backward(dy, x, gamma, beta, eps):
+    raise SystemExit(0)
+
+def broken_pair_backward(dy, cache):
+    return dy + None
 
 def raising_backward(dy, x, gamma, beta, eps):
     return dy / {}["nothing"]
@@ -106,7 +126,7 @@ def only_small_backward(dy, x, gamma, beta, eps):
     return gradients(dy, x, gamma, eps)
 
 def blank_backward(dy, x, gamma, beta, eps):
-    return ..., gamma, beta
+    return ..., *gradients(dy, x, gamma, eps)[1:]
 
 def either(a, b):
     return a
@@ -219,15 +239,15 @@ def test_batch_norm_written_for_two_axes_is_graded_on_two(tmp_path, capsys):
         "def forward(x, gamma, beta, eps):\n"
         "    return gamma * (x - x.mean(0)) / (x.var(0) + eps) ** 0.5 + beta\n"
     )
-    assert main(["grade", f"{file}:forward", "--norm", "batch_norm"]) == 2
-    assert "--rank 2" in capsys.readouterr().err
+    assert main(["grade", f"{file}:forward", "--norm", "batch_norm"]) == 1
+    assert "--rank 2 grades that" in capsys.readouterr().out
     assert main(["grade", f"{file}:forward", "--norm", "batch_norm", "--rank", "2"]) == 0
 
 
 def test_a_function_for_two_axes_is_told_so(grade):
-    status, _, err = grade("flat_backward")
-    assert status == 2
-    assert "--rank 2" in err
+    status, out, _ = grade("flat_backward")
+    assert status == 1
+    assert "it works for x with 2 axes: --rank 2 grades that" in out
     assert grade("flat_backward", "--rank", "2")[0] == 0
 
 
@@ -263,17 +283,37 @@ def test_what_the_file_prints_does_not_spoil_the_output(grade):
 
 
 @pytest.mark.parametrize(
+    ("name", "says", "right"),
+    [
+        ("none_backward", "none_backward returned None; expected dx, dgamma, dbeta", []),
+        ("one_backward", "dgamma is missing: one_backward returned 1 value; expected 3", ["dx"]),
+        ("two_backward", "dbeta is missing: two_backward returned 2 values", ["dx", "dgamma"]),
+        ("four_backward", "four_backward returned 4 values; expected 3: dx, dgamma, dbeta", []),
+        ("wide_backward", "was expected, the shape of gamma", ["dx", "dbeta"]),
+        ("text_backward", "dx is a str, but an array of numbers was expected", ["dgamma", "dbeta"]),
+        ("blank_backward", "dx is still a blank (...), but an array", ["dgamma", "dbeta"]),
+        ("hidden_backward", "dx is not an array: RuntimeError: no", ["dgamma", "dbeta"]),
+        ("raising_backward", "hw.py:LINE: raising_backward raised KeyError: 'nothing'", []),
+        ("leaving_backward", "hw.py:LINE: leaving_backward raised SystemExit: 0", []),
+        ("too_few_backward", "cannot be called with (dy, x, gamma, beta, eps)", []),
+        ("forward,broken_pair_backward", "raised TypeError", ["y"]),
+    ],
+)
+def test_the_right_parts_of_a_wrong_answer_are_graded(grade, name, says, right):
+    status, out, _ = grade(name, "--json")
+    found = json.loads(out)
+    assert (status, found["passed"]) == (1, False)
+    said = re.sub(r":\d+:", ":LINE:", " ".join(found["failures"].values()))
+    assert says in said
+    assert [n for n in ("y", "dx", "dgamma", "dbeta") if n in found["differences"]] == right
+    assert not set(right) & set(found["wrong"])
+
+
+@pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("none_backward", "none_backward returned None; expected dx, dgamma, dbeta"),
-        ("two_backward", "returned 2 values; expected 3: dx, dgamma, dbeta"),
-        ("wide_backward", "was expected, the shape of gamma"),
-        ("text_backward", "dx is a str, but an array of numbers was expected"),
-        ("blank_backward", "dx is still a blank (...), but an array of numbers was expected"),
-        ("raising_backward", "raising_backward raised KeyError: 'nothing'"),
         ("cached_backward", "takes a cache; give the forward pass that makes it too"),
         ("either", "may be either pass; say which with --part"),
-        ("too_few_backward", "cannot be called with (dy, x, gamma, beta, eps)"),
         ("backward_", "did you mean backward?"),
         ("nothing_like_it", "has no function nothing_like_it; it has parts, gradients"),
         ("NUMBER", "NUMBER in hw.py is int, not a function"),
@@ -281,7 +321,7 @@ def test_what_the_file_prints_does_not_spoil_the_output(grade):
         ("", "names no function"),
     ],
 )
-def test_what_cannot_be_graded_is_one_line(grade, name, says):
+def test_what_is_not_there_is_one_line(grade, name, says):
     status, out, err = grade(name)
     said = [line for line in err.splitlines() if "printed while" not in line]
     assert (status, out, len(said)) == (2, "", 1)
@@ -289,8 +329,10 @@ def test_what_cannot_be_graded_is_one_line(grade, name, says):
 
 
 def test_the_traceback_is_shown_when_asked_for(grade):
+    assert "wrong: hw.py:" in (out := grade("raising_backward")[1])
+    assert (out.count("wrong: "), out.count("--traceback shows where")) == (1, 1)
     status, _, err = grade("raising_backward", "--traceback")
-    assert status == 2
+    assert status == 1
     assert "Traceback (most recent call last)" in err
     assert 'return dy / {}["nothing"]' in err
 
@@ -298,20 +340,85 @@ def test_the_traceback_is_shown_when_asked_for(grade):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("def f(:", "SyntaxError"),
-        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("import sys; sys.exit(3)", "SystemExit: 3"),
-        ("raise ValueError('one\\ntwo')", "ValueError: one"),
+        (b"def f(:", "wrong.py:1 is no Python: SyntaxError"),
+        (b"\x89PNG\r\n\0\0", "is no Python"),
+        (b"x = '\xff'", "is no Python"),
+        (b"", "has no function f; it has none"),
+        (b"import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        (b"import sys; sys.exit(0)", "importing wrong.py raised SystemExit: 0"),
+        (b"import os; os._exit(0)", "wrong.py ended its process with exit status 0"),
+        (b"raise KeyboardInterrupt", "importing wrong.py raised KeyboardInterrupt"),
+        (b"raise ValueError('one\\ntwo')", "importing wrong.py raised ValueError: one"),
+        (b"while True: pass", "wrong.py took longer than 3 s"),
+        (b"while True: print('x' * 1000)", "wrong.py printed more than 1 MiB"),
+        (b"input('name?')", "importing wrong.py raised EOFError"),
     ],
 )
-def test_a_file_that_cannot_be_imported_is_one_line(tmp_path, capsys, content, says):
-    file = tmp_path / "broken.py"
-    file.write_text(content)
-    assert main(["grade", f"{file}:f", "--norm", "layer_norm"]) == 2
+def test_a_file_that_cannot_be_imported_is_wrong(tmp_path, capsys, content, says):
+    file = tmp_path / "wrong.py"
+    file.write_bytes(content)
+    status = main(["grade", f"{file}:f", "--norm", "layer_norm", "--timeout", "3"])
     captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert says in captured.err
+    if content:
+        assert (status, captured.out.count("wrong: ")) == (1, 1)
+    else:
+        assert (status, captured.out) == (2, "")
+    assert says in (captured.out if content else captured.err)
+    assert captured.out.count("\n") <= 4
+    assert len(captured.err) < 11_000
+
+
+IN_THE_MIDDLE = """
+import os, sys, ctypes
+import numpy as np
+calls = 0
+
+def backward(dy, x, gamma, beta, eps):
+    global calls
+    calls += 1
+    if calls == 3:
+        {does}
+    mean = x.mean(-1, keepdims=True)
+    r = 1 / np.sqrt(((x - mean) ** 2).mean(-1, keepdims=True) + eps)
+    h, g, rows = (x - mean) * r, gamma * dy, tuple(range(x.ndim - 1))
+    dx = r * (g - g.mean(-1, keepdims=True) - h * (g * h).mean(-1, keepdims=True))
+    return dx, (dy * h).sum(rows), dy.sum(rows)
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "says", "right"),
+    [
+        ("sys.exit(0)", "raised SystemExit: 0", 1),
+        ("os._exit(0)", "hw.py ended its process with exit status 0 in the case", 2),
+        ("ctypes.string_at(0)", "a crash in the case", 2),
+        ("while True: pass", "hw.py took longer than 4 s in the case", 2),
+        ("while True: print(x)", "hw.py printed more than 1 MiB in the case", 2),
+        ("np.ones(1 << 44)", "MemoryError", 1),
+        ("np.sqrt, np.mean = np.square, max", "changed NumPy: numpy.", 0),
+        ("np.testing.assert_allclose = np.isclose = print", "changed NumPy: numpy.isclose", 0),
+        ("calls.sort()", "raised AttributeError: 'int' object has no attribute 'sort'", 1),
+    ],
+)
+def test_what_happens_in_the_middle_is_told_and_the_rest_is_graded(
+    tmp_path, capsys, does, says, right
+):
+    file = tmp_path / "hw.py"
+    file.write_text(IN_THE_MIDDLE.format(does=does))
+    status = main(["grade", f"{file}:backward", "--norm", "layer_norm", "--timeout", "4"])
+    out = capsys.readouterr().out
+    assert status == 1
+    assert says in out
+    found, total = map(int, re.search(r"^(\d+) of (\d+) cases are right$", out, re.M).groups())
+    assert found == {0: found, 1: total - 1, 2: 2}[right]
+    assert "dx      right" in out
+
+
+def test_a_limit_of_time_is_a_time(grade):
+    for text in ("0", "-1", "nan", "inf", "soon", "1e9"):
+        with pytest.raises(SystemExit) as stop:
+            grade("backward", "--timeout", text)
+        assert stop.value.code == 2
 
 
 @pytest.mark.parametrize(

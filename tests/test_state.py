@@ -161,7 +161,8 @@ WRITERS = {
 def test_a_file_that_is_not_what_it_says_is_named(tmp_path, kind, write):
     path = tmp_path / f"weights.{kind}"
     write(path)
-    with pytest.raises(ValueError, match=rf"weights\.{kind} is not an? \.{kind} file"):
+    says = "holds pickled" if write is write_objects and kind == "npz" else "is not an?"
+    with pytest.raises(ValueError, match=rf"weights\.{kind} {says} "):
         read_state(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,19 @@ def seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """Take a limit of time: a number of seconds above 0, a day at most."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; expected seconds, more than 0 and at most 86400"
+        )
+    return value
 
 
 class Progress:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from os import PathLike, fspath
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
+from ..files import Damage, opened, read_npz, size_of
 from .table import Convention, convention
 
 Array = NDArray[Any]
@@ -35,7 +33,8 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     Raises
     ------
     ValueError
-        If the file is not what its name says.
+        If the file is not what its name says, is damaged, encrypted or no ordinary file, or would
+        unpack to much more than its size.
     OSError
         If it cannot be opened.
     ImportError
@@ -49,33 +48,25 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     """
     name = fspath(path)
     if name.endswith(".npz"):
-        return _read_npz(name)
+        return read_npz(name)
     if name.endswith(".safetensors"):
         return _read_safetensors(name)
     raise ValueError(f"{name} is of no kind that is read here; save it as .npz or .safetensors")
 
 
-def _read_npz(name: str) -> dict[str, Array]:
-    with open(name, "rb") as file:
-        try:
-            arrays = np.load(file)
-            if isinstance(arrays, np.ndarray):
-                raise ValueError("it holds a single array, as np.save writes it")
-            return {key: arrays[key] for key in arrays.files}
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{name} is not an .npz file of plain arrays: {error}") from None
-
-
 def _read_safetensors(name: str) -> dict[str, Array]:
     try:
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
     except ImportError:
         raise ImportError(f"{name} needs safetensors: pip install safetensors") from None
-    try:
-        return load_file(name)
-    except SafetensorError as error:
-        raise ValueError(f"{name} is not a .safetensors file: {error}") from None
+    with opened(name) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > size_of(file) - 8:
+            raise Damage("is not a .safetensors file: it ends within its header")
+        try:
+            return load_file(name)
+        except Exception as error:
+            raise Damage(f"is not a .safetensors file: {error}") from None
 
 
 def load(

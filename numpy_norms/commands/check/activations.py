@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numpy_norms.cli import UsageError
+from numpy_norms.files import MAGIC, opened, read_npy, read_npz
 
 Array = NDArray[Any]
 DTYPES = ("float16", "float32", "float64")
-MAGIC = {b"\x93NUMPY": "npy", b"PK": "npz"}
 
 
 def load_activations(path: str) -> dict[str, Array]:
@@ -26,35 +24,24 @@ def load_activations(path: str) -> dict[str, Array]:
         arrays = _read(path)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        raise UsageError(f"cannot read {path}: {_reason(error)}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     floats = {name: array for name, array in arrays.items() if _is_usable(array)}
     if not floats:
         raise UsageError(_nothing_usable(path, arrays))
     for name, array in floats.items():
-        _refuse_non_finite(name, array)
+        _refuse_non_finite(f"{name} in {path}", array)
     return {name: array.astype(array.dtype.newbyteorder("=")) for name, array in floats.items()}
 
 
 def _read(path: str) -> dict[str, Array]:
-    with Path(path).open("rb") as file:
+    with opened(path) as file:
         start = file.read(6)
-    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
-    if kind is None:
-        raise UsageError(f"{path} is not a NumPy file; save the array with np.save or np.savez")
-    loaded = np.load(path, allow_pickle=False)
-    if kind == "npy":
-        return {"x": loaded}
-    with loaded:
-        return {
-            name: loaded[name] for name in loaded.files if f"{name}.npy" in loaded.zip.namelist()
-        }
-
-
-def _reason(error: Exception) -> str:
-    if "allow_pickle" in str(error):
-        return "it holds pickled Python objects, which are never loaded; save a float array"
-    return f"the file is damaged or too large ({type(error).__name__}: {error})"
+    if start == MAGIC:
+        return {"x": read_npy(path)}
+    if start.startswith(b"PK"):
+        return read_npz(path)
+    raise UsageError(f"{path} is not a NumPy file; save the array with np.save or np.savez")
 
 
 def _is_usable(array: Array) -> bool:

@@ -2,51 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from numpy_norms.cli import UsageError
-from numpy_norms.commands.grade.student import Student, as_array
+from numpy_norms.commands.grade.student import Failure, Student, as_array
 from numpy_norms.oracle.sets import FEATURE_NORMS
 from numpy_norms.verify import Case, cases
-from numpy_norms.verify.plain import Array
-from numpy_norms.verify.runs import gradient_names
+from numpy_norms.verify.runs import Run, gradient_names
 
 MOST = 5000  # elements of x in a case: loops written in Python shall finish too
+ARGUMENTS = {"y": "x", "dx": "x", "dgamma": "gamma", "dbeta": "beta"}  # whose shape an output has
 
 
 @dataclass(frozen=True)
 class Graded:
-    """The passes that are graded, in the form that `check_kernel` takes, and what they return."""
+    """The passes that are graded, in the form that `check_kernel` takes."""
 
     norm: str
     forward: Callable[..., Any] | None
     backward: Callable[..., Any] | None
-    outputs: tuple[str, ...]
     form: str
 
-    def results(self, case: Case) -> dict[str, Array]:
-        """Run the passes once; UsageError where what comes back cannot be graded."""
-        found: dict[str, Any] = {}
-        case = _own_arrays(case)
-        if self.forward:
-            found["y"] = self.forward(*case.forward_arguments)
+    def run(self, case: Case) -> tuple[Run, str]:
+        """Run the passes; what cannot be graded of it is among the failures. And a traceback."""
+        found, details = Run(), ""
+        for names, call, arguments in self._calls(case):
+            arrays = {name: getattr(case, name) for name in ("x", "gamma", "beta", "dy")}
+            before = {name: array.copy() for name, array in arrays.items()}
+            try:
+                returned = call(*arguments)
+            except Failure as failure:
+                found.failures |= dict.fromkeys(names, str(failure))
+                details = details or failure.details
+            else:
+                for name, value in zip(names, returned, strict=True):
+                    _take(found, case, name, value)
+            for name, array in arrays.items():
+                if array.tobytes() != before[name].tobytes():
+                    array[...] = before[name]
+                    found.changed = tuple(dict.fromkeys((*found.changed, name)))
+        return found, details
+
+    def _calls(self, case: Case) -> Iterator[tuple[tuple[str, ...], Callable[..., Any], Any]]:
+        if ahead := self.forward:
+            yield ("y",), lambda *arguments: (ahead(*arguments),), _views(case.forward_arguments)
         if self.backward:
-            gradients = self.backward(*case.backward_arguments)
-            found |= dict(zip(gradient_names(self.norm), gradients, strict=True))
-        arguments = {"y": "x", "dx": "x", "dgamma": "gamma", "dbeta": "beta"}
-        arrays = {name: as_array(found[name], name) for name in self.outputs}
-        for name, array in arrays.items():
-            shape = getattr(case, arguments[name]).shape
-            if array.shape != shape:
-                raise UsageError(
-                    f"{name} has shape {array.shape}, but {shape} was expected, "
-                    f"the shape of {arguments[name]}"
-                )
-        return arrays
+            names = gradient_names(self.norm)
+            yield names, self.backward, _views(case.backward_arguments)
+
+
+def _views(arguments: Sequence[Any]) -> list[Any]:
+    """Return arrays whose shape somebody may set: the case keeps its own."""
+    return [a.view() if isinstance(a, np.ndarray) else a for a in arguments]
+
+
+def _take(found: Run, case: Case, name: str, value: Any) -> None:
+    """Take a result, or say why it cannot be graded."""
+    try:
+        if isinstance(value, Failure):
+            raise value
+        array = as_array(value, name)
+    except Failure as failure:
+        found.failures[name] = str(failure)
+        return
+    argument = ARGUMENTS[name]
+    shape = getattr(case, argument).shape
+    if array.shape == shape:
+        found.results[name] = array
+    else:
+        found.failures[name] = (
+            f"{name} has shape {array.shape}, but {shape} was expected, the shape of {argument}"
+        )
 
 
 def graded(norm: str, students: Sequence[Student], part: str | None) -> Graded:
@@ -65,15 +95,14 @@ def graded(norm: str, students: Sequence[Student], part: str | None) -> Graded:
     (student,) = students
     if (part or _part_of(student)) == "forward":
         takes = ", ".join(_names(norm, "forward"))
-        return Graded(norm, _forward(norm, student), None, ("y",), f"forward({takes})")
+        return Graded(norm, _forward(norm, student), None, f"forward({takes})")
     if student.takes("cache"):
         raise UsageError(
             f"{student.name} takes a cache; give the forward pass that makes it too, "
             f"as {student.path.name}:forward,{student.name}"
         )
     takes = ", ".join(_names(norm, "backward"))
-    outputs = gradient_names(norm)
-    return Graded(norm, None, _backward(norm, student), outputs, f"backward({takes})")
+    return Graded(norm, None, _backward(norm, student), f"backward({takes})")
 
 
 def battery(norm: str, seed: int, rank: int | None) -> list[Case]:
@@ -143,7 +172,7 @@ def _pair(norm: str, ahead: Student, back: Student) -> Graded:
     def run(arguments: Sequence[Any]) -> tuple[Any, Any]:
         returned = ahead(dict(zip(_names(norm, "forward"), arguments, strict=True)))
         if not isinstance(returned, tuple) or len(returned) != 2:
-            raise UsageError(f"{ahead.name} returned no pair; expected (y, cache)")
+            raise Failure(f"{ahead.name} returned no pair; expected (y, cache)")
         return returned
 
     def forward(*arguments: Any) -> Any:
@@ -152,25 +181,18 @@ def _pair(norm: str, ahead: Student, back: Student) -> Graded:
     def backward(dy: Any, *arguments: Any) -> tuple[Any, ...]:
         return _gradients(norm, back, back({"dy": dy, "cache": run(arguments)[1]}))
 
-    names = ("y", *gradient_names(norm))
     takes = ", ".join(_names(norm, "forward"))
-    return Graded(norm, forward, backward, names, f"forward({takes}), backward(dy, cache)")
+    return Graded(norm, forward, backward, f"forward({takes}), backward(dy, cache)")
 
 
 def _gradients(norm: str, student: Student, returned: Any) -> tuple[Any, ...]:
+    """Return one value per gradient, a Failure where it is missing."""
     names = gradient_names(norm)
     if returned is None:
-        raise UsageError(f"{student.name} returned None; expected {', '.join(names)}")
-    if not isinstance(returned, (tuple, list)) or len(returned) != len(names):
-        count = len(returned) if isinstance(returned, (tuple, list)) else 1
-        raise UsageError(
-            f"{student.name} returned {count} value{'s' * (count != 1)}; "
-            f"expected {len(names)}: {', '.join(names)}"
-        )
-    return tuple(returned)
-
-
-def _own_arrays(case: Case) -> Case:
-    """Return the case with copies, which the functions may spoil."""
-    arrays = {name: getattr(case, name).copy() for name in ("x", "gamma", "beta", "dy")}
-    return replace(case, **arrays)
+        raise Failure(f"{student.name} returned None; expected {', '.join(names)}")
+    values = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
+    count = f"{student.name} returned {len(values)} value{'s' * (len(values) != 1)}"
+    says = f"{count}; expected {len(names)}: {', '.join(names)}"
+    if len(values) > len(names):
+        raise Failure(says)
+    return values + tuple(Failure(f"{name} is missing: {says}") for name in names[len(values) :])

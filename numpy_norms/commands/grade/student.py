@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import module_from_spec, spec_from_file_location
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.cli import UsageError
+from numpy_norms.commands.isolated import one_line
 
 # What others call our arguments, in lower case.
 NAMES = {
@@ -32,9 +32,9 @@ OURS = {theirs: ours for ours, names in NAMES.items() for theirs in names}
 
 
 class Failure(Exception):
-    """Somebody's code raised: one line that says where and what, and the traceback."""
+    """Somebody's code is wrong: one line that says where and what, and a traceback if it raised."""
 
-    def __init__(self, line: str, details: str) -> None:
+    def __init__(self, line: str, details: str = "") -> None:
         super().__init__(line)
         self.details = details
 
@@ -63,10 +63,9 @@ class Student:
         """Call it with what it asks for; Failure says where it raised, and what."""
         names, keywords = self._bind(arguments)
         try:
-            with redirect_stdout(sys.stderr):
-                return self.function(*names, **keywords)
-        except Exception as error:
-            raise Failure(f"{self._where(error)} raised {_one_line(error)}", _details()) from None
+            return self.function(*names, **keywords)
+        except BaseException as error:
+            raise Failure(f"{self._where(error)} raised {one_line(error)}", _details()) from None
 
     def _bind(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """By name where every name is known, and otherwise in our order."""
@@ -93,13 +92,13 @@ class Student:
         try:
             signature.bind(*values)
         except TypeError:
-            raise UsageError(
+            raise Failure(
                 f"{self.name}{signature} cannot be called with ({', '.join(arguments)}); "
                 "name its parameters so, or take them in this order"
             ) from None
         return values
 
-    def _where(self, error: Exception) -> str:
+    def _where(self, error: BaseException) -> str:
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
@@ -108,26 +107,41 @@ class Student:
         return f"{self.path.name}{f':{lines[-1]}' if lines else ''}: {self.name}"
 
 
-def load(target: str) -> list[Student]:
-    """Return the function or the pair that ``FILE.py:function[,function]`` names.
+def named(target: str) -> tuple[Path, list[str]]:
+    """Return the file and the names in ``FILE.py:function[,function]``.
 
     Raises
     ------
     UsageError
-        If there is no such file or function, or the file cannot be imported.
-    Failure
-        If the file raises when it is imported.
+        If it is not of this form, or there is no such file that can be read.
     """
     file, colon, names = target.rpartition(":")
     if not colon or not names or not file:
         raise UsageError(f"{target!r} names no function; expected FILE.py:function")
     path = Path(file)
-    if not path.is_file():
-        raise UsageError(f"there is no file {file}")
+    try:
+        if not path.is_file():
+            raise UsageError(f"there is no file {file}")
+        path.open("rb").close()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {one_line(error)}") from None
     if path.suffix != ".py":
         raise UsageError(f"{file} is not a Python file; its name should end in .py")
-    module = _imported(path.resolve())
-    return [_function(module, path.resolve(), name.strip()) for name in names.split(",")]
+    return path.resolve(), [name.strip() for name in names.split(",")]
+
+
+def load(path: Path, names: Sequence[str]) -> list[Student]:
+    """Import the file here, and return its functions of these names.
+
+    Raises
+    ------
+    UsageError
+        If there is no such function.
+    Failure
+        If the file is no Python, or raises when it is imported.
+    """
+    module = _imported(path)
+    return [_function(module, path, name) for name in names]
 
 
 def _function(module: ModuleType, path: Path, name: str) -> Student:
@@ -146,43 +160,29 @@ def _function(module: ModuleType, path: Path, name: str) -> Student:
 def _imported(path: Path) -> ModuleType:
     # Under a name of its own, so that it stands in for no module of the same name.
     spec = spec_from_file_location(f"graded_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path.name} cannot be imported")
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for it
-    with _beside(path):
-        try:
-            with redirect_stdout(sys.stderr):
-                spec.loader.exec_module(module)
-        except SyntaxError as error:
-            at = f"{path.name}:{error.lineno}"
-            raise UsageError(f"{at}: {type(error).__name__}: {error.msg}") from None
-        except (Exception, SystemExit) as error:
-            raise Failure(f"importing {path.name} raised {_one_line(error)}", _details()) from None
+    sys.path.insert(0, str(path.parent))  # its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        at = f"{path.name}:{error.lineno}" if error.lineno else path.name
+        raise Failure(f"{at} is no Python: {type(error).__name__}: {error.msg}") from None
+    except BaseException as error:
+        raise Failure(f"importing {path.name} raised {one_line(error)}", _details()) from None
     return module
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[None]:
-    """Let the file import its neighbours, and leave no compiled file behind."""
-    wrote = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(path.parent))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(path.parent))
-        sys.dont_write_bytecode = wrote
-
-
 def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return `value` as an array of numbers; UsageError if it is none."""
+    """Return `value` as an array of numbers; Failure if it is none."""
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name} is not an array: {_one_line(error)}") from None
+    except Exception as error:
+        raise Failure(f"{name} is not an array: {one_line(error)}") from None
     if array.dtype.kind not in "fiu":
-        raise UsageError(f"{name} is {_described(value)}, but an array of numbers was expected")
+        raise Failure(f"{name} is {_described(value)}, but an array of numbers was expected")
     return array.astype(np.float64)
 
 
@@ -192,11 +192,6 @@ def _described(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
     return f"a {type(value).__name__}"
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
 
 
 def _details() -> str:

@@ -147,7 +147,7 @@ class _Doctor:
 
     def overwritten(self) -> Iterator[Finding]:
         """Yield the arguments that were written into."""
-        for name in dict.fromkeys(n for run in self.runs for n in run.changed):
+        for name in dict.fromkeys(n for made in self.runs for n in made.changed):
             known = next(
                 (f for f in KNOWN if f.kind == "overwritten" and f.name == f"{name}_overwritten"),
                 None,
@@ -165,10 +165,10 @@ class _Doctor:
     def failures(self) -> Iterator[Finding]:
         """Yield what raised, or came back in another shape, and when."""
         notes: dict[str, dict[str, list[int]]] = {}
-        for number, (judge, run) in enumerate(zip(self.judges, self.runs, strict=True)):
-            for output, note in run.failures.items():
+        for number, (judge, made) in enumerate(zip(self.judges, self.runs, strict=True)):
+            for output, note in made.failures.items():
                 notes.setdefault(note, {}).setdefault(output, []).append(number)
-            for output, got in run.results.items():
+            for output, got in made.results.items():
                 expected = judge.expected[output].shape
                 if got.shape != expected:
                     note = f"another shape than {output} should have came back"

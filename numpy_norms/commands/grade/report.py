@@ -1,0 +1,140 @@
+"""What `grade` found, as an object, as JSON and as text."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from numpy_norms.commands.grade.answers import Answers
+from numpy_norms.commands.grade.diagnosis import Finding
+from numpy_norms.commands.table import print_table, print_text
+from numpy_norms.verify import Case, Row, mutants
+
+OUTPUTS = ("y", "dx", "dgamma", "dbeta")
+MOST = 8  # failing cases that are listed
+SHOWN = 10_000  # characters of what the file prints
+NOT_RUN = "was not run"
+
+
+@dataclass
+class Grade:
+    """What came of it: the case that is shown, every row, and what is wrong where something is."""
+
+    target: str
+    norm: str
+    form: str
+    shape: tuple[int, ...]
+    happened: str
+    rank: int | None
+    raised: bool
+    differences: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    resembles: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row passed, and nothing else happened."""
+        return not self.happened and bool(self.rows) and all(row.passed for row in self.rows)
+
+    @property
+    def wrong(self) -> list[str]:
+        """The outputs of the case that is shown that are wrong."""
+        first = [row for row in self.rows if row.case == self.rows[0].case and not row.passed]
+        return [name for name in OUTPUTS if name in {row.output for row in first}]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the grade as plain Python; what is not finite as text."""
+        content = {"passed": self.passed, "wrong": self.wrong, **asdict(self)}
+        content["findings"] = [finding._asdict() for finding in self.findings]
+        return {name: _finite(value) for name, value in content.items()}
+
+
+def print_aside(answers: Answers, traceback: bool) -> None:
+    """Print on stderr what the file printed, and where it raised if that is asked for."""
+    if answers.printed:
+        print_text(answers.printed[:SHOWN].removesuffix("\n"), sys.stderr)
+    if (more := len(answers.printed) - SHOWN) > 0:
+        print(f"... and {more} more characters", file=sys.stderr)
+    if answers.details and traceback:
+        print_text(answers.details, sys.stderr)
+    for name, array in answers.runs[0].results.items() if answers.runs else ():
+        if bad := int(np.sum(~np.isfinite(array))):
+            print(f"{name} has {bad} of {array.size} values not finite", file=sys.stderr)
+
+
+def print_grade(grade: Grade, chosen: Sequence[Case], args: argparse.Namespace) -> None:
+    """Print what is right, what is wrong, and why."""
+    form = grade.form or args.part or "function"
+    print_text(f"{grade.target} as {grade.norm} {form}; x {grade.shape}, seed {args.seed}")
+    print_text("")
+    if grade.rows:
+        _print_outputs(grade)
+        _print_cases(grade, chosen)
+    for line in dict.fromkeys((*grade.failures.values(), grade.happened)):
+        if line:
+            print_text(f"wrong: {line}")
+    if grade.raised and not args.traceback:
+        print_text("       --traceback shows where")
+    if grade.rank:
+        print_text(f"it works for x with {grade.rank} axes: --rank {grade.rank} grades that")
+    for finding in grade.findings:
+        print_text(f"diagnosis: your {finding.output} {finding.says}")
+        print_text(f"           (largest difference {finding.difference:.0e})")
+    if grade.resembles and not grade.findings:
+        known = {mutant.name: mutant for mutant in mutants(grade.norm)}
+        for name in grade.resembles[:2]:
+            print_text(f"resembles a known mistake: {known[name].what}: {known[name].formula}")
+
+
+def _print_outputs(grade: Grade) -> None:
+    rows = [
+        [name, "wrong" if name in grade.wrong else "right", _size(grade.differences.get(name))]
+        for name in OUTPUTS
+        if name in grade.differences or name in grade.failures
+    ]
+    print_table(["output", "", "largest difference"], rows, align="llr")
+    print_text("")
+
+
+def _print_cases(grade: Grade, chosen: Sequence[Case]) -> None:
+    failed = [row for row in grade.rows if not row.passed]
+    names = list(dict.fromkeys(row.case for row in failed))
+    print_text(f"{len(chosen) - len(names)} of {len(chosen)} cases are right")
+    if grade.wrong:
+        return  # the list would be of cases like the one above
+    known = {case.name: case for case in chosen}
+    told = list(dict.fromkeys(row.case for row in failed if row.note != NOT_RUN))
+    for name in told[:MOST]:
+        reasons = ", ".join(dict.fromkeys(_reason(row) for row in failed if row.case == name))
+        print_text(f"  {name} ({known[name].why}): {reasons}")
+    if len(told) > MOST:
+        print_text(f"  and {len(told) - MOST} more")
+    rank = chosen[0].x.ndim
+    if told and all(known[name].x.ndim != rank for name in names):
+        print_text(f"  all with {rank} axes are right: --rank {rank} grades only such")
+
+
+def _size(difference: float | None) -> str:
+    if difference is None:
+        return ""
+    return f"{difference:.0e}" if np.isfinite(difference) else "not finite"
+
+
+def _reason(row: Row) -> str:
+    overwritten = row.output not in OUTPUTS
+    return f"{row.output}: {row.note}" if overwritten else row.note or row.output
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
