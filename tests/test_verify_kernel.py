@@ -137,10 +137,11 @@ def test_a_failing_report_leads_to_the_worst_case_again():
     mutant = next(m for m in mutants("layer_norm") if m.name == "padding_counted")
     report = trial("layer_norm").of(mutant.forward, mutant.backward)
     space = {}
-    exec(f"from numpy_norms.verify import cases\ncase = {report.reproduce}", space)
-    row = report.worst
-    got = mutant.forward(*space["case"].forward_arguments)
-    assert row.output != "y" or float(got[row.worst]) == row.got
+    exec(report.reproduce, space)
+    row, case = report.worst, space["case"]
+    outputs = [mutant.forward(*case.forward_arguments), *mutant.backward(*case.backward_arguments)]
+    got = dict(zip(("y", "dx", "dgamma", "dbeta"), outputs, strict=True))[row.output]
+    assert float(got[row.worst]) == row.got
 
 
 def test_the_report_is_plain_data_and_a_table():

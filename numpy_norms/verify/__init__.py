@@ -12,6 +12,7 @@
 
 from .battery import Case, cases
 from .catalogue import Mutant, mutants
+from .finding import Finding
 from .gradients import check_gradients
 from .kernel import check_kernel
 from .linter import Weakness, why_weak
@@ -21,6 +22,7 @@ from .tolerances import Accumulator, Tolerances, tolerances
 __all__ = [
     "Accumulator",
     "Case",
+    "Finding",
     "Mutant",
     "Report",
     "Row",

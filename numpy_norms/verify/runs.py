@@ -170,22 +170,31 @@ class Judge:
         if got.shape != expected.shape:
             note = f"has shape {got.shape}; {expected.shape} is expected"
             return Row.failure(self.case.name, name, note)
-        ratios = _distances(got, expected, self.allowed(name))
-        errors = self.errors(name, got)
-        worst = np.unravel_index(int(np.argmax(ratios)), ratios.shape) if ratios.size else ()
-        top = float(ratios[worst]) if ratios.size else 0.0
+        ratios, errors = _distances(got, expected, self.allowed(name)), self.errors(name, got)
+        measured = np.isfinite(ratios)
+        if self.exact:  # where nothing is allowed, what differs at all is infinitely off
+            measured = np.isfinite(got) | ~np.isfinite(expected)
+        spoilt = int((~measured).sum())
+        usable = np.where(measured, ratios, -1.0)
+        worst = np.unravel_index(int(np.argmax(usable)), ratios.shape) if ratios.size else ()
+        top = float(usable[worst]) if ratios.size else 0.0
+        sizes = errors[measured]
+        note = f"{spoilt} of {got.size} are not finite, or the other way" if spoilt else ""
+        if self.exact and top > 0 and self.apart(name, got, expected) <= 1:
+            note = "not equal to the last bit" + (f"; {note}" if note else "")
         return Row(
             self.case.name,
             name,
-            float(errors.max(initial=0)),
-            float(np.quantile(errors, 0.99, method="higher")) if errors.size else 0.0,
-            top,
-            passed=top <= 1,
+            float(sizes.max(initial=0)) if sizes.size or not spoilt else math.inf,
+            float(np.quantile(sizes, 0.99, method="higher")) if sizes.size else 0.0,
+            top if top >= 0 else math.inf,
+            passed=top <= 1 and not spoilt,
             baseline=float(self.errors(name, baseline.results[name]).max(initial=0)),
             worst=tuple(int(i) for i in worst),
             got=float(got[worst]) if ratios.size else math.nan,
             expected=float(expected[worst]) if ratios.size else math.nan,
-            note="not equal to the last bit" if self.exact and top > 0 else "",
+            not_finite=spoilt,
+            note=note,
         )
 
 

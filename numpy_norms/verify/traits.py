@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def traits(arrangement: Arrangement, case: Case) -> dict[str, Any]:
     inner = arrangement.inward(case.x)
     view = arrangement.view(inner, case.gamma, case.num_groups)
     m, shape = view.set_size, view.shape
-    sets = max(np.prod(shape) // max(m, 1), 1)
+    sets = max(math.prod(shape) // max(m, 1), 1)
     x = np.asarray(inner, np.float64).reshape(shape)
     with np.errstate(all="ignore"):
         mean = x.mean(axis=view.over, keepdims=True) if x.size else np.zeros(1)
@@ -38,7 +39,7 @@ def traits(arrangement: Arrangement, case: Case) -> dict[str, Any]:
         "not contiguous": not all(contiguous.values()),
         "set size": m,
         "N": inner.shape[0],
-        "rows" if features else "sets": int(sets),
+        "rows" if features else "sets": sets,
         "C": 0 if features else shape[1] * shape[2],
         "S": shape[3] if not features else 0,
         "rank": case.x.ndim,

@@ -11,14 +11,20 @@ from numpy_norms.cli import DISAGREEMENT, OK
 from numpy_norms.commands import isolated
 from numpy_norms.commands.arguments import Progress, norm_among, seconds, seed
 from numpy_norms.commands.grade.answers import Answers, ask
-from numpy_norms.commands.grade.diagnosis import diagnose, distance
 from numpy_norms.commands.grade.graded import battery
-from numpy_norms.commands.grade.report import NOT_RUN, OUTPUTS, Grade, print_aside, print_grade
+from numpy_norms.commands.grade.report import (
+    NOT_RUN,
+    OUTPUTS,
+    Grade,
+    distance,
+    print_aside,
+    print_grade,
+)
 from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import Case, Row
 from numpy_norms.verify.arrangement import Arrangement
+from numpy_norms.verify.diagnosis import diagnose
 from numpy_norms.verify.runs import Judge, Run
-from numpy_norms.verify.suspects import suspects
 
 HELP = "run your function beside this library's, and name the mistake in it"
 EPILOG = """\
@@ -101,10 +107,8 @@ def _grade(args: argparse.Namespace, chosen: list[Case], answers: Answers) -> Gr
     got, grade.failures = answers.runs[0].results, answers.runs[0].failures
     expected = {name: a.astype(np.float64) for name, a in judges[0].expected.items()}
     grade.differences = {name: distance(got[name], expected[name]) for name in got}
-    grade.findings = diagnose(chosen[0], got, expected, [n for n in grade.wrong if n in got])
-    failed = {row.case for row in grade.rows if not row.passed}
-    if failed and any(found.results for found in answers.runs):
-        grade.resembles = suspects(arrangement, judges, answers.runs, failed)
+    if not all(row.passed for row in grade.rows):
+        grade.findings = list(diagnose(arrangement, judges, answers.runs))
     return grade
 
 

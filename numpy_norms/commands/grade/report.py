@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.commands.grade.answers import Answers
-from numpy_norms.commands.grade.diagnosis import Finding
+from numpy_norms.commands.grade.words import in_your_words
 from numpy_norms.commands.table import print_table, print_text
-from numpy_norms.verify import Case, Row, mutants
+from numpy_norms.verify import Case, Finding, Row
+from numpy_norms.verify.plain import Array
 
 OUTPUTS = ("y", "dx", "dgamma", "dbeta")
 MOST = 8  # failing cases that are listed
@@ -36,7 +37,6 @@ class Grade:
     failures: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    resembles: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -52,7 +52,7 @@ class Grade:
     def to_dict(self) -> dict[str, Any]:
         """Return the grade as plain Python; what is not finite as text."""
         content = {"passed": self.passed, "wrong": self.wrong, **asdict(self)}
-        content["findings"] = [finding._asdict() for finding in self.findings]
+        content["findings"] = [{**asdict(f), "sentence": str(f)} for f in self.findings]
         return {name: _finite(value) for name, value in content.items()}
 
 
@@ -85,12 +85,9 @@ def print_grade(grade: Grade, chosen: Sequence[Case], args: argparse.Namespace) 
     if grade.rank:
         print_text(f"it works for x with {grade.rank} axes: --rank {grade.rank} grades that")
     for finding in grade.findings:
-        print_text(f"diagnosis: your {finding.output} {finding.says}")
-        print_text(f"           (largest difference {finding.difference:.0e})")
-    if grade.resembles and not grade.findings:
-        known = {mutant.name: mutant for mutant in mutants(grade.norm)}
-        for name in grade.resembles[:2]:
-            print_text(f"resembles a known mistake: {known[name].what}: {known[name].formula}")
+        if finding.kind not in ("raises", "shape"):  # said above, as it happened
+            print_text(f"diagnosis: {in_your_words(finding, chosen[0])}")
+            print_text(f"           (this explains {finding.share:.0%} of what differs)")
 
 
 def _print_outputs(grade: Grade) -> None:
@@ -100,6 +97,7 @@ def _print_outputs(grade: Grade) -> None:
         if name in grade.differences or name in grade.failures
     ]
     print_table(["output", "", "largest difference"], rows, align="llr")
+    print_text("differences are relative to the largest value of the output that is expected")
     print_text("")
 
 
@@ -119,6 +117,14 @@ def _print_cases(grade: Grade, chosen: Sequence[Case]) -> None:
     rank = chosen[0].x.ndim
     if told and all(known[name].x.ndim != rank for name in names):
         print_text(f"  all with {rank} axes are right: --rank {rank} grades only such")
+
+
+def distance(a: Array, b: Array) -> float:
+    """Return the largest difference, relative to the largest element of `b`; NaN is infinity."""
+    if a.shape != b.shape:
+        return np.inf
+    largest = float(np.max(np.abs(b), initial=0.0)) or 1.0
+    return float(np.nan_to_num(np.max(np.abs(a - b), initial=0.0) / largest, nan=np.inf))
 
 
 def _size(difference: float | None) -> str:

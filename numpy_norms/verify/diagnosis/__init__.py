@@ -6,6 +6,6 @@ fitting     terms of the equations fitted to what came back, factors recognised 
 findings    faults of the grammar tried against the evidence, the likeliest said first
 """
 
-from .findings import Finding, diagnose
+from .findings import diagnose
 
-__all__ = ["Finding", "diagnose"]
+__all__ = ["diagnose"]

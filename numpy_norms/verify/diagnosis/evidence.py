@@ -26,7 +26,7 @@ class Coordinate(NamedTuple):
 
     axis: str
     size: int
-    index: Array
+    indices: Array
 
 
 @dataclass
@@ -51,6 +51,11 @@ class Piece:
     def wrong(self) -> Array:
         """The elements that are out of tolerance."""
         return self.off > 0
+
+    @property
+    def weight(self) -> float:
+        """What an element counts: all that is wrong in a piece as much as in any other."""
+        return 1 / max(int(self.wrong.sum()) or self.got.size, 1)
 
     @property
     def view(self) -> View:
@@ -80,7 +85,7 @@ def log_off(got: Array, expected: Array, tolerance: Array) -> Array:
     with np.errstate(all="ignore"):
         same = (got == expected) | (np.isnan(got) & np.isnan(expected))
         ratio = np.where(same, 0.0, abs(got - expected) / tolerance)
-        return np.log(np.clip(np.nan_to_num(ratio, nan=CAP, posinf=CAP), 1.0, CAP))
+        return np.asarray(np.log(np.clip(np.nan_to_num(ratio, nan=CAP, posinf=CAP), 1.0, CAP)))
 
 
 def pieces(

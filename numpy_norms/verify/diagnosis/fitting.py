@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numpy_norms.verify.faults.factors import scalars
+from numpy_norms.verify.faults.factors import SIZES, Factor, scalars
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.plain import SCHEMES, Array, Work, worked
 
@@ -25,6 +25,14 @@ TERMS: dict[str, dict[str, tuple[int, Any]]] = {
     },
     "dgamma": {"dgamma": (1, lambda w: w.total(w.dy * w.x_hat))},
     "dbeta": {"dbeta": (1, lambda w: w.total(w.dy))},
+}
+WORDS = {
+    "y": ("gamma x_hat", "beta"),
+    "dx": (
+        "the first term r dx_hat",
+        "the mean term r E[dx_hat]",
+        "the variance term r x_hat E[dx_hat x_hat]",
+    ),
 }
 SAME = 2e-4
 
@@ -81,34 +89,45 @@ def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
             return name
     if all(close(value, 1) for value, _ in values) and np.std([v for v, _ in values]) > 1e-6:
         return "1"
-    if all(abs(value - first) <= 1e-3 * max(abs(first), abs(value)) for value, _ in values):
+    if all(abs(value - first) <= 0.02 * min(abs(first - 1), abs(first)) for value, _ in values):
         return f"{first:.6g}"
     return None
 
 
 def _fault(output: str, names: list[str]) -> Fault:
-    terms = TERMS[output]
-    formula, what = "", []
-    for (term, (sign, _)), name in zip(terms.items(), names, strict=True):
-        if name == "0":
-            what.append(f"{term} is left out")
-            continue
-        if name != "1":
-            what.append(
-                f"{term} has the wrong sign" if name == "-1" else f"{term} is {name} times ours"
-            )
+    formula = ""
+    for (term, (sign, _)), name in zip(TERMS[output].items(), names, strict=True):
         minus = (sign < 0) != (name == "-1")
         size = "" if name in ("1", "-1") else f"{name} "
-        formula += f" {'-' if minus else '+'} {size}{term}"
-    kinds = {"0": "term left out", "-1": "sign"}
-    wrong = [name for name in names if name != "1"]
-    kind = kinds.get(wrong[0], "factor") if len(wrong) == 1 else "factor"
+        formula += f" {'-' if minus else '+'} {size}{term}" if name != "0" else ""
     return Fault(
-        kind,
-        " and ".join(what) or "it is ours",
+        _kind(names),
+        _what(output, names),
         f"{output} = {formula.removeprefix(' + ').strip() or '0'}",
         edits={output: lambda w, value: _combined(w, output, names)},
     )
+
+
+def _kind(names: list[str]) -> str:
+    wrong = {name for name in names if name != "1"}
+    one = wrong.pop() if len(wrong) == 1 else ""
+    return SIZES[one].kind if one in SIZES else "factor"
+
+
+def _what(output: str, names: list[str]) -> str:
+    if len(names) > 1 and len(set(names)) == 1:
+        return _times(names[0], output)
+    if names == ["1", "0", "0"]:
+        return "the mean and the variance are held constant"
+    terms = zip(WORDS.get(output, (output,)), names, strict=True)
+    return " and ".join(_times(name, words) for words, name in terms if name != "1")
+
+
+def _times(name: str, words: str) -> str:
+    if name == "0":
+        return f"{words} is left out"
+    by = SIZES.get(name) or Factor(name, lambda w: float(name))
+    return by.phrase("", words)
 
 
 def _combined(w: Work, output: str, names: list[str]) -> Array:

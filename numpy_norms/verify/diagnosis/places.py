@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +12,9 @@ from numpy_norms.verify.plain import Array
 
 from .evidence import Piece
 
-__all__ = ["Ground", "conditions", "places"]
+__all__ = ["Ground", "conditions", "places", "within"]
 
 PERIODS = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-MANY = 400  # indices beyond which none is tried alone
 
 
 class Ground(NamedTuple):
@@ -102,16 +101,9 @@ def _forms(size: int, ill: Array) -> Iterator[tuple[str, tuple[int, ...]]]:
                 yield "each", (first, last, period)
 
 
-def weighed(grounds: Sequence[Ground], place: Place | None, when: Condition | None) -> list[Any]:
-    """Return for each piece which elements are meant; None where none is."""
-    found: list[Any] = []
-    for piece, _, _ in grounds:
-        if when is not None and not when.holds(piece.traits):
-            found.append(None)
-            continue
-        if place is None:
-            found.append(True)
-            continue
-        along = next((c for c in piece.coordinates if c.axis == place.axis), None)
-        found.append(None if along is None else place.holds(along.size)[along.index])
-    return found
+def within(piece: Piece, place: Place | None) -> Array | None:
+    """Return which elements of a piece are meant; None if it has no such axis."""
+    if place is None:
+        return np.ones(piece.got.size, bool)
+    along = next((c for c in piece.coordinates if c.axis == place.axis), None)
+    return None if along is None else place.holds(along.size)[along.indices]

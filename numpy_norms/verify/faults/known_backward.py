@@ -71,7 +71,7 @@ _ALL: tuple[Fault, ...] = (
     .known(
         "mean_term_not_divided",
         "mlpack/mlpack#1923",
-        "the mean term of dx is a sum: the division by m is missing",
+        "the mean term of dx is summed where the average over m is meant",
         "dx = r (dx_hat - sum dx_hat - x_hat E[dx_hat x_hat])",
     ),
     left_out("projection").known(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -119,24 +120,18 @@ def _gamma_outside(w: Work, inside: Array) -> Array:
 
 
 def _formulas() -> Iterator[Fault]:
-    def means(*steps: str) -> dict[str, object]:
-        made = {
-            "centre": lambda w: _gamma_outside(w, w.dy) if w.centred else 0,
-            "projection": lambda w: w.x_hat * _gamma_outside(w, w.dy * w.x_hat),
-        }
-        return {step: made[step] for step in steps}
+    def centre(w: Work) -> Any:
+        return _gamma_outside(w, w.dy) if w.centred else 0
+
+    def projection(w: Work) -> Array:
+        return np.asarray(w.x_hat * _gamma_outside(w, w.dy * w.x_hat))
 
     outside = "gamma is outside of the averages, where it belongs inside"
-    yield replaced(
-        "factor", outside, "gamma r (dy - E[dy] - x_hat E[dy x_hat])", **means(*GRADIENT_MEANS)
-    )
-    yield replaced("factor", f"{outside}, in the mean term", "gamma E[dy]", **means("centre"))
-    yield replaced(
-        "factor",
-        f"{outside}, in the variance term",
-        "gamma x_hat E[dy x_hat]",
-        **means("projection"),
-    )
+    formula = "gamma r (dy - E[dy] - x_hat E[dy x_hat])"
+    yield replaced("factor", outside, formula, centre=centre, projection=projection)
+    yield replaced("factor", f"{outside}, in the mean term", "gamma E[dy]", centre=centre)
+    formula = "gamma x_hat E[dy x_hat]"
+    yield replaced("factor", f"{outside}, in the variance term", formula, projection=projection)
     yield replaced(
         "term left out",
         "gamma is forgotten in the averages",
@@ -185,9 +180,9 @@ def _formulas() -> Iterator[Fault]:
         "y": {"beta x_hat + gamma": lambda w: w.beta * w.x_hat + w.scale},
     }
     for step, ways in formulas.items():
-        for words, formula in ways.items():
-            what = f"{step} is computed as {words}"
-            yield replaced("formula", what, "", **{step: formula})
+        for words, way in ways.items():
+            edits = {step: lambda w, value, way=way: way(w)}
+            yield Fault("formula", f"{step} is computed as {words}", edits=edits)
 
 
 def _rolled(a: Array, by: int) -> Array:
