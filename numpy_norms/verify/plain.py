@@ -142,9 +142,11 @@ STEPS: dict[str, Step] = {
     "dx": lambda w: w.rstd * (w.dx_hat - w.centre - w.projection),  # (12), (13)
 }
 FORWARD = ("mean", "var", "rstd", "x_hat", "scale", "y")
-SCHEMES: dict[str, dict[str, Edit]] = {
+SCHEMES: dict[str, dict[str, Edit]] = {  # where they change more than the place of roundings
     "exact": {},
+    "llama": {},
     "gemma": {"scale": lambda w, gamma: gamma + 1},
+    "onnx": {},
 }
 
 

@@ -24,7 +24,8 @@ from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import Case, Row
 from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.diagnosis import diagnose
-from numpy_norms.verify.runs import Judge, Run
+from numpy_norms.verify.judge import Judge
+from numpy_norms.verify.runs import Run
 
 HELP = "run your function beside this library's, and name the mistake in it"
 EPILOG = """\

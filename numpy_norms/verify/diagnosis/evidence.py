@@ -12,8 +12,9 @@ import numpy as np
 
 from numpy_norms.oracle.sets import FEATURE_NORMS
 from numpy_norms.verify.arrangement import Arrangement
+from numpy_norms.verify.judge import Judge
 from numpy_norms.verify.plain import Array, View
-from numpy_norms.verify.runs import Judge, Run
+from numpy_norms.verify.runs import Run
 
 __all__ = ["Coordinate", "Piece", "log_off", "pieces"]
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.finding import Finding
-from numpy_norms.verify.runs import Judge, Run
+from numpy_norms.verify.judge import Judge
+from numpy_norms.verify.runs import Run
 
 from .evidence import Piece
 from .places import Ground, conditions
