@@ -12,14 +12,18 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .arrangement import Arrangement
-from .battery import Case, cases
+from .battery import Case, Values, case_of, cases
 from .diagnosis import diagnose
+from .diagnosis.sharpening import Probe
+from .finding import Finding
 from .judge import Judge
 from .laws import law_rows
 from .plain import SCHEMES, Kernel, plain_kernel
 from .properties import REQUIRABLE, properties, required_rows
+from .recipes import RECIPES
 from .report import Report, Row
 from .runs import Contract, Run, library_kernel, run
+from .shapes import sized
 from .tolerances import Accumulator
 
 __all__ = ["Trial", "check_kernel"]
@@ -178,6 +182,14 @@ class Trial:
             asked["scheme"] = scheme
         chosen = cases(norm, **asked)
         self.made_by = _written(norm, asked)
+        self.seed, self.accumulate = seed, accumulate
+        self.values = Values(
+            self.dtype,
+            np.dtype(asked["weights"]) if "weights" in asked else None,
+            scheme,
+            asked.get("eps"),
+            bool(asked.get("residual")),
+        )
         self.whole, self.any_eps = "shapes" not in asked, "eps" not in asked
         self.judges = [
             Judge(case, self.arrangement, self.dtype, accumulate, scheme) for case in chosen
@@ -230,7 +242,7 @@ class Trial:
         report = Report(
             f"{norm}, {self.dtype} kernel against numpy_norms",
             tuple(rows),
-            () if passed else diagnose(self.arrangement, judges, runs, self.scheme),
+            () if passed else self._diagnosis(judges, runs, call),
             f"plain {np.promote_types(self.dtype, np.float32)} NumPy",
             unit=f"1 unit is {self.dtype} roundoff times the magnitude of the terms added up",
             remark="\n".join(self._remarks(first, list(outputs))),
@@ -243,6 +255,31 @@ class Trial:
         return replace(
             report, reproduce=f"{imported}from numpy_norms.verify import cases; {again_}"
         )
+
+    def _diagnosis(
+        self, judges: Sequence[Judge], runs: Sequence[Run], call: Any
+    ) -> tuple[Finding, ...]:
+        probe = self._prober(call) if self.whole else None
+        return diagnose(self.arrangement, judges, runs, self.scheme, probe)
+
+    def _prober(self, call: Any) -> Probe:
+        """Return what tries the kernel on a case of a given size."""
+
+        def probe(trait: str, value: int, output: str) -> tuple[int, bool] | None:
+            features, norm = self.arrangement.features, self.arrangement.norm
+            by_length = trait == "set size"
+            length, count = (value, 2) if by_length else (8, value)
+            shape = sized(norm, length, count, features)
+            case = case_of(RECIPES[0], self.arrangement, shape, self.values, [self.seed, value])
+            judge = Judge(case, self.arrangement, self.dtype, self.accumulate, self.scheme)
+            found = call(case)
+            got = found.results.get(output)
+            if got is None or got.shape != judge.expected[output].shape:
+                return None
+            size = int(judge.traits(self.arrangement)[trait])
+            return size, judge.apart(output, got, judge.expected[output]) > 1
+
+        return probe
 
     def _library(self) -> tuple[Kernel, Kernel]:
         options = dict(self.arrangement.options)

@@ -71,19 +71,20 @@ class Candidates:
         return np.asarray(piece.flat(found), np.float64)
 
     def _shortlist(self, chosen: Sequence[Piece], pool: list[Fault]) -> list[Fault]:
-        for piece in chosen:
-            scores = [self._first_score(piece, fault) for fault in pool]
-            best = sorted(range(len(pool)), key=lambda i: -scores[i])
-            most = 60 if piece is not chosen[-1] else SHORTLIST
-            pool = [pool[i] for i in sorted(i for i in best[:most] if scores[i] > 0.3)]
-        return pool
+        ranked = [(fault, 0.0) for fault in pool]
+        for number, piece in enumerate(chosen, 1):
+            scores = [(fault, s + self._first_score(piece, fault)) for fault, s in ranked]
+            best = sorted(scores, key=lambda pair: -pair[1])  # stable: the simpler first
+            most = 60 if number < len(chosen) else SHORTLIST
+            ranked = [pair for pair in best[:most] if pair[1] > 0.3 * number]
+        return [fault for fault, _ in ranked]
 
     def _first_score(self, piece: Piece, fault: Fault) -> float:
         prediction = self._predicted(piece, fault)
         if prediction is None:
             return 0.0
-        wrong = piece.wrong
-        return 1 - float(piece.off_of(prediction)[wrong].sum() / piece.off[wrong].sum())
+        some = piece.some
+        return 1 - float(piece.off_of(prediction, some).sum() / piece.off[some].sum())
 
 
 def _concerns(fault: Fault, output: str) -> bool:

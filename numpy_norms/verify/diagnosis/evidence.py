@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from numpy_norms.oracle.sets import FEATURE_NORMS
 from numpy_norms.verify.arrangement import Arrangement
+from numpy_norms.verify.faults.coordinates import PARAMETERS, Coordinate, coordinates
 from numpy_norms.verify.judge import Judge
 from numpy_norms.verify.plain import Array, View
 from numpy_norms.verify.runs import Run
 
-__all__ = ["Coordinate", "Piece", "log_off", "pieces"]
+__all__ = ["Piece", "log_off", "pieces"]
 
+ENOUGH = 1000
 CAP = 1e6  # units of the tolerance: further off is no worse
-PARAMETERS = ("dgamma", "dbeta")
-
-
-class Coordinate(NamedTuple):
-    """What an element's index along an axis is: the axis, its length and the index of each."""
-
-    axis: str
-    size: int
-    indices: Array
 
 
 @dataclass
@@ -69,16 +60,24 @@ class Piece:
         """Bring a result in the caller's order into that of this piece."""
         return (a if self.output in PARAMETERS else self.arrangement.inward(a)).reshape(-1)
 
-    def off_of(self, prediction: Array) -> Array:
+    @cached_property
+    def some(self) -> Array:
+        """The numbers of some of the elements that are wrong: enough to judge by."""
+        wrong = np.flatnonzero(self.wrong)
+        return wrong[:: -(-len(wrong) // ENOUGH)]
+
+    def off_of(self, prediction: Array, some: Array | slice = slice(None)) -> Array:
         """Return how far the results are from what a fault predicts, as a logarithm."""
-        roundoff = 8 * self.judge.roundoff * np.maximum(abs(self.got), abs(prediction))
-        slack = np.nan_to_num(roundoff + 1e-4 * abs(self.got - self.expected), posinf=0.0)
-        return log_off(self.got, prediction, self.tolerance + slack)
+        got, expected, prediction = self.got[some], self.expected[some], prediction[some]
+        roundoff = 8 * self.judge.roundoff * np.maximum(abs(got), abs(prediction))
+        slack = np.nan_to_num(roundoff + 1e-4 * abs(got - expected), posinf=0.0)
+        return log_off(got, prediction, self.tolerance[some] + slack)
 
     @cached_property
     def coordinates(self) -> list[Coordinate]:
         """The indices of every element along the axes that a kernel may count."""
-        return list(_coordinates(self.arrangement, self.view, self.judge, self.output))
+        inner = self.arrangement.inward(self.judge.case.x).shape
+        return list(coordinates(self.arrangement.norm, self.view, inner, self.output))
 
 
 def log_off(got: Array, expected: Array, tolerance: Array) -> Array:
@@ -120,38 +119,3 @@ def _held_to_the_last_bit(piece: Piece) -> Piece:
     judge = piece.judge
     unit = judge.allowed(piece.output) + judge.roundoff * judge.scales[piece.output] / 8
     return replace(piece, tolerance=np.asarray(piece.flat(unit), np.float64))
-
-
-def _coordinates(
-    arrangement: Arrangement, view: View, judge: Judge, output: str
-) -> Iterator[Coordinate]:
-    shape = view.params if output in PARAMETERS else view.shape
-    grid = [np.broadcast_to(i, shape).ravel() for i in np.indices(shape, sparse=True)]
-    if arrangement.norm in FEATURE_NORMS:
-        yield Coordinate("feature", shape[3], grid[3])
-        yield Coordinate("row", shape[0], grid[0])
-    else:
-        yield Coordinate("channel", shape[1] * shape[2], grid[1] * shape[2] + grid[2])
-        if arrangement.norm == "group_norm":
-            yield Coordinate("group", shape[1], grid[1])
-            yield Coordinate("channel of each group", shape[2], grid[2])
-        yield Coordinate("sample", shape[0], grid[0])
-        yield Coordinate("position", shape[3], grid[3])
-    if output in PARAMETERS:
-        return
-    sets = [1 if axis in view.over else size for axis, size in enumerate(shape)]
-    if sum(size > 1 for size in sets) > 1:
-        yield _flat("set", sets, shape)
-    within = [size if axis in view.over else 1 for axis, size in enumerate(shape)]
-    if sum(size > 1 for size in within) > 1:
-        yield _flat("position of each set", within, shape)
-    inner = arrangement.inward(judge.case.x).shape
-    for axis, size in enumerate(inner if len(inner) > 2 else ()):
-        index = np.arange(size).reshape([-1 if a == axis else 1 for a in range(len(inner))])
-        yield Coordinate(f"index of axis {axis}", size, np.broadcast_to(index, inner).ravel())
-    yield Coordinate("element", math.prod(shape), np.arange(math.prod(shape)))
-
-
-def _flat(axis: str, sizes: Sequence[int], shape: Sequence[int]) -> Coordinate:
-    count = math.prod(sizes)
-    return Coordinate(axis, count, np.broadcast_to(np.arange(count).reshape(sizes), shape).ravel())

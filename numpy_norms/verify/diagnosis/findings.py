@@ -15,6 +15,7 @@ from numpy_norms.verify.runs import Run
 from .candidates import SMALL, Candidates
 from .evidence import Piece, pieces
 from .placing import CERTAIN, Likely, everywhere, placed
+from .sharpening import Probe, sharpened
 from .symptoms import failures, overwritten
 
 __all__ = ["diagnose"]
@@ -26,7 +27,11 @@ NO_FAULT = Fault("rounding", "")
 
 
 def diagnose(
-    arrangement: Arrangement, judges: Sequence[Judge], runs: Sequence[Run], scheme: str = "exact"
+    arrangement: Arrangement,
+    judges: Sequence[Judge],
+    runs: Sequence[Run],
+    scheme: str = "exact",
+    probe: Probe | None = None,
 ) -> tuple[Finding, ...]:
     """Say what is wrong with a kernel, the likeliest first; nothing of one that is right.
 
@@ -41,9 +46,11 @@ def diagnose(
         Every call in order: the case with its expected values, and what the kernel did.
     scheme : str
         What the kernel's scale is stored as.
+    probe : callable, optional
+        Tries the kernel on other sizes.
     """
     with np.errstate(all="ignore"):
-        doctor = _Doctor(arrangement, judges, runs, scheme)
+        doctor = _Doctor(arrangement, judges, runs, scheme, probe)
         found = [*overwritten(runs), *failures(arrangement, judges, runs)]
         found += [finding for output in doctor.evidence for finding in doctor.of(output)]
     explains = {f.name: sum(o.share for o in found if o.name == f.name) for f in found}
@@ -58,8 +65,14 @@ class _Doctor:
     """The evidence about every output, and the faults that may explain it."""
 
     def __init__(
-        self, arrangement: Arrangement, judges: Sequence[Judge], runs: Sequence[Run], scheme: str
+        self,
+        arrangement: Arrangement,
+        judges: Sequence[Judge],
+        runs: Sequence[Run],
+        scheme: str,
+        probe: Probe | None,
     ) -> None:
+        self.probe = probe
         outputs = [name for name in OUTPUTS if name in judges[0].expected]
         self.evidence = {name: pieces(arrangement, judges, runs, name) for name in outputs}
         self.candidates = Candidates(arrangement, scheme)
@@ -81,10 +94,21 @@ class _Doctor:
             likely = [placed(evidence, o.fault, predicted(evidence, o.fault)) for o in likely]
             likely += _stale(evidence)
         likely = [one for one in likely if one.score > max(LEAST, plain)]
-        if likely:
-            yield _finding(output, max(likely, key=self._order))
-        else:
-            yield _unknown(output, evidence)
+        one = max(likely, key=self._order) if likely else _unknown(output, evidence)
+        fault, when = one.fault, one.when
+        if when is not None and self.probe is not None:
+            when = sharpened(when, evidence, output, self.probe)
+        yield Finding(
+            output,
+            fault.kind,
+            fault.what,
+            str(one.place or ""),
+            str(when or ""),
+            round(min(max(one.share, 0.0), 1.0), 3),
+            fault.formula,
+            fault.name,
+            fault.issue,
+        )
 
     def _order(self, one: Likely) -> float:
         """Prefer, among equals, what explains all outputs together, and what has a name."""
@@ -112,7 +136,7 @@ def _stale(evidence: Sequence[Piece]) -> Iterator[Likely]:
             yield placed(evidence, fault, predicted)
 
 
-def _unknown(output: str, evidence: Sequence[Piece]) -> Finding:
+def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
     """Say where an output is wrong that no fault explains."""
     ill = [piece for piece in evidence if piece.wrong.any()]
     ratio = max(float(piece.off.max()) for piece in ill)
@@ -126,7 +150,7 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Finding:
     for piece in evidence:  # as if it were right to find all wrong that is not rounding noise
         right = ~piece.wrong & (not piece.judge.dull(output))
         predicted.append(np.where(right, piece.got + typical * piece.tolerance, piece.got))
-    return _finding(output, placed(evidence, fault, predicted))
+    return placed(evidence, fault, predicted)
 
 
 def _described(output: str, ill: Sequence[Piece]) -> str:
@@ -136,18 +160,3 @@ def _described(output: str, ill: Sequence[Piece]) -> str:
     if not got.any():
         return f"{output} is 0"
     return f"{output} is wrong in no way that is known here"
-
-
-def _finding(output: str, one: Likely) -> Finding:
-    fault = one.fault
-    return Finding(
-        output,
-        fault.kind,
-        fault.what,
-        str(one.place or ""),
-        str(one.when or ""),
-        round(min(max(one.share, 0.0), 1.0), 3),
-        fault.formula,
-        fault.name,
-        fault.issue,
-    )

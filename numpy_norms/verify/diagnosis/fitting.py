@@ -27,19 +27,16 @@ TERMS: dict[str, dict[str, tuple[int, Any]]] = {
     "dbeta": {"dbeta": (1, lambda w: w.total(w.dy))},
 }
 WORDS = {
-    "y": ("gamma x_hat", "beta"),
-    "dx": (
-        "the first term r dx_hat",
-        "the mean term r E[dx_hat]",
-        "the variance term r x_hat E[dx_hat x_hat]",
-    ),
+    "r dx_hat": "the first term r dx_hat",
+    "r E[dx_hat]": "the mean term r E[dx_hat]",
+    "r x_hat E[dx_hat x_hat]": "the variance term r x_hat E[dx_hat x_hat]",
 }
 SAME = 2e-4
 
 
 def fitted(pieces: Sequence[Piece], output: str, scheme: str) -> Iterator[Fault]:
     """Yield the output as a combination of its own terms, if it is one."""
-    terms = TERMS[output]
+    terms = _terms(output, pieces[0].arrangement.norm)
     found: list[tuple[Array, Mapping[str, float]]] = []
     for piece in pieces:
         case = piece.judge.case
@@ -63,7 +60,14 @@ def fitted(pieces: Sequence[Piece], output: str, scheme: str) -> Iterator[Fault]
     names = [_named([(f[i], known) for f, known in found]) for i in range(len(terms))]
     if any(name is None for name in names):
         return
-    yield _fault(output, [name or "" for name in names])
+    named = dict(zip(terms, (name or "" for name in names), strict=True))
+    yield _fault(output, terms, named)
+
+
+def _terms(output: str, norm: str) -> dict[str, tuple[int, Any]]:
+    """Return the terms that a norm has: RMS norm has no beta, and no mean."""
+    lacking = ("beta", "r E[dx_hat]") if norm == "rms_norm" else ()
+    return {name: term for name, term in TERMS[output].items() if name not in lacking}
 
 
 def _work(piece: Piece, scheme: str) -> Work:
@@ -85,6 +89,8 @@ def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
     if all(close(value, 1) and abs(value - 1) < 2e-7 for value, _ in values):
         return "1"
     for name in values[0][1]:
+        if all(known.get(name) == 1 for _, known in values):
+            continue  # no factor, here
         if all(name in known and close(value, known[name]) for value, known in values):
             return name
     if all(close(value, 1) for value, _ in values) and np.std([v for v, _ in values]) > 1e-6:
@@ -94,17 +100,27 @@ def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
     return None
 
 
-def _fault(output: str, names: list[str]) -> Fault:
+def _fault(output: str, terms: dict[str, tuple[int, Any]], names: dict[str, str]) -> Fault:
     formula = ""
-    for (term, (sign, _)), name in zip(TERMS[output].items(), names, strict=True):
+    for term, (sign, _) in terms.items():
+        name = names[term]
         minus = (sign < 0) != (name == "-1")
         size = "" if name in ("1", "-1") else f"{name} "
         formula += f" {'-' if minus else '+'} {size}{term}" if name != "0" else ""
+
+    def combined(w: Work, value: Any) -> Array:
+        known = scalars(w.view, w.shape, float(w.eps))
+        total: Any = 0.0
+        for term, (sign, made) in terms.items():
+            name = names[term]
+            total = total + sign * (known[name] if name in known else float(name)) * made(w)
+        return np.asarray(total)
+
     return Fault(
-        _kind(names),
+        _kind(list(names.values())),
         _what(output, names),
         f"{output} = {formula.removeprefix(' + ').strip() or '0'}",
-        edits={output: lambda w, value: _combined(w, output, names)},
+        edits={output: combined},
     )
 
 
@@ -114,13 +130,16 @@ def _kind(names: list[str]) -> str:
     return SIZES[one].kind if one in SIZES else "factor"
 
 
-def _what(output: str, names: list[str]) -> str:
-    if len(names) > 1 and len(set(names)) == 1:
-        return _times(names[0], output)
-    if names == ["1", "0", "0"]:
-        return "the mean and the variance are held constant"
-    terms = zip(WORDS.get(output, (output,)), names, strict=True)
-    return " and ".join(_times(name, words) for words, name in terms if name != "1")
+def _what(output: str, names: dict[str, str]) -> str:
+    values = list(names.values())
+    if len(set(values)) == 1:
+        return _times(values[0], output)
+    if output == "dx" and values[0] == "1" and set(values[1:]) == {"0"}:
+        held = "the mean and the variance are" if values[2:] else "the root mean square is"
+        return f"{held} held constant"
+    return " and ".join(
+        _times(name, WORDS.get(term, term)) for term, name in names.items() if name != "1"
+    )
 
 
 def _times(name: str, words: str) -> str:
@@ -128,12 +147,3 @@ def _times(name: str, words: str) -> str:
         return f"{words} is left out"
     by = SIZES.get(name) or Factor(name, lambda w: float(name))
     return by.phrase("", words)
-
-
-def _combined(w: Work, output: str, names: list[str]) -> Array:
-    known = scalars(w.view, w.shape, float(w.eps))
-    total: Any = 0.0
-    for (sign, term), name in zip(TERMS[output].values(), names, strict=True):
-        value = known[name] if name in known else float(name)
-        total = total + sign * value * term(w)
-    return np.asarray(total)

@@ -140,12 +140,11 @@ def left_out(step: str) -> Fault:
 def factor(step: str, by: Factor, *, inside: bool = False) -> Fault:
     """A step, or what is averaged in it, is multiplied by something."""
     words, symbol = TERMS[step]
-    kind = by.kind if step in INSIDE else "factor"
     if inside:
         edit: Edit = lambda w, _: _rebuilt(w, step, w.average, by.value(w) * INSIDE[step](w))  # noqa: E731
-        return Fault(kind, f"{by.name} is once more in {words}", edits={step: edit})
+        return Fault("factor", f"{by.name} is once more in {words}", edits={step: edit})
     return Fault(
-        kind,
+        by.kind,
         by.phrase(step, words),
         f"{by.name} {symbol}",
         edits={step: lambda w, value: by.value(w) * value},

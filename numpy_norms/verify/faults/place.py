@@ -66,7 +66,7 @@ class Place:
 
 # What is known of a case, and how a condition on it is said: above a number, below it; or alone.
 CONDITIONS: dict[str, tuple[str, ...]] = {
-    "calls": ("when called a second time",),
+    "calls": ("when called after more than {} other times",),
     "threads": ("when several threads call it at once",),
     "x strided": ("when x is strided",),
     "dy strided": ("when dy is strided",),
@@ -118,5 +118,7 @@ class Condition:
         return value > self.bound if self.above else value <= self.bound
 
     def __str__(self) -> str:
+        if self.trait == "calls" and self.bound < 1:
+            return "only when called a second time"
         words = CONDITIONS[self.trait][0 if self.above else -1]
         return f"only {words.format(f'{self.bound:.6g}')}"

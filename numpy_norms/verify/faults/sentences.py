@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from numpy_norms.verify.plain import Array, Work
 
 from .factors import QUANTITIES, SIZES
-from .grammar import Fault, averaged, cast, factor, left_out, replaced, sign
+from .grammar import INSIDE, Fault, averaged, cast, factor, in_half, left_out, replaced, sign
 from .memory import by_address
 from .regions import axes_by_name, blocks, over_axes, over_tiles, within_set, within_sum
 
@@ -58,6 +58,7 @@ def _terms() -> Iterator[Fault]:
         yield left_out(step)
     for step in ("dgamma", "dbeta"):
         yield left_out(step)
+    yield replaced("term left out", "gamma and beta are ignored", "y = x_hat", y=lambda w: w.x_hat)
     yield replaced(
         "term left out", "beta is not added", "y = gamma x_hat", y=lambda w: w.scale * w.x_hat
     )
@@ -210,10 +211,28 @@ def _counts() -> Iterator[Fault]:
 
 
 def _casts() -> Iterator[Fault]:
-    for step in ("x_hat", "mean", "rstd", "var", "scale", "dx_hat", "centre", "projection"):
+    for step in ("y", "dx", "x_hat", "mean", "rstd", "var", "scale", "dx_hat", "centre"):
         yield cast(step)
-    yield cast("dgamma")
-    yield cast("dbeta")
+    for step in ("projection", "dgamma", "dbeta"):
+        yield cast(step)
+    for step in ("dgamma", "dbeta"):
+        what = f"{step} is added up in half precision"
+        yield Fault("cast too early", what, edits={step: partial(_added_in_half, INSIDE[step])})
+    yield replaced(
+        "cast too early",
+        "x is rounded to half precision",
+        "half(x)",
+        x_hat=lambda w: (in_half(w, w.x) - w.mean) * w.rstd,
+    )
+
+
+def _added_in_half(inside: Callable[[Work], Any], w: Work, _: Any) -> Array:
+    """Add up one after the other, rounding each sum."""
+    terms = inside(w)
+    kept = [axis for axis in range(4) if axis not in w.view.summed]
+    rows = np.moveaxis(terms, kept, range(-len(kept), 0)).reshape(w.view.sum_size, -1)
+    total = np.add.accumulate(rows.astype(w.half), axis=0)[-1]
+    return np.asarray(total.astype(terms.dtype).reshape(w.view.params))
 
 
 def _blocks(longest: int) -> Iterator[Fault]:
