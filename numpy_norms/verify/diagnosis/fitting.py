@@ -144,6 +144,6 @@ def _what(output: str, names: dict[str, str]) -> str:
 
 def _times(name: str, words: str) -> str:
     if name == "0":
-        return f"{words} is left out"
+        return f"{words} is never written: it is 0" if words in TERMS else f"{words} is left out"
     by = SIZES.get(name) or Factor(name, lambda w: float(name))
     return by.phrase("", words)

@@ -33,6 +33,7 @@ CENTRED = tuple(norm for norm in NORMS if norm != "rms_norm")
 Average = Callable[[Work, Array], Array]
 Around = Callable[[Kernel, Kernel], tuple[Kernel, Kernel]]
 
+OUTPUTS = ("y", "dx", "dgamma", "dbeta")
 # What a step is called in a sentence, and how it is written in a formula.
 TERMS = {
     "mean": ("the mean", "mu"),
@@ -132,9 +133,15 @@ def left_out(step: str) -> Fault:
     nothing = 1.0 if step in ("scale", "rstd") else 0.0
     return Fault(
         "term left out",
-        f"{words} {symbol} is left out" if step in ("centre", "projection") else f"{words} is lost",
+        _absence(step, words, symbol),
         edits={step: lambda w, value: np.zeros_like(value) + nothing},
     )
+
+
+def _absence(step: str, words: str, symbol: str) -> str:
+    if step in ("centre", "projection"):
+        return f"{words} {symbol} is left out"
+    return f"{words} is never written: it is 0" if step in OUTPUTS else f"{words} is left out"
 
 
 def factor(step: str, by: Factor, *, inside: bool = False) -> Fault:
