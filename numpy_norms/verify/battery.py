@@ -14,7 +14,7 @@ from numpy_norms.oracle.sets import FEATURE_NORMS
 
 from .arrangement import Arrangement
 from .draft import draw
-from .plain import Array
+from .plain import Array, as_dtype
 from .recipes import EMPTY, RECIPES, Recipe
 from .shapes import COUNTS, LENGTHS, Shape, shapes, sized
 
@@ -158,7 +158,7 @@ def cases(
         raise ValueError(f"sizes is {sizes!r}; it must be 'usual' or 'all'")
     arrangement = Arrangement.of(norm, options)
     values = Values(
-        np.dtype(dtype), None if weights is None else np.dtype(weights), scheme, eps, residual
+        as_dtype(dtype), None if weights is None else as_dtype(weights), scheme, eps, residual
     )
     plan = list(_planned(norm, arrangement, shapes, num_groups))
     if sizes == "all":

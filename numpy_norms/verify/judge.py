@@ -36,7 +36,7 @@ class Judge:
         scheme: str = "exact",
     ) -> None:
         self.case = case
-        self.roundoff = roundoff(dtype)
+        self.roundoff, self.dtype = roundoff(dtype), dtype
         declared = Accumulator.declared(dtype, accumulate)
         self.rsqrt_ulp, self.order = declared.rsqrt_ulp, declared.order
         self.scale = scale = case.gamma.astype(np.float64) + (scheme == "gemma")

@@ -18,7 +18,7 @@ from .diagnosis.sharpening import Probe
 from .finding import Finding
 from .judge import Judge
 from .laws import law_rows
-from .plain import SCHEMES, Kernel, plain_kernel
+from .plain import SCHEMES, Kernel, as_dtype, plain_kernel
 from .properties import REQUIRABLE, properties, required_rows
 from .recipes import RECIPES
 from .report import Report, Row
@@ -172,7 +172,7 @@ class Trial:
         for promise in require:
             _known("require", promise, REQUIRABLE)
         self.arrangement = Arrangement.of(norm, options)
-        self.dtype = np.dtype(dtype)
+        self.dtype = as_dtype(dtype)
         self.contract = contract or Contract()
         self.scheme, self.require, self.threads = scheme, require, threads
         asked = {"dtype": self.dtype, "seed": seed, **options}
@@ -185,7 +185,7 @@ class Trial:
         self.seed, self.accumulate = seed, accumulate
         self.values = Values(
             self.dtype,
-            np.dtype(asked["weights"]) if "weights" in asked else None,
+            as_dtype(asked["weights"]) if "weights" in asked else None,
             scheme,
             asked.get("eps"),
             bool(asked.get("residual")),
@@ -250,11 +250,8 @@ class Trial:
         )
         worst = report.worst.case.partition(" (")[0]
         known = worst if worst in names else names[0]
-        imported = "import ml_dtypes; " if self.dtype.kind == "V" else ""
-        again_ = f'case = {{case.name: case for case in {self.made_by}}}["{known}"]'
-        return replace(
-            report, reproduce=f"{imported}from numpy_norms.verify import cases; {again_}"
-        )
+        line = f'case = {{case.name: case for case in {self.made_by}}}["{known}"]'
+        return replace(report, reproduce=f"from numpy_norms.verify import cases; {line}")
 
     def _diagnosis(
         self, judges: Sequence[Judge], runs: Sequence[Run], call: Any
@@ -353,7 +350,7 @@ def _known(what: str, value: str, choices: Any) -> None:
 
 def _written(norm: str, options: dict[str, Any]) -> str:
     """Return the call of `cases` as it is written."""
-    types = {n: str(np.dtype(v)) if n in ("dtype", "weights") else v for n, v in options.items()}
+    types = {n: str(as_dtype(v)) if n in ("dtype", "weights") else v for n, v in options.items()}
     listed = ", ".join(
         f'{name}="{value}"' if isinstance(value, str) else f"{name}={value!r}"
         for name, value in types.items()

@@ -6,13 +6,14 @@ with the library's own kernels, so that a slip there is not repeated here.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 
@@ -25,6 +26,7 @@ __all__ = [
     "Step",
     "View",
     "Work",
+    "as_dtype",
     "known_norm",
     "plain_kernel",
     "worked",
@@ -39,6 +41,22 @@ def known_norm(norm: str) -> str:
     if norm not in NORMS:
         raise ValueError(f"there is no norm {norm!r} here; choose one of {', '.join(NORMS)}")
     return norm
+
+
+def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return a dtype, bfloat16 among them, which is not NumPy's own.
+
+    Raises
+    ------
+    ImportError
+        If it is bfloat16, and `ml_dtypes` is not installed.
+    """
+    if dtype == "bfloat16":
+        try:
+            dtype = importlib.import_module("ml_dtypes").bfloat16
+        except ImportError:
+            raise ImportError("bfloat16 arrays need ml_dtypes: pip install ml_dtypes") from None
+    return np.dtype(dtype)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .arrangement import Arrangement
-from .plain import Array, View
+from .plain import Array, View, as_dtype
 
 __all__ = ["Accumulator", "Bounds", "Tolerances", "bounds", "roundoff", "tolerances"]
 
@@ -99,7 +99,7 @@ class Accumulator:
             return accumulate
         if accumulate is None:
             return cls(np.promote_types(dtype, np.float32))
-        return cls(np.dtype(accumulate))
+        return cls(as_dtype(accumulate))
 
 
 def roundoff(dtype: DTypeLike) -> float:

@@ -11,6 +11,7 @@ from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.finding import Finding
 from numpy_norms.verify.judge import Judge
 from numpy_norms.verify.runs import Run
+from numpy_norms.verify.tolerances import roundoff
 
 from .candidates import SMALL, Candidates
 from .evidence import Piece, pieces
@@ -140,7 +141,11 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
     """Say where an output is wrong that no fault explains."""
     ill = [piece for piece in evidence if piece.wrong.any()]
     ratio = max(float(piece.off.max()) for piece in ill)
-    if ratio < SLIGHT:
+    narrow = _narrower(output, ill)
+    if narrow:
+        what = f"{output} is computed in {narrow}: its errors are those of such a kernel"
+        fault = Fault("cast too early", what, f"accumulate={narrow!r} would allow it")
+    elif ratio < SLIGHT:
         size = f"errors are up to {np.exp(ratio):.1f} tolerances, and no fault fits"
         fault = Fault("rounding", f"{size}: it rounds more than was declared")
     else:
@@ -151,6 +156,22 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
         right = ~piece.wrong & (not piece.judge.dull(output))
         predicted.append(np.where(right, piece.got + typical * piece.tolerance, piece.got))
     return placed(evidence, fault, predicted)
+
+
+def _narrower(output: str, ill: Sequence[Piece]) -> str:
+    """Return the type in which a right kernel would have had such errors, if there is one."""
+    roundoffs = {name: roundoff(name) for name in ("float32", "float16")}
+    own = ill[0].judge.dtype
+    types = [np.dtype(n) for n in roundoffs if roundoffs[n] > roundoff(own)]
+    for dtype in (*types, own) if own.itemsize == 2 else types:
+        within = 0.0
+        for piece in ill:
+            judge = Judge(piece.judge.case, piece.arrangement, own, dtype)
+            allowed = piece.flat(judge.tolerances[output])
+            within += float((abs(piece.got - piece.expected) <= allowed)[piece.wrong].mean())
+        if within > 0.95 * len(ill):
+            return str(dtype)
+    return ""
 
 
 def _described(output: str, ill: Sequence[Piece]) -> str:
