@@ -19,6 +19,7 @@ COMMANDS = {
     "grade": "grade.command",
     "golden": "golden",
     "info": "info",
+    "judge": "judge.command",
     "show": "show",
     "sweep": "sweep",
     "trace": "trace",

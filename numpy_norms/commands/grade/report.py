@@ -53,7 +53,7 @@ class Grade:
         """Return the grade as plain Python; what is not finite as text."""
         content = {"passed": self.passed, "wrong": self.wrong, **asdict(self)}
         content["findings"] = [{**asdict(f), "sentence": str(f)} for f in self.findings]
-        return {name: _finite(value) for name, value in content.items()}
+        return {name: finite(value) for name, value in content.items()}
 
 
 def print_aside(answers: Answers, traceback: bool) -> None:
@@ -138,9 +138,10 @@ def _reason(row: Row) -> str:
     return f"{row.output}: {row.note}" if overwritten else row.note or row.output
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain Python with what is not finite as text, as JSON has no word for it."""
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
