@@ -21,6 +21,8 @@ from .layer_norm import layer_norm_backward, layer_norm_forward
 from .moments import Moments
 from .rms_norm import rms_norm_backward, rms_norm_forward
 from .running_stats import update_running_stats
+from .second_order.double_backward import double_backward
+from .second_order.jvp import jvp
 
 __version__ = "0.1.0"
 
@@ -35,6 +37,7 @@ __all__ = [
     "batch_norm_forward",
     "batch_norm_inference_backward",
     "batch_norm_inference_forward",
+    "double_backward",
     "fold_batch_norm",
     "get_num_threads",
     "group_norm_backward",
@@ -42,6 +45,7 @@ __all__ = [
     "groups",
     "instance_norm_backward",
     "instance_norm_forward",
+    "jvp",
     "layer_norm_backward",
     "layer_norm_forward",
     "local_response_norm_backward",

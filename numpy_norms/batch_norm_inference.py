@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -12,7 +12,7 @@ from .batch_norm import layout
 from .cache import Array, Cache
 from .engine.lifting import factors_fit
 from .engine.plans import Asked, plan_for
-from .engine.rounding import native, round_to
+from .engine.rounding import native
 
 
 def batch_norm_inference_forward(
@@ -22,7 +22,7 @@ def batch_norm_inference_forward(
     gamma: ArrayLike | None = None,
     beta: ArrayLike | None = None,
     *,
-    channel_axis: int = 1,
+    channel_axis: int | Sequence[int] = 1,
     eps: float = 1e-5,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
@@ -43,8 +43,9 @@ def batch_norm_inference_forward(
         Mean and variance of each channel, as `update_running_stats` keeps them.
     gamma, beta : ndarray, shape (C,), optional
         Scale and shift of each channel; None stands for ones and zeros.
-    channel_axis : int, default 1
-        The axis of the channels; -1 where they are last.
+    channel_axis : int or sequence of int, default 1
+        The axis of the channels; -1 where they are last. Of several, `gamma` has the shape of
+        these axes, in the order in which they lie in `x`.
     eps : float, default 1e-5
         Added to the variance; in units of `x` squared.
     dtype : dtype, optional
@@ -79,7 +80,7 @@ def batch_norm_inference_forward(
            [3., 3.]])
     """
     x = checks.array("x", x)
-    c = checks.channel_axis(channel_axis, x)
+    c = checks.channel_axes(checks.integers("channel_axis", channel_axis), x)
     running_mean = checks.given_of_channels("running_mean", running_mean, c, x)
     running_var = checks.given_of_channels("running_var", running_var, c, x)
     checks.not_negative("running_var", running_var)
@@ -93,7 +94,7 @@ def batch_norm_inference_forward(
     given = {"running_mean": running_mean, "running_var": running_var}
     y, kept = normalize.place(plan, x, out, gamma=gamma, beta=beta, **given)
     with np.errstate(all="ignore"):
-        mean, var = running_mean.astype(work), running_var.astype(work)
+        mean, var = running_mean.astype(wide), running_var.astype(wide)
         passes.inference(plan, x, mean, var, gamma, beta, eps, y)
     y = y if out is None else normalize.delivered(y, out)
     statistics = passes.Statistics(None, None, mean, var)
@@ -152,8 +153,5 @@ def batch_norm_inference_backward(
         gradients = passes.inference_backward(
             cache.plan, dy, x, mean, var, cache.gamma, cache.eps, dx
         )
-        rounded: Any = [
-            None if a is None else round_to(d.reshape(a.shape), a.dtype)
-            for a, d in zip((*cache.given, cache.gamma, cache.beta), gradients, strict=True)
-        ]
-    return dx, *rounded
+    parameters = *cache.given, cache.gamma, cache.beta
+    return dx, *normalize.gradients_of(parameters, gradients)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from . import equations as eq
 from .engine import lifting
 from .engine.plans import Plan
+from .masks import Mask
 from .passes import Statistics
 
 Array = NDArray[Any]
@@ -31,6 +32,7 @@ class Cache(NamedTuple):
     eps: float
     plan: Plan
     statistics: Statistics
+    mask: Mask | None = None
     scheme: str = "exact"
     scale: Array | None = None  # what x_hat was multiplied by, where that is not gamma
     given: tuple[Array, Array] | None = None  # mean and variance, where they are arguments

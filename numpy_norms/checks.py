@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
-from typing import Any
+from operator import index
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .cache import Cache
+from .engine.rounding import is_foreign
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -25,16 +27,23 @@ def array(name: str, a: ArrayLike) -> Array:
     """`a` as a plain array of a dtype that can be normalized."""
     if isinstance(a, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a masked array, but statistics here know no mask; "
-            f"pass {name}.filled(...) or the elements that count"
+            f"{name} is a masked array, but masks are given apart; pass {name}.data"
+            + (" and where=~x.mask, if the function takes a mask" if name == "x" else "")
         )
     a = np.asarray(a)
     if not _is_supported(a.dtype):
         raise TypeError(
             f"{name} has dtype {a.dtype}, but one of {', '.join(_NARROW + _WIDE)} was expected; "
-            f"pass {name}.astype(np.float32), or another of these"
+            f"pass {name}.{_lawful(a.dtype)}, or another of these"
         )
     return a
+
+
+def _lawful(dtype: np.dtype[Any]) -> str:
+    """What makes an array of a lawful dtype of one of `dtype`."""
+    if dtype == "V2":  # as NumPy stores it
+        return "view(ml_dtypes.bfloat16)"
+    return f"astype(np.{'complex128' if dtype.kind == 'c' else 'float32'})"
 
 
 @lru_cache(maxsize=64)
@@ -47,7 +56,7 @@ def working_dtype(x: Array, dtype: DTypeLike | None) -> np.dtype[Any]:
     """The dtype to compute in: `dtype`, or float64 for narrower `x` and that of `x` otherwise."""
     if dtype is None:
         return _default_work(x.dtype)
-    work = np.dtype(dtype)
+    work = dtype_of(dtype)
     if work not in (np.float32, np.float64, np.longdouble):
         raise TypeError(
             f"dtype is {work}, but arithmetic is done in {', '.join(_WORK)}; pass one of these"
@@ -60,6 +69,16 @@ def working_dtype(x: Array, dtype: DTypeLike | None) -> np.dtype[Any]:
     return work
 
 
+def dtype_of(dtype: DTypeLike) -> np.dtype[Any]:
+    """What `dtype` stands for, if it does for anything."""
+    try:
+        return np.dtype(dtype)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"dtype is {shown(dtype)}, which names no type; pass one of {', '.join(_WORK)}"
+        ) from None
+
+
 @lru_cache(maxsize=64)
 def _default_work(dtype: np.dtype[Any]) -> np.dtype[Any]:
     wide = dtype.kind in "fc" and dtype.itemsize >= 8
@@ -67,58 +86,57 @@ def _default_work(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def per_channel(
-    gamma: ArrayLike | None, beta: ArrayLike | None, c: int, x: Array
+    gamma: ArrayLike | None, beta: ArrayLike | None, c: Shape, x: Array
 ) -> tuple[Array | None, Array | None]:
     """gamma and beta with one number for each channel of `x`, or None."""
     return of_channels("gamma", gamma, c, x), of_channels("beta", beta, c, x)
 
 
-def of_channels(name: str, a: ArrayLike | None, c: int, x: Array) -> Array | None:
+def of_channels(name: str, a: ArrayLike | None, c: Shape, x: Array) -> Array | None:
     """An array with one number for each channel of `x`, or None."""
     return None if a is None else given_of_channels(name, a, c, x)
 
 
-def given_of_channels(name: str, a: ArrayLike, c: int, x: Array) -> Array:
-    """An array with one number for each channel of `x`."""
+def given_of_channels(name: str, a: ArrayLike, c: Shape, x: Array) -> Array:
+    """An array with one number for each channel of `x`, whose channels are on the axes `c`."""
     a = array(name, a)
-    channels = x.shape[c]
-    if a.shape != (channels,):
-        cure = f"pass {name} of shape ({channels},)"
-        if a.ndim == 1 and a.size in x.shape:
+    channels = tuple([x.shape[axis] for axis in c])
+    if a.shape != channels:
+        cure = f"pass {name} of shape {channels}"
+        if a.ndim == len(c) == 1 and a.size in x.shape:
             elsewhere = -1 if x.shape[-1] == a.size else x.shape.index(a.size)
             cure = f"pass channel_axis={elsewhere} if that is where the channels are"
-        raise ValueError(
-            f"{name} has shape {a.shape}, but x has {channels} channels on axis {c}; {cure}"
-        )
+        of, on = (channels[0], f"axis {c[0]}") if len(c) == 1 else (channels, f"axes {c}")
+        raise ValueError(f"{name} has shape {a.shape}, but x has {of} channels on {on}; {cure}")
     real_for_real(name, a, x)
     return a
 
 
-def per_feature(name: str, a: ArrayLike | None, over: Shape, x: Array) -> Array | None:
-    """An array with one number for each index of the axes `over` of `x`, or None."""
+def per_feature(name: str, a: ArrayLike | None, along: Shape, x: Array) -> Array | None:
+    """An array with one number for each index of the axes `along` of `x`, or None."""
     if a is None:
         return None
     a = array(name, a)
-    features = tuple([x.shape[axis] for axis in over])
+    features = tuple([x.shape[axis] for axis in along])
     if a.shape != features:
         raise ValueError(
-            f"{name} has shape {a.shape}, but the normalized axes {over} of x have {features}; "
-            f"pass {name} of that shape, or another axis="
+            f"{name} has shape {a.shape}, but the axes {along} of x, along which it varies, have "
+            f"{features}; pass {name} of that shape, or another axis= or feature_axis="
         )
     real_for_real(name, a, x)
     return a
 
 
-def real_for_real(name: str, a: Array, x: Array) -> None:
-    """Refuse a complex array beside a real `x`, whose dtype the results have."""
+def real_for_real(name: str, a: Array, x: Array, of: str = "x") -> None:
+    """Refuse a complex array beside a real `x`, named `of`, whose dtype the results have."""
     if a.dtype.kind == "c" and x.dtype.kind != "c":
         raise TypeError(
-            f"{name} is {a.dtype}, but x is {x.dtype}, and results have the dtype of x; "
-            "pass x.astype(np.complex128)"
+            f"{name} is {a.dtype}, but {of} is {x.dtype}, and results have the dtype of {of}; "
+            f"pass {of}.astype(np.complex128)"
         )
 
 
-def channel_axis(axis: int, x: Array, *, least: int = 2) -> int:
+def channel_axis(axis: Any, x: Array, *, least: int = 2) -> int:
     """The channel axis of `x`, counted from the front; `x` has at least `least` axes."""
     if x.ndim < least:
         raise ValueError(
@@ -128,9 +146,22 @@ def channel_axis(axis: int, x: Array, *, least: int = 2) -> int:
     return _axis("channel_axis", axis, x)
 
 
-def batch_axis(c: int) -> int:
-    """The axis of the samples: the first that is not the channel axis."""
-    return 1 if c == 0 else 0
+def channel_axes(axis: int | Sequence[int], x: Array) -> Shape:
+    """The channel axes of `x`, counted from the front, in increasing order."""
+    if not isinstance(axis, tuple | list):
+        return (channel_axis(axis, x),)
+    found = axes(axis, x, name="channel_axis")
+    if len(found) == x.ndim:
+        raise ValueError(
+            f"channel_axis is {axis}, all axes of x, but one of the batch was expected; "
+            "leave that out, or pass x[None] and axes that are one further"
+        )
+    return found
+
+
+def batch_axis(c: Shape) -> int:
+    """The axis of the samples: the first that is not one of the channels."""
+    return next(a for a in range(len(c) + 1) if a not in c)
 
 
 def integers(name: str, value: Any) -> Any:
@@ -139,60 +170,127 @@ def integers(name: str, value: Any) -> Any:
         return value
     if isinstance(value, tuple | list):
         return tuple([integers(name, v) for v in value])
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}, but an integer was expected; pass {name}=-1, say")
-    return value.__index__()
+    return integer(name, value)
 
 
-def axes(axis: int | Sequence[int], x: Array) -> Shape:
-    """The normalized axes of `x`, counted from the front, in increasing order."""
+def integer(name: str, value: Any, example: object = -1) -> int:
+    """An int of Python's own; `example` is one that fits."""
+    if type(value) is int:
+        return value
+    try:
+        if not isinstance(value, bool | np.bool_):
+            return index(value)
+    except TypeError:
+        pass
+    raise TypeError(
+        f"{name} is {shown(value)}, but an integer was expected; pass {name}={example}, say"
+    )
+
+
+def sizes(name: str, shape: Any) -> Shape:
+    """The shape that an int or a sequence of ints gives."""
+    several = isinstance(shape, Sequence) and not isinstance(shape, str | bytes)
+    found = tuple([integer(name, n, "(2, 3)") for n in (shape if several else (shape,))])
+    if any(n < 0 for n in found) or math.prod(max(n, 1) for n in found) >= 1 << 60:
+        raise ValueError(f"{name} is {shown(found)}; pass sizes of 0 or more, as x.shape has them")
+    return found
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: on one line, and not the whole of a large one."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python prints no int of so many digits
+        return f"one {type(value).__name__} of too many digits to show"
+    return text if len(text) <= 60 else f"{text[:50]}..."
+
+
+def integers_or_none(name: str, value: Any) -> Any:
+    """An int, a tuple of ints, or None."""
+    return None if value is None else integers(name, value)
+
+
+def axes(axis: int | Sequence[int], x: Array, *, name: str = "axis") -> Shape:
+    """Axes of `x`, counted from the front, in increasing order."""
     if x.ndim == 0:
         raise ValueError("x has no axes, but at least one was expected; pass x.reshape(1)")
     if isinstance(axis, tuple | list):
-        found = sorted([_axis("axis", a, x) for a in axis])
+        found = sorted([_axis(name, a, x) for a in axis])
         if not found:
-            raise ValueError("axis is empty, but at least one axis was expected; pass axis=-1")
+            raise ValueError(f"{name} is empty, but at least one axis was expected; pass {name}=-1")
         if len(set(found)) < len(found):
-            raise ValueError(f"axis is {axis}, which names an axis twice; name each axis once")
+            raise ValueError(f"{name} is {axis}, which names an axis twice; name each axis once")
         return tuple(found)
-    return (_axis("axis", axis, x),)
+    return (_axis(name, axis, x),)
 
 
 def _axis(name: str, axis: Any, x: Array) -> int:
-    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-        raise TypeError(f"{name} is {axis!r}, but an integer was expected; pass {name}=-1, say")
-    i = axis.__index__()
+    i = integer(name, axis)
     if not -x.ndim <= i < x.ndim:
         raise ValueError(
-            f"{name} is {i}, but x of shape {x.shape} has axes {-x.ndim} to {x.ndim - 1}; "
+            f"{name} is {shown(i)}, but x of shape {x.shape} has axes {-x.ndim} to {x.ndim - 1}; "
             "pass one of these"
         )
-    return int(i) % x.ndim
+    return i % x.ndim
+
+
+def mask(where: ArrayLike, x: Array) -> Array:
+    """What counts: booleans that broadcast to `x`."""
+    where = np.asarray(where)
+    if where.dtype != np.bool_:
+        raise TypeError(
+            f"where has dtype {where.dtype}, but booleans were expected, True where an element "
+            "counts; pass where != 0, say"
+        )
+    try:
+        np.broadcast_to(where, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"where has shape {where.shape}, which does not broadcast to that of x, {x.shape}; "
+            "pass it with axes of length 1 where it does not vary, where[:, None], say"
+        ) from None
+    return where
+
+
+def none_empty(empty: Array | None) -> None:
+    """Refuse a channel in which nothing counts; of all channels, whether it is so."""
+    if empty is not None:
+        channel = ", ".join(map(str, np.argwhere(empty)[0]))
+        raise ValueError(
+            f"where is False for all of channel {channel}, which leaves it without statistics; "
+            "let an element of each channel count, or leave the channel out of x"
+        )
 
 
 def number_of_groups(num_groups: int, channels: int) -> int:
     """A number of groups that divides the channels."""
-    if isinstance(num_groups, bool) or not hasattr(num_groups, "__index__"):
-        raise TypeError(
-            f"num_groups is {num_groups!r}, but an integer was expected; pass 1, 2, ..."
-        )
-    groups = num_groups.__index__()
+    groups = integer("num_groups", num_groups, 1)
     if groups < 1 or channels % groups:
         divisors = [g for g in range(1, channels + 1) if channels % g == 0]
         raise ValueError(
-            f"num_groups is {groups}, which does not divide the {channels} channels of x; "
+            f"num_groups is {shown(groups)}, which does not divide the {channels} channels of x; "
             f"pass one of {divisors if len(divisors) < 20 else 'its divisors'}"
         )
     return groups
 
 
-def number(name: str, value: Any) -> float:
-    """A number as a float."""
+def number(name: str, value: Any, example: object = 1e-5) -> float:
+    """A real number as a float; `example` is one that fits."""
     if type(value) is float:
         return value
-    if not isinstance(value, Real | np.generic) or isinstance(value, bool | np.bool_ | np.str_):
-        raise TypeError(f"{name} is {value!r}, but a real number was expected; pass {name}=1e-5")
-    return float(value)
+    # bfloat16's numbers are no Real of Python's; a timedelta64 is one of NumPy's.
+    foreign = isinstance(value, np.generic) and is_foreign(value.dtype)
+    no_number = isinstance(value, bool | np.timedelta64)
+    if no_number or not (foreign or isinstance(value, Real)):
+        raise TypeError(
+            f"{name} is {shown(value)}, but a real number was expected; pass {name}={example}"
+        )
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(
+            f"{name} is {shown(value)}, beyond the range of float64; pass {name}={example}"
+        ) from None
 
 
 def epsilon(eps: float) -> float:
@@ -209,8 +307,9 @@ def statistic(name: str, a: ArrayLike, shape: Shape) -> Array:
     """A statistic with one number for each channel."""
     a = array(name, a)
     if a.shape != shape:
+        channels = shape[0] if len(shape) == 1 else shape
         raise ValueError(
-            f"{name} has shape {a.shape}, but there are {shape[0]} channels; "
+            f"{name} has shape {a.shape}, but there are {channels} channels; "
             f"pass {name} of shape {shape}"
         )
     return a
@@ -228,28 +327,37 @@ def not_negative(name: str, a: Array) -> Array:
     if negative.size:
         i = int(negative[0])
         raise ValueError(
-            f"{name} is {a[i]} for channel {i}, but a variance is at least 0; "
-            "pass the variance, not its logarithm or a difference"
+            f"{_entry(name, a, i)}, but a variance is at least 0; pass the variance, "
+            f"not its logarithm; if eps was subtracted before it was stored, pass {name} + eps, "
+            "and eps=0"
         )
     return a
 
 
+def _entry(name: str, a: Array, i: int) -> str:
+    channel = ", ".join(map(str, np.unravel_index(i, a.shape)))
+    return f"{name} is {a.flat[i]} for channel {channel}"
+
+
 def finite(name: str, a: Array) -> Array:
     """A running statistic without NaN or inf, which no inference can use."""
-    wrong = np.flatnonzero(~np.isfinite(a))
+    with np.errstate(invalid="ignore"):  # of bfloat16's NaN
+        wrong = np.flatnonzero(~np.isfinite(a))
     if wrong.size:
         i = int(wrong[0])
-        raise ValueError(
-            f"{name} is {a[i]} for channel {i}, but a finite number was expected; "
-            "load a checkpoint from before training diverged"
-        )
+        cure = "load a checkpoint from before training diverged"
+        if a.dtype == np.float16 and np.isinf(a.flat[i]):
+            cure = "float16 ends at 65504, and it overflowed: store it as float32"
+        raise ValueError(f"{_entry(name, a, i)}, but a finite number was expected; {cure}")
     return a
 
 
 def output(out: Array, x: Array, **others: Array | None) -> None:
     """An array to write to: of the shape and dtype of `x`, and `x` itself or apart from it."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out is a {type(out).__name__}, but an ndarray was expected")
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(
+            f"out is a {type(out).__name__}, but an ndarray was expected; pass out=np.empty_like(x)"
+        )
     dtype = x.dtype.newbyteorder("=")
     if out.dtype != dtype:
         raise TypeError(
@@ -259,8 +367,8 @@ def output(out: Array, x: Array, **others: Array | None) -> None:
         raise ValueError(
             f"out has shape {out.shape}, but y has {x.shape}; pass out=np.empty_like(x)"
         )
-    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
-        raise ValueError("out has elements that share memory; pass out=np.empty_like(x)")
+    if _overlaps_itself(out):
+        raise ValueError("out has elements that share memory; pass out=np.empty(x.shape, x.dtype)")
     if not out.flags.writeable:
         raise ValueError("out is read-only, but y is written to it; pass a writeable array")
     if not same_memory(out, x) and _overlap(out, x):
@@ -274,6 +382,24 @@ def same_memory(a: Array, b: Array) -> bool:
     """Whether two arrays are the same elements, one by one."""
     place = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
     return place and a.strides == b.strides and a.dtype == b.dtype and a.shape == b.shape
+
+
+def _overlaps_itself(a: Array) -> bool:
+    """Whether two elements share memory, as only strides that somebody sets can have them do."""
+    steps = sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1)
+    reach = a.itemsize
+    for stride, n in steps:
+        if stride < reach:
+            break
+        reach += stride * (n - 1)
+    else:
+        return False
+    if a.size == 0:
+        return False
+    places = np.zeros((), np.int64)
+    for stride, n in steps:
+        places = np.add.outer(places, stride * np.arange(n))
+    return bool((np.diff(np.sort(places, axis=None)) < a.itemsize).any())
 
 
 _SEARCH: Any = 10_000  # steps after which two strided views count as overlapping
@@ -297,21 +423,65 @@ def made_by(norm: str, kind: type, cache: Any) -> None:
 
 def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
     """The gradient of y for a cache that `norm` has made, and x."""
-    made_by(norm, Cache, cache)
+    if type(cache) is not Cache:
+        made_by(norm, Cache, cache)
     if cache.norm != norm:
         raise ValueError(
             f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "
             f"call {cache.norm}_backward"
+        )
+    x = own_input(cache) if cache.x is None else cache.x
+    if x.dtype.kind == "c":
+        complex_parameters(cache, x)
+    if type(dy) is np.ndarray and dy.shape == x.shape and dy.dtype == x.dtype:
+        return dy, x
+    return gradient("dy", dy, x), x
+
+
+def own_input(cache: Any) -> Array:
+    """The x that `cache` refers to."""
+    if not isinstance(cache, Cache):
+        raise TypeError(
+            f"cache is a {type(cache).__name__}, but the cache of a norm was expected; pass what "
+            "batch_norm_forward, or that of another of the five norms, returned second"
         )
     if cache.x is None:
         raise ValueError(
             "x was overwritten by out=, and its gradient needs it; "
             "run the forward pass with an out apart from x"
         )
-    x = cache.x
-    if type(dy) is np.ndarray and dy.shape == x.shape and dy.dtype == x.dtype:
-        return dy, x
-    return gradient("dy", dy, x), x
+    return cache.x
+
+
+@overload
+def like(name: str, a: ArrayLike, of: str, argument: Array) -> Array: ...
+@overload
+def like(name: str, a: ArrayLike | None, of: str, argument: Array | None) -> Array | None: ...
+def like(name: str, a: ArrayLike | None, of: str, argument: Array | None) -> Array | None:
+    """A tangent or cotangent of an argument, which has its shape."""
+    if a is None:
+        return None
+    if argument is None:
+        raise ValueError(f"{name} was given, but the norm had no {of}; leave {name} out")
+    a = array(name, a)
+    if a.shape != argument.shape:
+        raise ValueError(
+            f"{name} has shape {a.shape}, but {of} has {argument.shape}; "
+            f"pass an array of the shape of {of}"
+        )
+    real_for_real(name, a, argument, of)
+    return a
+
+
+def complex_parameters(cache: Cache, x: Array) -> None:
+    """Refuse real parameters of a complex `x`, whose gradients are complex."""
+    names = "gamma", "beta", "running_mean", "running_var"
+    for name, a in zip(names, (cache.gamma, cache.beta, *(cache.given or ())), strict=False):
+        if a is not None and a.dtype.kind != "c":
+            raise TypeError(
+                f"{name} is {a.dtype}, but x is {x.dtype}, so that its gradient is complex; "
+                f"pass {name}.astype(np.complex128) to the forward pass"
+            )
 
 
 def gradient(name: str, d: ArrayLike, x: Array) -> Array:

@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from os import PathLike, fspath
 from typing import IO, Any
 
@@ -30,7 +31,7 @@ CURE = "save it again with np.savez"
 
 
 @contextmanager
-def opened(path: Path, *, follow: bool = True) -> Iterator[IO[bytes]]:
+def opened(path: Path, *, follow: bool = True) -> Iterator[BufferedReader]:
     """Open an ordinary file; a ValueError raised in the block is told with the file's name.
 
     Parameters

@@ -72,11 +72,16 @@ def fold_batch_norm(
     channels = _channels(np.shape(running_mean))
     mean = checks.finite("running_mean", checks.statistic("running_mean", running_mean, channels))
     var = checks.finite("running_var", checks.variance("running_var", running_var, channels))
-    _check_divisor(var, checks.epsilon(eps))
+    eps = checks.epsilon(eps)
+    _check_divisor(var, eps)
     out = weight if bias is None else checks.statistic("bias", bias, channels)
     b = np.zeros(channels) if bias is None else out
     gamma = np.ones(channels) if gamma is None else checks.statistic("gamma", gamma, channels)
     beta = np.zeros(channels) if beta is None else checks.statistic("beta", beta, channels)
+    given = {"bias": b, "running_mean": mean, "running_var": var, "gamma": gamma, "beta": beta}
+    for name, a in given.items():
+        checks.real_for_real(name, a, weight, "weight")
+    checks.real_for_real("weight", weight, out, "bias")
     with np.errstate(all="ignore"):
         scale = gamma.astype(work) / np.sqrt(var.astype(work) + eps)
         shift = (b.astype(work) - mean.astype(work)) * scale + beta.astype(work)
@@ -94,7 +99,8 @@ def _channels(shape: tuple[int, ...]) -> tuple[int]:
 
 
 def _check_divisor(var: Array, eps: float) -> None:
-    wrong = np.flatnonzero(var + eps == 0)
+    with np.errstate(all="ignore"):
+        wrong = np.flatnonzero(var + eps == 0)
     if wrong.size:
         raise ValueError(f"running_var + eps is 0 for channel {wrong[0]}; pass eps > 0")
 
@@ -117,7 +123,7 @@ def _multiplied(weight: Array, scale: Array, axis: int) -> Array:
 
 def _aligned(scale: Array, weight: Array, axis: int) -> tuple[tuple[int, ...], Array]:
     """A shape to see `weight` in, and one scale for each output channel that broadcasts to it."""
-    at = checks.axes(axis, weight)[0]
+    (at,) = checks.axes(checks.integer("axis", axis, 0), weight)
     here, channels = weight.shape[at], scale.size
     if here == channels:
         return weight.shape, scale.reshape(channels, *[1] * (weight.ndim - 1 - at))

@@ -19,6 +19,7 @@ def group_norm_forward(
     eps: float = 1e-5,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
+    where: ArrayLike | None = None,
 ) -> tuple[Array, Cache]:
     """Normalize each group of channels of each sample, then scale and shift each channel.
 
@@ -43,6 +44,9 @@ def group_norm_forward(
         The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
     out : ndarray, optional
         Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+    where : ndarray of bool, optional
+        What counts, True by default; it broadcasts to `x`. Mean and variance are of the elements
+        that count, and every element is normalized with them. Where none counts x_hat is 0.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def group_norm_forward(
         checks.integers("num_groups", num_groups),
     )
     return normalize.forward(
-        "group_norm", layout, x, gamma, beta, axes, eps=eps, dtype=dtype, out=out
+        "group_norm", layout, x, gamma, beta, axes, eps=eps, dtype=dtype, out=out, where=where
     )
 
 
@@ -84,9 +88,9 @@ def layout(
 ) -> Layout:
     """Group norm shares statistics over the channels of a group and all positions of a sample."""
     c = checks.channel_axis(channel_axis, x)
-    checks.per_channel(gamma, beta, c, x)
+    checks.per_channel(gamma, beta, (c,), x)
     groups = checks.number_of_groups(num_groups, x.shape[c])
-    n = checks.batch_axis(c)
+    n = checks.batch_axis((c,))
     grouped = (*x.shape[:c], groups, x.shape[c] // groups, *x.shape[c + 1 :])
     sets = (n + 1 if n > c else n, c)
     over = tuple([a for a in range(x.ndim + 1) if a not in sets])

@@ -25,7 +25,7 @@ def groups(
     *,
     num_groups: int | None = None,
     axis: int | Sequence[int] = -1,
-    channel_axis: int = 1,
+    channel_axis: int | Sequence[int] = 1,
 ) -> NDArray[np.int64]:
     """Number the sets of elements that share a mean and a variance.
 
@@ -44,7 +44,7 @@ def groups(
         For group norm, and required there.
     axis : int or sequence of int, default -1
         For layer and RMS norm: the normalized axes.
-    channel_axis : int, default 1
+    channel_axis : int or sequence of int, default 1
         For batch, group and instance norm; the batch axis is the first of the others.
 
     Returns
@@ -56,6 +56,8 @@ def groups(
     ValueError
         If `norm` is none of these, an axis does not exist, or `num_groups` does not divide the
         channels or is given where there are no groups.
+    TypeError
+        If an axis or a size is no integer.
 
     Examples
     --------
@@ -69,15 +71,20 @@ def groups(
     array([[0, 0, 1, 1, 2, 2],
            [3, 3, 4, 4, 5, 5]])
     """
-    if norm not in LAYOUTS:
-        raise ValueError(f"norm is {norm!r}, but one of {', '.join(LAYOUTS)} was expected")
+    if not isinstance(norm, str) or norm not in LAYOUTS:
+        known = ", ".join(LAYOUTS)
+        raise ValueError(f"norm is {checks.shown(norm)}, but one of {known} was expected")
     if (num_groups is not None) != (norm == "group_norm"):
         cure = "pass num_groups=2, say" if num_groups is None else "leave it out"
-        raise ValueError(f"num_groups is {num_groups} for {norm}; {cure}")
-    x = np.broadcast_to(0.0, tuple(shape))
-    options = {"axis": axis, "channel_axis": channel_axis, "num_groups": num_groups}
+        raise ValueError(f"num_groups is {checks.shown(num_groups)} for {norm}; {cure}")
+    x = np.broadcast_to(0.0, checks.sizes("shape", shape))
+    options = {
+        "axis": checks.integers("axis", axis),
+        "channel_axis": checks.integers("channel_axis", channel_axis),
+        "num_groups": 1 if num_groups is None else checks.integer("num_groups", num_groups, 2),
+    }
     layout_of, *names = LAYOUTS[norm]
-    layout = layout_of(x, None, None, *[checks.integers(name, options[name]) for name in names])
+    layout = layout_of(x, None, None, *[options[name] for name in names])
     index = np.indices(layout.shape, sparse=True)
     labels = np.zeros(layout.shape, np.int64)
     for a in layout.sets:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import checks, normalize
@@ -14,10 +16,11 @@ def instance_norm_forward(
     gamma: ArrayLike | None = None,
     beta: ArrayLike | None = None,
     *,
-    channel_axis: int = 1,
+    channel_axis: int | Sequence[int] = 1,
     eps: float = 1e-5,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
+    where: ArrayLike | None = None,
 ) -> tuple[Array, Cache]:
     """Normalize each channel of each sample over its positions, then scale and shift the channel.
 
@@ -33,14 +36,18 @@ def instance_norm_forward(
         Or with the channels at `channel_axis`; samples lie along the first other axis.
     gamma, beta : ndarray, shape (C,), optional
         Scale and shift of each channel; None stands for ones and zeros.
-    channel_axis : int, default 1
-        The axis of the channels; -1 where they are last.
+    channel_axis : int or sequence of int, default 1
+        The axis of the channels; -1 where they are last. Of several, `gamma` has the shape of
+        these axes, in the order in which they lie in `x`.
     eps : float, default 1e-5
         Added to the variance; in units of `x` squared.
     dtype : dtype, optional
         The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
     out : ndarray, optional
         Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+    where : ndarray of bool, optional
+        What counts, True by default; it broadcasts to `x`. Mean and variance are of the elements
+        that count, and every element is normalized with them. Where none counts x_hat is 0.
 
     Returns
     -------
@@ -72,17 +79,19 @@ def instance_norm_forward(
     """
     axis = checks.integers("channel_axis", channel_axis)
     return normalize.forward(
-        "instance_norm", layout, x, gamma, beta, (axis,), eps=eps, dtype=dtype, out=out
+        "instance_norm", layout, x, gamma, beta, (axis,), eps=eps, dtype=dtype, out=out, where=where
     )
 
 
-def layout(x: Array, gamma: Array | None, beta: Array | None, channel_axis: int) -> Layout:
+def layout(
+    x: Array, gamma: Array | None, beta: Array | None, channel_axis: int | tuple[int, ...]
+) -> Layout:
     """Instance norm shares statistics over all axes but those of samples and channels."""
-    c = checks.channel_axis(channel_axis, x)
+    c = checks.channel_axes(channel_axis, x)
     checks.per_channel(gamma, beta, c, x)
     n = checks.batch_axis(c)
-    over = tuple([a for a in range(x.ndim) if a not in (n, c)])
-    return Layout(x.shape, over=over, along=(c,), sets=(n, c))
+    over = tuple([a for a in range(x.ndim) if a not in (n, *c)])
+    return Layout(x.shape, over=over, along=c, sets=(n, *c))
 
 
 def instance_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None, Array | None]:

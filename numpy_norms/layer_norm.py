@@ -17,9 +17,11 @@ def layer_norm_forward(
     beta: ArrayLike | None = None,
     *,
     axis: int | Sequence[int] = -1,
+    feature_axis: int | Sequence[int] | None = None,
     eps: float = 1e-5,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
+    where: ArrayLike | None = None,
     scheme: schemes.Scheme = "exact",
 ) -> tuple[Array, Cache]:
     """Normalize each sample over `axis`, then scale and shift each feature.
@@ -38,12 +40,18 @@ def layer_norm_forward(
     axis : int or sequence of int, default -1
         The axes averaged over, which hold the features. The last ones are PyTorch's
         ``normalized_shape``; 1 in (N, C, H, W) is a layer norm over channels.
+    feature_axis : int or sequence of int, optional
+        The axes along which `gamma` and `beta` vary, `axis` by default: (-2, -1) for a scale of
+        each head and feature, say, where each head is normalized over the last axis.
     eps : float, default 1e-5
         Added to the variance; in units of `x` squared.
     dtype : dtype, optional
         The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
     out : ndarray, optional
         Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+    where : ndarray of bool, optional
+        What counts, True by default; it broadcasts to `x`. Mean and variance are of the elements
+        that count, and every element is normalized with them. Where none counts x_hat is 0.
     scheme : {"exact", "llama", "gemma", "onnx"}, default "exact"
         Where to round, as `numpy_norms.schemes` has it: once at the end, or as trained models in
         half precision do (they compute in ``dtype=np.float32``). "gemma" scales by 1 + gamma.
@@ -77,19 +85,28 @@ def layer_norm_forward(
     (array([ 2., 20.]), array([ 1., 10.]))
     """
     forward = normalize.forward if scheme == "exact" else schemes.forward_of(scheme)
-    axes = checks.integers("axis", axis)
-    return forward("layer_norm", layout, x, gamma, beta, (axes,), eps=eps, dtype=dtype, out=out)
+    axes = checks.integers("axis", axis), checks.integers_or_none("feature_axis", feature_axis)
+    return forward(
+        "layer_norm", layout, x, gamma, beta, axes, eps=eps, dtype=dtype, out=out, where=where
+    )
 
 
 def layout(
-    x: Array, gamma: Array | None, beta: Array | None, axis: int | tuple[int, ...]
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    axis: int | tuple[int, ...],
+    feature_axis: int | tuple[int, ...] | None = None,
 ) -> Layout:
-    """Layer norm shares statistics over the axes of the features."""
+    """Layer norm shares statistics over the axes of the features, along which gamma varies, too."""
     over = checks.axes(axis, x)
-    checks.per_feature("gamma", gamma, over, x)
-    checks.per_feature("beta", beta, over, x)
+    along = over
+    if feature_axis is not None:
+        along = checks.axes(feature_axis, x, name="feature_axis")
+    checks.per_feature("gamma", gamma, along, x)
+    checks.per_feature("beta", beta, along, x)
     sets = tuple([a for a in range(x.ndim) if a not in over])
-    return Layout(x.shape, over=over, along=over, sets=sets)
+    return Layout(x.shape, over=over, along=along, sets=sets)
 
 
 def layer_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None, Array | None]:

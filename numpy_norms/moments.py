@@ -39,9 +39,9 @@ class Moments:
     Raises
     ------
     ValueError
-        If the shapes differ.
+        If the shapes differ, or a count is negative.
     TypeError
-        If the counts are not integers.
+        If the counts are not integers, or the others no numbers.
 
     References
     ----------
@@ -69,11 +69,16 @@ class Moments:
                 f"count, mean and m2 have shapes {count}, {mean} and {m2}, but one shape was "
                 f"expected; pass np.full(mean.shape, n) if all counts are n"
             )
-        dtype = np.result_type(self.count)
+        dtype = np.asarray(self.count).dtype
         if dtype.kind not in "iu":
             raise TypeError(
                 f"count has dtype {dtype}, but integers were expected; pass count.astype(np.int64)"
             )
+        if (np.asarray(self.count) < 0).any():
+            raise ValueError("count is negative for a set; pass how many numbers each set has")
+        for name, a in (("mean", self.mean), ("m2", self.m2)):
+            if np.asarray(a).dtype.kind not in "iu":
+                checks.array(name, a)
 
     @classmethod
     def of(cls, x: ArrayLike, axis: int | Sequence[int]) -> Moments:
@@ -130,6 +135,7 @@ class Moments:
         >>> Moments.empty(2).count
         array([0, 0])
         """
+        checks.sizes("shape", shape)
         return cls(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape))
 
     @classmethod
@@ -235,7 +241,9 @@ class Moments:
         Raises
         ------
         ValueError
-            If a count is not greater than `correction`.
+            If a count is not greater than `correction`, or that is negative.
+        TypeError
+            If `correction` is no integer.
 
         Examples
         --------
@@ -243,13 +251,17 @@ class Moments:
         >>> Moments.of(np.array([1.0, 3.0]), axis=0).var(correction=1)
         array(2.)
         """
-        n = np.asarray(self.count)
+        n, correction = np.asarray(self.count), checks.integer("correction", correction, 1)
+        if correction < 0:
+            raise ValueError(f"correction is {checks.shown(correction)}; pass 0, 1 or more")
         if not (n > correction).all():
             raise ValueError(
                 f"a set has {n.min()} numbers, and the variance divides by their number less "
-                f"{correction}; pass a smaller correction, or merge more data"
+                f"the correction, {checks.shown(correction)}; pass a smaller correction, or merge "
+                "more data"
             )
-        return np.asarray(self.m2 / (n - correction))
+        with np.errstate(all="ignore"):
+            return np.asarray(self.m2 / (n - correction))
 
 
 def _checked(part: Any) -> Moments:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import checks, passes
+from . import checks, masks, passes
 from . import equations as eq
 from .cache import Cache
 from .engine.lifting import factors_fit
@@ -32,9 +32,14 @@ def forward(
     eps: float,
     dtype: DTypeLike | None,
     out: Array | None,
+    where: ArrayLike | None = None,
     output: Callable[..., Any] = eq.output,
+    narrow: bool = False,
 ) -> tuple[Array, Cache]:
-    """y and the cache of a norm, which ``layout_of(x, gamma, beta, *options)`` lays out."""
+    """y and the cache of a norm, which ``layout_of(x, gamma, beta, *options)`` lays out.
+
+    A scheme has another last step, `output`, and statistics that are `narrow`, rounded to `dtype`.
+    """
     if type(x) is not np.ndarray:
         x = checks.array("x", x)
     if gamma is not None and type(gamma) is not np.ndarray:
@@ -45,18 +50,27 @@ def forward(
         norm,
         layout_of,
         options,
-        dtype if dtype is None else np.dtype(dtype),
+        dtype if dtype is None else checks.dtype_of(dtype),
         (x.shape, x.dtype),
         None if gamma is None else (gamma.shape, gamma.dtype),
         None if beta is None else (beta.shape, beta.dtype),
+        narrow,
     )
     eps = checks.epsilon(eps)
     if plan.joins and not factors_fit(plan, gamma, eps):
         plan = plan.kept_apart()
-    y, kept = place(plan, x, out, gamma=gamma, beta=beta)
-    statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
+    if where is not None:
+        where = checks.mask(where, x)
+    y, kept = place(plan, x, out, gamma=gamma, beta=beta, where=where)
+    mask = None if where is None else masks.mask_of(plan, where, x)
+    if mask is None:
+        statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
+    else:
+        if norm == "batch_norm":
+            checks.none_empty(None if mask.empty is None else plan.in_order(mask.empty))
+        statistics = masks.forward(plan, x, gamma, beta, eps, y, output, mask)
     y = y if out is None else delivered(y, out)
-    return y, Cache(norm, kept, gamma, beta, eps, plan, statistics)
+    return y, Cache(norm, kept, gamma, beta, eps, plan, statistics, mask)
 
 
 def place(
@@ -87,17 +101,26 @@ def backward(
     plan, gamma, beta, eps = cache.plan, cache.gamma, cache.beta, cache.eps
     dx = np.empty(x.shape, plan.result)
     scale = gamma if cache.scale is None else cache.scale
-    sums = passes.backward(plan, dy, x, scale, eps, cache.statistics, dx, ds)
+    if cache.mask is None:
+        sums = passes.backward(plan, dy, x, scale, eps, cache.statistics, dx, ds)
+    else:
+        sums = masks.backward(plan, dy, x, scale, eps, cache.statistics, dx, cache.mask)
+    return dx, *gradients_of((gamma, beta), (sums.get(0), sums.get(1)))
+
+
+@np.errstate(all="ignore")
+def gradients_of(parameters: tuple[Array | None, ...], sums: tuple[Any, ...]) -> Any:
+    """The gradients of parameters, which may be absent, from sums: of nothing, they are 0."""
     gradients: list[Array | None] = []
-    for a, total in zip((gamma, beta), (sums.get(0), sums.get(1)), strict=True):
+    for a, total in zip(parameters, sums, strict=True):
         if a is None:
             gradients.append(None)
         elif total is None:
-            gradients.append(np.zeros(a.shape, native(a.dtype)))  # the sum of nothing
+            gradients.append(np.zeros(a.shape, native(a.dtype)))
         else:
             rounded = total if total.dtype == a.dtype else round_to(total, a.dtype)
             gradients.append(rounded.reshape(a.shape))
-    return dx, gradients[0], gradients[1]
+    return gradients
 
 
 @lru_cache(maxsize=256)
@@ -109,6 +132,7 @@ def _plan(
     x: Kind,
     gamma: Kind | None,
     beta: Kind | None,
+    narrow: bool,
 ) -> Plan:
     """The plan for arguments of these kinds, which are checked here."""
     a = _like("x", x)
@@ -116,7 +140,7 @@ def _plan(
     layout = layout_of(a, *parameters, *options)
     if gamma is beta is None:
         layout = layout._replace(along=())
-    asked = Asked(norm != "rms_norm", gamma and gamma[1], beta and beta[1])
+    asked = Asked(norm != "rms_norm", gamma and gamma[1], beta and beta[1], narrow=narrow)
     return plan_for(layout, checks.working_dtype(a, dtype), a.dtype, asked)
 
 

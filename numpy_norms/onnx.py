@@ -14,6 +14,7 @@ are applied in the type of X.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Any
@@ -32,6 +33,7 @@ from . import checks
 from .batch_norm import batch_norm_forward
 from .batch_norm_inference import batch_norm_inference_forward
 from .cache import Cache
+from .files import Damage, opened
 from .further.local_response_norm import local_response_norm_forward
 from .further.lp_normalize import lp_normalize_forward
 from .further.mean_variance_norm import mean_variance_norm_forward
@@ -62,23 +64,33 @@ def evaluator(model: str | PathLike[str] | onnx.ModelProto) -> ReferenceEvaluato
     Raises
     ------
     ValueError
-        If the file holds no ONNX model.
+        If the file holds no ONNX model, or one that is damaged.
+    NotImplementedError
+        If the evaluator does not know an operator.
     OSError
         If it cannot be opened.
     """
-    if isinstance(model, str | PathLike):
-        model = _read(fspath(model))
-    return ReferenceEvaluator(model, new_ops=new_ops)
+    if isinstance(model, onnx.ModelProto):
+        return ReferenceEvaluator(model, new_ops=new_ops)
+    name = fspath(model)
+    proto = _read(name)
+    try:
+        return ReferenceEvaluator(proto, new_ops=new_ops)
+    except NotImplementedError:
+        raise
+    except Exception as error:  # of every kind that a damaged model makes ONNX raise
+        what = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name} cannot be run ({type(error).__name__}: {what})") from error
 
 
 def _read(name: str) -> onnx.ModelProto:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        model = onnx.load(name)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise ValueError(f"{name} holds no ONNX model: {error}") from None
+    with opened(name) as file:
+        try:
+            model = onnx.load_model_from_string(file.read())
+            onnx.load_external_data_for_model(model, os.path.dirname(name))
+            onnx.checker.check_model(model)
+        except Exception as error:
+            raise Damage(f"holds no ONNX model: {' '.join(str(error).split())[:200]}") from None
     return model
 
 

@@ -62,7 +62,7 @@ def forward(
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
     pivot, exponent, mean, var = map(statistics.get, range(4))
     if var is None:
-        var = np.zeros(plan.set_shape, plan.work)  # of an empty array
+        var = np.zeros(plan.set_shape, plan.few)  # of an empty array
         mean = var if plan.asked.means else None
     return Statistics(pivot, exponent, mean, var)
 
@@ -78,6 +78,7 @@ def backward(
     ds: Array | None = None,
 ) -> Table:
     """Fill dx; return dgamma and dbeta. `ds` is what reaches x by other ways than the norm."""
+    gamma, power = lifting.moderate(plan, gamma)
     x, dy, dx_view = plan.views(x, dy, dx)
     ds_view = None if ds is None else ds.reshape(plan.shape)
     gamma = None if gamma is None else gamma.reshape(plan.parameter_shape)
@@ -99,8 +100,8 @@ def backward(
     def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        if exponent is not None:
-            tile.unlift(dx, exponent)
+        if exponent is not None or power:
+            tile.unlift(dx, power + (0 if exponent is None else exponent))
         if ds_view is not None:
             dx.settle()  # ds is lifted to where x_hat lies
             dx += tile.lift(ds_view)
@@ -150,6 +151,7 @@ def inference_backward(
 ) -> tuple[Array, Array, Array, Array]:
     """Fill dx; return dmean, dvar, dgamma and dbeta, which are still to be rounded."""
     x, dy, dx_view = plan.views(x, dy, dx)
+    gamma, power = lifting.moderate(plan, gamma)
     mean, var, gamma = plan.parameters(mean, var, gamma)
     pivot, rest = lifting.of_given(plan, mean, var, eps)
     rstd = eq.reciprocal_std(var, eps)
@@ -165,11 +167,14 @@ def inference_backward(
         return (eq.scaled(dy, *tile.parameters(gamma)),), (), gradients
 
     def apply(tile: Tile, dx_hat: Any, pivot: Any, rest: Any, rstd: Any) -> None:
-        tile.store(eq.input_gradient_of_constants(dx_hat, rstd), dx_view)
+        dx = eq.input_gradient_of_constants(dx_hat, rstd)
+        if power:
+            tile.unlift(dx, power)
+        tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, None, apply, about=(pivot, rest, rstd), sums=sums, slots=2)
     nothing = np.zeros_like(mean)  # of an empty array
     dy_xc, dbeta = sums.get(0, nothing), sums.get(1, nothing)
     factor = 1 if gamma is None else gamma
     dmean, dvar = eq.statistics_gradients(factor * dbeta, factor * dy_xc, rstd)
-    return dmean, dvar, rstd * dy_xc, dbeta
+    return *(plan.times(d, np.array(power)) for d in (dmean, dvar)), rstd * dy_xc, dbeta

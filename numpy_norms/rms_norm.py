@@ -16,9 +16,11 @@ def rms_norm_forward(
     gamma: ArrayLike | None = None,
     *,
     axis: int | Sequence[int] = -1,
+    feature_axis: int | Sequence[int] | None = None,
     eps: float = 1e-5,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
+    where: ArrayLike | None = None,
     scheme: schemes.Scheme = "exact",
 ) -> tuple[Array, Cache]:
     """Divide each sample by its root mean square over `axis`, then scale each feature.
@@ -38,6 +40,9 @@ def rms_norm_forward(
         stands for ones.
     axis : int or sequence of int, default -1
         The axes averaged over, which hold the features.
+    feature_axis : int or sequence of int, optional
+        The axes along which `gamma` varies, `axis` by default: (-2, -1) for a scale of each head
+        and feature, say, where each head is normalized over the last axis.
     eps : float, default 1e-5
         Added to the mean square; in units of `x` squared. PyTorch's default is the machine epsilon
         of the type computed in, ``np.finfo(np.float32).eps`` for float32 and narrower.
@@ -45,6 +50,9 @@ def rms_norm_forward(
         The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
     out : ndarray, optional
         Where to write `y`; `x` itself is allowed, but then there is no backward pass.
+    where : ndarray of bool, optional
+        What counts, True by default; it broadcasts to `x`. The mean square is of the elements
+        that count, and every element is normalized with it. Where none counts x_hat is 0.
     scheme : {"exact", "llama", "gemma", "onnx"}, default "exact"
         Where to round, as `numpy_norms.schemes` has it: once at the end, or as trained models in
         half precision do (they compute in ``dtype=np.float32``). "gemma" scales by 1 + gamma.
@@ -77,8 +85,10 @@ def rms_norm_forward(
     array([5.])
     """
     forward = normalize.forward if scheme == "exact" else schemes.forward_of(scheme)
-    axes = checks.integers("axis", axis)
-    return forward("rms_norm", layout, x, gamma, None, (axes,), eps=eps, dtype=dtype, out=out)
+    axes = checks.integers("axis", axis), checks.integers_or_none("feature_axis", feature_axis)
+    return forward(
+        "rms_norm", layout, x, gamma, None, axes, eps=eps, dtype=dtype, out=out, where=where
+    )
 
 
 def rms_norm_backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array | None]:

@@ -36,7 +36,8 @@ def update_running_stats(
     running_mean, running_var : ndarray, shape (C,)
         The averages so far; start with zeros and ones.
     cache : Cache or Moments
-        What `batch_norm_forward` returned; or moments of shape (C,), of a batch in pieces.
+        What `batch_norm_forward` or `instance_norm_forward` returned, whose statistics are
+        averaged over the samples; or moments of shape (C,), of a batch in pieces.
     momentum : float, default 0.1
         The weight of the new value, from 0 to 1, as in PyTorch; Keras, Flax and ONNX give the
         weight of the old one, 1 minus this.
@@ -55,7 +56,7 @@ def update_running_stats(
         If a shape, `momentum` or `correction` is wrong, if a running variance is negative, or if
         n is not greater than `correction`.
     TypeError
-        If a dtype is wrong, or `cache` is neither.
+        If a dtype is wrong, `cache` is neither, or a number none.
 
     References
     ----------
@@ -69,52 +70,70 @@ def update_running_stats(
     >>> update_running_stats(np.zeros(1), np.ones(1), cache)
     (array([0.2]), array([1.1]))
     """
-    batch = _of_batch(cache)
-    running_mean = checks.statistic("running_mean", running_mean, batch.mean.shape)
-    running_var = checks.variance("running_var", running_var, batch.mean.shape)
+    n, mean, m2 = _of_samples(cache)
+    running_mean = checks.statistic("running_mean", running_mean, mean.shape[1:])
+    running_var = checks.variance("running_var", running_var, mean.shape[1:])
+    for name, a in (("running_mean", running_mean), ("running_var", running_var)):
+        checks.real_for_real("the batch", mean, a, name)
     momentum = _weight(momentum)
+    correction = checks.integer("correction", correction, 1)
     if correction not in (0, 1):
         raise ValueError(
-            f"correction is {correction!r}, but 0 (biased) or 1 (unbiased) was expected; pass 1 "
-            "for PyTorch's running variance"
+            f"correction is {checks.shown(correction)}, but 0 (biased) or 1 (unbiased) was "
+            "expected; pass 1 for PyTorch's running variance"
         )
-    n = batch.count
     if ((n > 0) & (n <= correction)).any():
         raise ValueError(
             "the batch has 1 value for a channel, and the unbiased variance divides by "
             "n - 1 = 0; pass correction=0, or a larger batch"
         )
     with np.errstate(all="ignore"):
-        var = batch.m2 / np.maximum(n - correction, 1)
-        weight = np.where(n == 0, 0, momentum)
-        return _mix(running_mean, batch.mean, weight), _mix(running_var, var, weight)
+        seen = np.count_nonzero(n, axis=0)
+        of_batch = [
+            np.add.reduce(np.where(n > 0, a, 0), axis=0) / np.maximum(seen, 1)
+            for a in (mean, m2 / np.maximum(n - correction, 1))
+        ]
+        weight = np.where(seen == 0, 0, momentum)
+        return _mix(running_mean, of_batch[0], weight), _mix(running_var, of_batch[1], weight)
 
 
-def _of_batch(cache: Any) -> Moments:
+def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
+    """Counts, means and sums of squared deviations: of the batch as one sample, or of each."""
     if isinstance(cache, Moments):
-        if np.ndim(cache.mean) != 1:
+        shape = np.shape(cache.mean)
+        if not shape:
             raise ValueError(
-                f"the moments have shape {np.shape(cache.mean)}, but one set for each channel was "
-                "expected; take them over all axes but the channel axis"
+                "the moments have shape (), but one set for each channel was expected; take them "
+                "over all axes but the channel axis"
             )
-        return cache
+        n, mean, m2 = (np.broadcast_to(a, shape)[None] for a in (cache.count, cache.mean, cache.m2))
+        return n, mean, m2
     if not isinstance(cache, Cache):
         raise TypeError(
             f"cache is a {type(cache).__name__}, but what batch_norm_forward returned second was "
             "expected; pass that"
         )
-    if cache.norm != "batch_norm" or cache.mean is None:
+    if cache.norm not in ("batch_norm", "instance_norm") or cache.mean is None:
         raise ValueError(
             f"cache comes from {cache.norm}_forward, which keeps no running statistics; pass the "
-            "cache of batch_norm_forward"
+            "cache of batch_norm_forward, or of instance_norm_forward"
         )
-    n = cache.plan.m
+    mean, var, n = cache.mean, cache.var, np.full(cache.mean.shape, cache.plan.m)
+    if cache.mask is not None:
+        n = np.rint(n * cache.plan.in_order(cache.mask.counting).real).astype(np.int64)
+    if cache.norm == "batch_norm":
+        n, mean, var = (a[None] for a in (n, mean, var))
     with np.errstate(all="ignore"):
-        return Moments(np.full(cache.mean.shape, n), cache.mean, n * cache.var)
+        return n, mean, n * var
 
 
 def _weight(momentum: float) -> float:
-    value = checks.number("momentum", momentum)
+    if momentum is None:
+        raise TypeError(
+            "momentum is None, which is the average over all batches in PyTorch; pass "
+            "momentum=1 / n for the n-th batch"
+        )
+    value = checks.number("momentum", momentum, 0.1)
     if not (isfinite(value) and 0 <= value <= 1):
         raise ValueError(
             f"momentum is {value}, but a weight of the new value from 0 to 1 was expected; pass "
@@ -124,5 +143,5 @@ def _weight(momentum: float) -> float:
 
 
 def _mix(old: Array, new: Array, weight: Array) -> Array:
-    wide = np.promote_types(new.dtype, np.float64)
+    wide = np.result_type(new.dtype, old.dtype, np.float64)
     return round_to((1 - weight) * old.astype(wide) + weight * new.astype(wide), old.dtype)

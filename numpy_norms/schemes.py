@@ -8,8 +8,9 @@ llama, onnx
 gemma
     ``y = (1 + gamma) * x_hat + beta``, rounded once: the model stores how far the scale is from 1.
 
-In half precision the places of these roundings decide the last bit of many elements. A backward
-pass takes every rounding for the identity, as automatic differentiation does.
+Statistics are rounded to the working dtype. In half precision the places of these roundings decide
+the last bit of many elements. A backward pass takes every rounding for the identity, as automatic
+differentiation does.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ def forward_of(scheme: Scheme) -> Callable[..., tuple[Array, Cache]]:
     """The forward pass with these roundings; its arguments are those of `normalize.forward`."""
     if not isinstance(scheme, str) or scheme not in _FORWARD:
         choices = ", ".join(map(repr, ["exact", *_FORWARD]))
-        raise ValueError(f"scheme is {scheme!r}, but one of {choices} was expected; pass 'exact'")
-    return partial(_FORWARD[scheme], scheme)
+        raise ValueError(
+            f"scheme is {checks.shown(scheme)}, but one of {choices} was expected; pass 'exact'"
+        )
+    return partial(_FORWARD[scheme], scheme, narrow=True)
 
 
 def _round_each_step(
@@ -59,6 +62,7 @@ def _scale_from_one(
     scale = None
     if gamma is not None:
         gamma = checks.array("gamma", gamma)
+        checks.real_for_real("gamma", gamma, x)
         with np.errstate(all="ignore"):
             work = checks.working_dtype(x, options["dtype"])
             scale = np.add(gamma, 1, dtype=work, casting="unsafe")

@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from numpy_norms.files import read_npz
 from numpy_norms.golden.export import export
-from numpy_norms.golden.files import read_npz
 
 _folder = TemporaryDirectory()
 

@@ -1,6 +1,8 @@
 """`golden export` and `golden verify`: what they write, and what they say of bad vectors."""
 
+import errno
 import json
+import os
 import shutil
 import sys
 from unittest import mock
@@ -86,7 +88,7 @@ def test_a_file_that_was_changed_disagrees(folder, capsys, name):
         file.write(b"\n")
     status, out, _ = run(capsys, "verify", "--out", folder)
     assert status == 1
-    assert f"{name} is missing" in out
+    assert f"{name} was changed" in out
 
 
 def test_a_file_that_is_missing_disagrees(folder, capsys):
@@ -164,6 +166,33 @@ def test_a_folder_that_cannot_be_written_is_one_line(folder, capsys):
         assert (status, out) == (2, "")
         assert err.count("\n") == 1
         assert says in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+def test_export_writes_through_no_link_and_waits_for_no_pipe(tmp_path, capsys, vectors):
+    (tmp_path / "elsewhere").write_text("mine")
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / "cases.json").symlink_to(tmp_path / "elsewhere")
+    (folder / MANIFEST).symlink_to("nowhere")
+    os.mkfifo(folder / "layer_norm-float32.npz")
+    assert run(capsys, "export", "--out", folder)[0] == 0
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+    written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in vectors.iterdir()}
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_what_was_there(folder, capsys, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(self, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("zipfile.ZipFile.writestr", full)
+    status, out, err = run(capsys, "export", "--out", folder)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"cannot write to {folder}: No space left on device" in err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("words", [[], ["export"], ["import", "--out", "x"]])

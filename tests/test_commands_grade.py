@@ -358,7 +358,8 @@ def test_the_traceback_is_shown_when_asked_for(grade):
 def test_a_file_that_cannot_be_imported_is_wrong(tmp_path, capsys, content, says):
     file = tmp_path / "wrong.py"
     file.write_bytes(content)
-    status = main(["grade", f"{file}:f", "--norm", "layer_norm", "--timeout", "3"])
+    limit = "3" if b"pass" in content else "60"
+    status = main(["grade", f"{file}:f", "--norm", "layer_norm", "--timeout", limit])
     captured = capsys.readouterr()
     if content:
         assert (status, captured.out.count("wrong: ")) == (1, 1)
@@ -393,7 +394,7 @@ def backward(dy, x, gamma, beta, eps):
         ("sys.exit(0)", "raised SystemExit: 0", 1),
         ("os._exit(0)", "hw.py ended its process with exit status 0 in the case", 2),
         ("ctypes.string_at(0)", "a crash in the case", 2),
-        ("while True: pass", "hw.py took longer than 4 s in the case", 2),
+        ("while True: pass", "hw.py took longer than 8 s in the case", 2),
         ("while True: print(x)", "hw.py printed more than 1 MiB in the case", 2),
         ("np.ones(1 << 44)", "MemoryError", 1),
         ("np.sqrt, np.mean = np.square, max", "changed NumPy: numpy.", 0),
@@ -406,7 +407,8 @@ def test_what_happens_in_the_middle_is_told_and_the_rest_is_graded(
 ):
     file = tmp_path / "hw.py"
     file.write_text(IN_THE_MIDDLE.format(does=does))
-    status = main(["grade", f"{file}:backward", "--norm", "layer_norm", "--timeout", "4"])
+    limit = "8" if "pass" in does else "60"
+    status = main(["grade", f"{file}:backward", "--norm", "layer_norm", "--timeout", limit])
     out = capsys.readouterr().out
     assert status == 1
     assert says in out

@@ -87,7 +87,7 @@ def test_a_channel_axis_that_x_does_not_have_is_refused(norm, axis):
 
 
 @channel_norms
-@pytest.mark.parametrize("axis", [1.0, "1", None, (1,), True])
+@pytest.mark.parametrize("axis", [1.0, "1", None, (1.0,), True])
 def test_a_channel_axis_that_is_no_int_is_refused(norm, axis):
     assert_refused(norm, norm.draw()[0], TypeError, "channel_axis", channel_axis=axis)
 

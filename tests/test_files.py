@@ -270,13 +270,28 @@ def test_what_is_no_file_is_told_at_once(tmp_path, make, error, says, kind):
     assert time.monotonic() - start < 1
 
 
+@pytest.fixture
+def nobody():
+    """Be somebody whom permissions hold."""
+    root = os.name == "posix" and os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
 @posix
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read all")
-def test_a_file_without_permission_is_an_os_error(tmp_path):
-    save_npz(tmp_path / "a.npz")
-    (tmp_path / "a.npz").chmod(0)
-    with pytest.raises(PermissionError, match=r"a\.npz"):
-        read_state(tmp_path / "a.npz")
+@pytest.mark.parametrize("kind", READ)
+def test_a_file_without_permission_is_an_os_error(tmp_path, request, kind):
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(b"PK")
+    path.chmod(0)
+    request.getfixturevalue("nobody")
+    error = UsageError if kind == "npy" else PermissionError
+    with pytest.raises(error, match=rf"a\.{kind}") as raised:
+        READ[kind](str(path))
+    assert "Permission denied" in str(raised.value)
 
 
 def test_a_name_that_is_none_is_told():

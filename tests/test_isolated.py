@@ -65,9 +65,9 @@ def test_files_that_are_closed_are_told():
 )
 def test_what_does_not_end_is_ended(task):
     start = time.monotonic()
-    found = run(task, timeout=1.5)
-    assert found.happened == "took longer than 1.5 s"
-    assert time.monotonic() - start < 5
+    found = run(task, timeout=4.5)
+    assert found.happened == "took longer than 4.5 s"
+    assert time.monotonic() - start < 8
     assert found.sent == ((b"before",) if task == "loop" else ())
 
 

@@ -173,6 +173,13 @@ def test_memory_layout_is_irrelevant(layout):
     assert_layout_is_irrelevant(forward, local_response_norm_backward, x, dy, layout)
 
 
+def test_without_a_weight_it_is_a_division_at_any_scale():
+    x, dy = np.array([[1e160, -1e300, 0.0]]), np.array([[1e100, 2.0, -3.0]])
+    y, cache = local_response_norm_forward(x, 3, alpha=0, beta=1, k=2)
+    assert_allclose(y, x / 2, rtol=1e-15)
+    assert_allclose(local_response_norm_backward(dy, cache), dy / 2, rtol=1e-15)
+
+
 def test_no_channels_and_no_samples_give_empty_arrays():
     for shape in [(0, 5, 3), (2, 0, 3)]:
         y, cache = local_response_norm_forward(np.empty(shape), 3)
@@ -183,7 +190,6 @@ def test_no_channels_and_no_samples_give_empty_arrays():
     ("option", "message"),
     [
         ({"size": 0}, "size is 0; pass the number of channels"),
-        ({"size": 2.5}, "size is 2.5"),
         ({"even_window": "both"}, "even_window is 'both'; pass 'lower'"),
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"k": np.nan}, "k=nan"),

@@ -163,6 +163,16 @@ def test_no_power_of_a_ratio_leaves_the_range(row, p, expected):
     assert_allclose(y, expected, rtol=1e-15)
 
 
+@pytest.mark.parametrize("p", [-1e-3, -1e-300])
+def test_a_norm_too_small_to_be_a_number_gives_infinity_or_eps_counts(p):
+    """It is 2 to the 1/p times about 1, and no set of zeros."""
+    x, dy = np.array([-2.0, 3.0]) * 1e-10, np.ones(2)
+    assert_array_equal(both(x, dy, p=p / 100, eps=0.0)[0], [-np.inf, np.inf])
+    y, dx = both(x, dy, p=p / 100, eps=0.5)
+    assert_array_equal(y, x / 0.5)
+    assert_array_equal(dx, dy / 0.5)
+
+
 @every_p
 @pytest.mark.parametrize(
     "row", [[1.0, 0.0, -0.0], [np.inf, 1.0, -2.0], [np.nan, 1.0], [0.0, np.inf]]

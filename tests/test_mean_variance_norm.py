@@ -206,3 +206,17 @@ def test_wrong_arrays_are_named():
     y, cache = mean_variance_norm_forward(np.ones((2, 5)), axis=1)
     with pytest.raises(TypeError, match="cache is a ndarray, but the cache of mean_variance_norm"):
         mean_variance_norm_backward(cache, y)
+
+
+@given(
+    value=st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.just(65504.0)),
+    eps=st.one_of(st.floats(0, 1e300), st.sampled_from([0.0, 5e-324, 1e-300, 1e-46, 1e-32, 1e-9])),
+    dtype=st.sampled_from([np.float16, np.float32, np.float64, np.longdouble]),
+    work=st.sampled_from([None, np.float32, np.float64, np.longdouble]),
+    size=st.sampled_from([1, 3, 700]),
+)
+def test_a_constant_of_any_size_gives_zeros_for_any_eps(value, eps, dtype, work, size):
+    largest = float(min(np.finfo(dtype).max, np.finfo(work or np.float64).max))
+    x = np.full((2, size), min(max(value, -largest), largest), dtype)
+    y, _ = mean_variance_norm_forward(x, axis=1, eps=eps, dtype=work)
+    assert_array_equal(y, np.zeros_like(x))

@@ -90,6 +90,8 @@ def case(norm, shape, others, options, data=DATA):
     return pytest.param(norm, shape, others, options, data, id=name)
 
 
+SIX = ["layer_norm", "rms_norm", "batch_norm", "batch_norm_inference"]
+SIX += ["instance_norm", "group_norm"]
 CASES = [case(*norm) for norm in NORMS] + [case(*norm, IN_FLOAT64) for norm in NORMS[2::7]]
 
 
@@ -100,6 +102,40 @@ def test_norms_forward_and_backward(norm, shape, others, options, data):
     *_, cache = call_within_the_limit(forward, x, *others, **options)
     dy = [x, x] if norm.startswith("add") else [x]
     call_within_the_limit(backward, *dy, cache)
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "others", "options", "data"),
+    [c for c in CASES if c.values[0] in SIX and c.values[2]],
+)
+def test_second_order(norm, shape, others, options, data):
+    x, *others = (draw(*s, data=data) if isinstance(s, tuple) else s for s in (shape, *others))
+    _, cache = getattr(nn, f"{norm}_forward")(x, *others, **options)
+    names = ["running_mean", "running_var", "gamma", "beta"]
+    tangents = {
+        k: a for k, a in zip(names[-len(others) :], others, strict=False) if len(np.shape(a))
+    }
+    if norm == "rms_norm":
+        tangents = {"gamma": others[0]}
+    call_within_the_limit(nn.jvp, cache, x_dot=x, **{f"{k}_dot": a for k, a in tangents.items()})
+    call_within_the_limit(
+        nn.double_backward, x, cache, ddx=x, **{f"dd{k}": a for k, a in tangents.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "others", "options", "data"),
+    [c for c in CASES if c.values[0] in SIX and c.values[0] != "batch_norm_inference"],
+)
+def test_masks(norm, shape, others, options, data):
+    x, *others = (draw(*s, data=data) if isinstance(s, tuple) else s for s in (shape, *others))
+    options = {**options, "where": np.arange(shape[-1]) % 3 > 0}
+    if norm == "batch_norm" and len(shape) == 2:
+        options["where"] = options["where"].any() & (np.arange(shape[0])[:, None] % 3 > 0)
+    forward, backward = (getattr(nn, f"{norm}_{pass_}") for pass_ in ("forward", "backward"))
+    _, cache = call_within_the_limit(forward, x, *others, **options)
+    call_within_the_limit(backward, x, cache)
+    call_within_the_limit(nn.jvp, cache, x_dot=x)
 
 
 @pytest.mark.parametrize("scheme", ["llama", "gemma"])

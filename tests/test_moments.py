@@ -233,6 +233,9 @@ def test_a_wrong_value_is_named(call, message):
     ("call", "message"),
     [
         (lambda: Moments(ONES, ONES, ONES), "count has dtype float64"),
+        (lambda: Moments(10**400, 1.0, 1.0), "count has dtype object"),
+        (lambda: Moments(1, "1", 1.0), "mean has dtype <U1"),
+        (lambda: Moments(1, 1.0, None), "m2 has dtype object"),
         (lambda: Moments.of(np.ones((2, 3), int), 0), "x has dtype int64"),
         (lambda: Moments.of(np.ma.ones((2, 3)), 0), "x is a masked array"),
         (lambda: Moments.empty(3).merge(ONES), "a part is a ndarray"),

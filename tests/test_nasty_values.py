@@ -192,3 +192,23 @@ def test_every_length_counts_every_element(norm, size):
     exact_y, exact = long.exact(arrays, dy, eps=0.1)
     assert_within_float64(y, exact_y, terms=size)
     assert_within_float64(gradients["x"], exact["x"], terms=size)
+
+
+@parametrize(SIX)
+@pytest.mark.parametrize("exponent", [200, 300, 308])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gamma_near_the_largest_number_leaves_a_finite_dx_finite(norm, exponent, dtype):
+    arrays, dy = norm.draw(3)
+    largest = float(np.finfo(dtype).max)
+    gamma = 10.0 ** (exponent * np.log10(largest) / 309)
+    arrays["gamma"] *= gamma / np.abs(arrays["gamma"]).max()
+    arrays = {name: a.astype(dtype) for name, a in arrays.items()}
+    arrays["x"] *= dtype(1e5)
+    if "running_var" in arrays:
+        arrays["running_var"] *= dtype(1e10)
+    dy = (dy * (largest / gamma) * 1e3).astype(dtype)  # gamma * dy overflows, and rstd mends it
+    wide = {name: a.astype(np.longdouble) for name, a in arrays.items()}
+    _, exact = norm.both(wide, dy.astype(np.longdouble))
+    got = norm.both(arrays, dy, dtype=dtype)[1]["x"]
+    assert np.abs(exact["x"]).max() < largest
+    assert_close(got.astype(np.longdouble), exact["x"], 50 * np.finfo(dtype).eps)

@@ -1,10 +1,16 @@
 """``out``: where results may be written, and where not."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from cases import INFERENCE, SIX, parametrize
+from hypothesis import given, settings
+from hypothesis.strategies import booleans, data, integers, lists
 from layouts import LAYOUTS
 from numpy.testing import assert_array_equal
+
+from numpy_norms import layer_norm_forward
 
 writeable = [layout for layout in LAYOUTS if layout.__name__ not in ("read_only", "big_endian")]
 
@@ -101,9 +107,50 @@ def test_out_that_is_read_only_is_refused(norm):
         norm.forward(arrays, out=out)
 
 
+@settings(max_examples=300)
+@given(data())
+def test_out_whose_elements_overlap_is_refused_and_any_other_is_written(data):
+    """Strides of any kind, also such as nobody but a search would take."""
+    shape = tuple(data.draw(lists(integers(0, 4), min_size=2, max_size=3)))
+    unit = 8 if data.draw(booleans()) else 1
+    strides = [unit * s for s in data.draw(lists(integers(-40, 40), min_size=3, max_size=3))]
+    strides = strides[: len(shape)]
+    memory = np.zeros(40 * 8 * 4 * 3 * 2 + 8, np.uint8)
+    start = memory.size // 2 - 4
+    buffer = np.ndarray((), np.float64, memory, start)
+    out = np.lib.stride_tricks.as_strided(buffer, shape, strides)
+    x = np.random.default_rng(0).normal(size=shape)
+    places = {
+        start + sum(s * i for s, i in zip(strides, at, strict=True)) for at in np.ndindex(shape)
+    }
+    apart = all(abs(a - b) >= 8 for a, b in pairwise(sorted(places)))
+    if len(places) == out.size and apart:
+        expected, _ = layer_norm_forward(x)
+        assert layer_norm_forward(x, out=out)[0] is out
+        assert_array_equal(out, expected)
+    else:
+        with pytest.raises(ValueError, match="out has elements that share memory; pass out"):
+            layer_norm_forward(x, out=out)
+        assert not memory.any()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
 @parametrize(SIX)
-def test_out_broadcast_onto_itself_is_refused(norm):
-    arrays, _ = norm.draw()
-    out = np.lib.stride_tricks.as_strided(np.zeros(1), norm.shape, (0,) * len(norm.shape))
-    with pytest.raises(ValueError, match="out"):
-        norm.forward(arrays, out=out)
+def test_empty_out_is_as_good_as_any(norm, order):
+    for axis in range(len(norm.shape)):
+        shape = tuple(0 if i == axis else n for i, n in enumerate(norm.shape))
+        kept = {"x": np.empty(shape)}
+        if norm is INFERENCE:
+            kept |= {n: np.ones(shape[1]) for n in ("running_mean", "running_var")}
+        options = {"num_groups": 1} if "num_groups" in norm.options else {}
+        if "axis" in norm.options:
+            options["axis"] = -1
+        for out in (np.empty(shape, order=order), kept["x"], np.empty((*shape, 2))[..., 0]):
+            y, _ = norm.forward(kept, out=out, **options)
+            assert y is out
+
+
+def test_a_masked_out_is_refused():
+    x = np.ones((2, 3))
+    with pytest.raises(TypeError, match="out is a MaskedArray"):
+        layer_norm_forward(x, out=np.ma.masked_array(np.ones((2, 3))))

@@ -63,7 +63,8 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from numpy_norms.golden.verify import BadVectors, verify
+    from numpy_norms.golden.reading import BadVectors
+    from numpy_norms.golden.verify import verify
 
     progress = Progress()
     try:

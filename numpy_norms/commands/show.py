@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numpy_norms import checks
 from numpy_norms.cli import OK, UsageError
 from numpy_norms.commands.arguments import norm_among
 from numpy_norms.commands.table import paint, print_table, print_text
@@ -54,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--axis", type=_integers, metavar="A,...", help="axes of layer and RMS norm; --axis=-1"
     )
-    parser.add_argument("--channel-axis", type=int, metavar="C", help="the other norms' axis; 1")
+    parser.add_argument(
+        "--channel-axis", type=_integers, metavar="C,...", help="axes of the other norms; 1"
+    )
+    parser.add_argument(
+        "--feature-axis", type=_integers, metavar="F,...", help="axes of gamma, if not --axis"
+    )
     parser.add_argument("--json", action="store_true", help="print every set's number, as JSON")
 
 
@@ -86,18 +92,28 @@ def _sets(args: argparse.Namespace) -> Sets:
     shape = args.shape or ((2, 3, 4) if args.norm in FEATURE_NORMS else (2, 6, 2, 2))
     _refuse_what_cannot_be_shown(args, shape)
     axis = args.axis or (-1,)
-    channel_axis = 1 if args.channel_axis is None else args.channel_axis
+    channel_axis = args.channel_axis or (1,)
+    if len(channel_axis) == 1:  # group norm has one
+        (channel_axis,) = channel_axis
     num_groups = 3 if args.groups is None and args.norm == "group_norm" else args.groups
     try:
+        if args.feature_axis is not None:
+            checks.axes(args.feature_axis, np.broadcast_to(0.0, shape), name="feature_axis")
         labels = groups(
             args.norm, shape, num_groups=num_groups, axis=axis, channel_axis=channel_axis
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
     share = sharing(
-        args.norm, shape, axis=axis, channel_axis=channel_axis, num_groups=num_groups or 1
+        args.norm,
+        shape,
+        axis=axis,
+        feature_axis=args.feature_axis,
+        channel_axis=channel_axis,
+        num_groups=num_groups or 1,
     )
-    c = 1 if args.norm in FEATURE_NORMS else channel_axis % len(shape)
+    channels = (channel_axis,) if isinstance(channel_axis, int) else channel_axis
+    c = 1 if args.norm in FEATURE_NORMS else channels[0] % len(shape)
     n = 1 if c == 0 else 0
     return Sets(args.norm, labels, share.set_shape, share.parameter_shape, n, c)
 
@@ -108,12 +124,12 @@ def _refuse_what_cannot_be_shown(args: argparse.Namespace, shape: tuple[int, ...
             f"--shape {','.join(map(str, shape))} has no element or more than {LARGEST}; "
             "choose small sizes, the pattern is the same"
         )
-    wrong, right = "--axis", "--channel-axis"
-    given = args.axis
+    wrong, cure = ["axis", "feature_axis"], "--channel-axis"
     if args.norm in FEATURE_NORMS:
-        wrong, right, given = right, wrong, args.channel_axis
-    if given is not None:
-        raise UsageError(f"{args.norm} has no {wrong}; use {right}")
+        wrong, cure = ["channel_axis"], "--axis"
+    for name in wrong:
+        if getattr(args, name) is not None:
+            raise UsageError(f"{args.norm} has no --{name.replace('_', '-')}; use {cure}")
 
 
 def _table(sets: Sets) -> Iterator[list[str]]:

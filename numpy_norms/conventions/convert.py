@@ -39,7 +39,7 @@ def convert_momentum(momentum: float, source: str, target: str = "pytorch") -> f
     >>> round(convert_momentum(0.99, "keras"), 12)
     0.01
     """
-    value = checks.number("momentum", momentum)
+    value = checks.number("momentum", momentum, 0.1)
     if not 0 <= value <= 1:
         raise ValueError(f"momentum is {value}, but a weight was expected; pass one from 0 to 1")
     return value if _weighs(source) == _weighs(target) else 1 - value
@@ -76,11 +76,16 @@ def convert_running_var(running_var: ArrayLike, n: int, source: str, target: str
     array([3.2])
     """
     running_var = checks.variance("running_var", running_var, np.shape(running_var))
-    if n < 2:
-        raise ValueError(f"n is {n}, but the unbiased estimate needs 2 values; pass n >= 2")
+    n = checks.integer("n", n, 128)
+    if not 2 <= n < 1 << 62:
+        raise ValueError(
+            f"n is {checks.shown(n)}, but the unbiased estimate needs 2 values; pass n >= 2"
+        )
     biased, wanted = _estimator(source) == "biased", _estimator(target) == "biased"
     factor = 1.0 if biased == wanted else (n / (n - 1) if biased else (n - 1) / n)
     running_var = checks.finite("running_var", running_var)
+    if running_var.dtype.kind == "c":
+        raise TypeError(f"running_var is {running_var.dtype}; pass running_var.real")
     with np.errstate(all="ignore"):
         return round_to(factor * running_var.astype(np.float64), running_var.dtype)
 

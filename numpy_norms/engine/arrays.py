@@ -9,6 +9,7 @@ the array in the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+def _step(ufunc: np.ufunc) -> Callable[[Eager, Any], Eager]:
+    """A step done at once, with an array like this one, a parameter, or few numbers."""
+
+    def step(self: Eager, b: Any) -> Eager:
+        if b is not None:
+            place = self.place
+            if type(b) is Eager:
+                b = b.now
+            elif b.dtype is not place.dtype:
+                b = b.astype(place.dtype)
+            self.now = ufunc(self.now, b, place)
+        return self
+
+    return step
+
+
 class Eager:
     """An array as it lies and a place to compute in: the first step goes from one to the other."""
 
@@ -30,23 +47,18 @@ class Eager:
     def __init__(self, now: Array, place: Array, _: Plan, home: Array | None):
         self.now, self.place, self.home = now, place, home
 
-    def __isub__(self, b: Any) -> Eager:
-        if b is not None:
-            self.now = np.subtract(self.now, b.now if type(b) is Eager else b, self.place)
-        return self
-
-    def __iadd__(self, b: Any) -> Eager:
-        if b is not None:
-            self.now = np.add(self.now, b.now if type(b) is Eager else b, self.place)
-        return self
-
-    def __imul__(self, b: Any) -> Eager:
-        if b is not None:
-            self.now = np.multiply(self.now, b.now if type(b) is Eager else b, self.place)
-        return self
+    __isub__, __iadd__, __imul__ = map(_step, (np.subtract, np.add, np.multiply))
 
     def settle(self) -> None:
         """Nothing: each step is done at once."""
+
+    def blank(self, where: Array) -> None:
+        """Put zeros somewhere."""
+        self.now = _blanked(self.now, self.place, where)
+
+    def replace(self, where: Array, b: Eager) -> None:
+        """Put what another has somewhere."""
+        np.copyto(self.place, b.now, where=where)
 
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""
@@ -55,6 +67,13 @@ class Eager:
     def value(self) -> Array:
         """The array that the steps have made."""
         return self.now
+
+
+def _blanked(now: Array, place: Array, where: Array) -> Array:
+    if now is not place:
+        np.copyto(place, now)
+    np.copyto(place, 0, where=where)
+    return place
 
 
 class Deferred:
@@ -115,18 +134,28 @@ class Deferred:
         if shift is None:
             return a
         plan = self.plan
-        return np.subtract(a, plan.wide(shift) if plan.beside else shift, self.place)
+        return np.subtract(a, plan.spread(shift) if plan.spreads else shift, self.place)
 
     def _scaled(self) -> Any:
         scale, plan = self.scale, self.plan
         if scale is None:
             return self.now
-        return np.multiply(self.now, plan.wide(scale) if plan.beside else scale, self.place)
+        return np.multiply(self.now, plan.spread(scale) if plan.spreads else scale, self.place)
 
     def settle(self) -> None:
         """Do the steps that have been put together."""
         self.place = self.place.view()  # what another remembers of the old one holds no more
         self.__init__(self.value(), self.place, self.plan, self.home)  # type: ignore[misc]
+
+    def blank(self, where: Array) -> None:
+        """Put zeros somewhere."""
+        self.settle()
+        self.now = _blanked(self.now, self.place, where)
+
+    def replace(self, where: Array, b: Deferred) -> None:
+        """Put what another has somewhere."""
+        self.settle()
+        np.copyto(self.place, b.value(), where=where)
 
     def round(self, dtype: np.dtype[Any]) -> None:
         """Round the array to a dtype, and go on in the working dtype."""
@@ -140,7 +169,7 @@ class Deferred:
         scale, shift, plan = self.scale, self.shift, self.plan
         if b is None:
             if self.ones is None:
-                self.ones = plan.inner_sum(self.now)
+                self.ones = plan.inner_sum(self.now).astype(plan.few, copy=False)
             s, others = self.ones, self.now.shape[plan.inner or 0]
         else:
             s, others = b._products(self), None
@@ -154,13 +183,15 @@ class Deferred:
         """Sums over neighbours of this times the other's array as it lies."""
         if self.less is not None:
             self.settle()
+        plan = self.plan
         if self.products[0] is not a.now:
-            self.products = a.now, self.plan.inner_sum(a.now, self.now)
+            products = plan.inner_sum(a.now, self.now).astype(plan.few, copy=False)
+            self.products = a.now, products
         s = self.products[1]
         if self.scale is not None:
             s = s * self.scale
         if self.shift is not None:
             if a.ones is None:
-                a.ones = a.plan.inner_sum(a.now)
+                a.ones = plan.inner_sum(a.now).astype(plan.few, copy=False)
             s = s - self.shift * a.ones
         return s

@@ -21,6 +21,7 @@ Lifted = tuple[Any, Any]  # pivot and exponent of each set; None is 0 for all
 
 NEAR = 0.25  # how far the square of a mean may lie from zero, in variances
 NEAR_WIDER = 256.0  # the same where float64 has digits to spare
+MILD = 2.0**40  # the square of a gamma whose products with dy need no care
 CHANCE = {"f": 24.0}  # the same times the elements of a set: means of few are not zero by chance
 
 
@@ -35,11 +36,11 @@ class Limits(NamedTuple):
     down: int
 
 
-def limits(work: np.dtype[Any], x: np.dtype[Any], m: int) -> Limits:
-    """The limits for m elements of dtype x in a working dtype."""
+def limits(work: np.dtype[Any], x: np.dtype[Any], m: int, few: np.dtype[Any]) -> Limits:
+    """The limits for m elements of dtype x in a working dtype, and another of few numbers."""
     info, wider = np.finfo(work), work == np.float64 and x.itemsize <= 4
     given = NEAR_WIDER if wider else NEAR
-    near = np.array(1 + given + CHANCE.get(work.char, 4.0) / max(m, 1), info.dtype)
+    near = np.array(1 + given + CHANCE.get(work.char, 4.0) / max(m, 1), np.finfo(few).dtype)
     # The smallest number comes to less than the root of the range, so that rstd squared is in it.
     up = info.nmant - info.minexp + info.minexp * 7 // 16
     bounded = not squares_fit(x, work)
@@ -106,7 +107,7 @@ def eps_of(plan: Plan, eps: float, exponent: Any, var: Any) -> Any:
     if exponent is None and eps >= plan.limits.low:
         return plan.number(eps)
     lifted = plan.number(eps if exponent is None else np.ldexp(eps, 2 * exponent))
-    return np.where(var + lifted == 0, np.inf, lifted)
+    return np.where((var + lifted).astype(plan.work) == 0, np.inf, lifted)
 
 
 def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:
@@ -118,6 +119,17 @@ def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:
     return mean if exponent is None else mean * plan.power(-np.minimum(exponent, 0))
 
 
+def moderate(plan: Plan, gamma: Array | None) -> tuple[Array | None, int]:
+    """gamma times two to a negative power, and that power, where its products might overflow."""
+    if not plan.steep or gamma is None or abs(np.vdot(gamma, gamma)) < MILD:
+        return gamma, 0
+    size = np.abs(gamma[np.isfinite(gamma)])
+    power = max(0, int(np.frexp(size.max(initial=0))[1]))
+    with np.errstate(all="ignore"):
+        return np.ldexp(1.0, -power) * gamma.astype(plan.few), power
+
+
+@np.errstate(all="ignore")
 def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     """Whether gamma times any reciprocal standard deviation is a normal number."""
     if gamma is None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import sums
 from .arrays import Deferred, Eager
-from .lifting import limits
+from .lifting import limits, squares_fit
 from .rounding import native
 
 Array = NDArray[Any]
@@ -49,16 +49,23 @@ class Layout(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is asked for: means, sums for two parameters in a dtype, factors that are kept apart."""
+    """What is asked for: means, sums for two parameters in a dtype, factors that are kept apart.
+
+    And few numbers that are `narrow`, of the working dtype.
+    """
 
     means: bool = True
     first: np.dtype[Any] | None = None
     second: np.dtype[Any] | None = None
     apart: bool = False
+    narrow: bool = False
 
 
 class Plan:
     """How a layout is worked on in the dtype `work`; x is the dtype that the array has.
+
+    What sums up to few numbers is added in `wide`, at least float64, and few numbers are of that
+    dtype too, so that a narrow array meets each of them rounded once; or narrow, if asked for.
 
     Neighbouring axes that are treated alike are one axis. Where neighbours share a set and a
     parameter, they are summed along the axis `inner` first, and few numbers are left.
@@ -66,20 +73,27 @@ class Plan:
 
     def __init__(self, layout: Layout, work: np.dtype[Any], x: np.dtype[Any], asked: Asked):
         self.layout, self.work, self.x, self.asked = layout, work, x, asked
+        self.wide = np.promote_types(work, np.float64)
+        self.few = work if asked.narrow else self.wide
         self.m = prod([layout.shape[a] for a in layout.over])
         self.shape, self.over, self.along, self.inner, self.beside = _merged(layout)
+        self.spreads = self.beside is not None or self.few != work
         self.size, ndim = prod(self.shape), len(self.shape)
-        self.limits = limits(work, x, self.m)
+        self.limits = limits(work, x, self.m, self.few)
         self.numbers: dict[float, Array] = {}
         self.small = self.size <= SMALL
         self.buffer = 16 if self.shape[-1] >= SHORT else 8192
         self.result = native(x)
         self.in_place = self.result == work  # results are computed where they belong
+        # Parameters are few where most neighbours share them, and else as long as rows.
         self.array: Any = Eager if self.inner is None else Deferred
+        self.parameter = work if self.inner is None else self.few
         # Whether factors are put together that might leave the range then.
         scaled = self.inner is not None and asked.first is not None
         self.joins = scaled and work.itemsize <= x.itemsize
         self.apart = asked.apart
+        # Whether gamma may be so large that its products overflow.
+        self.steep = asked.first is not None and not squares_fit(asked.first, work)
         self.flat = self.inner is not None and self.inner < ndim - 2
         self.set_shape = tuple([1 if a in self.over else n for a, n in enumerate(self.shape)])
         self.parameter_shape = tuple(
@@ -94,13 +108,16 @@ class Plan:
 
     def _sums(self) -> tuple[Any, Any, Any, Any]:
         """E, M, G and B: averages over sets, and sums for the first and the second parameter."""
-        shape, m, inner = self.shape, np.array(self.m, self.work), self.inner
+        shape, inner, few = self.shape, self.inner, self.few
+        m = np.array(self.m, few)
         rest = tuple([a for a in range(len(shape)) if a not in self.along])
         if inner is None:
             of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
+            narrow = few != self.work
 
             def E(a: Any, b: Any = None) -> Any:
-                return of_sets(a.now, None if b is None else b.now) / m
+                s = of_sets(a.now, None if b is None else b.now)
+                return (s.astype(few, copy=False) if narrow else s) / m
 
             def S(a: Any, b: Any = None) -> Any:
                 return of_others(a.now, None if b is None else b.now)
@@ -118,7 +135,7 @@ class Plan:
                 s = a.sums(b)
                 return s if others is None else others(s)
 
-        means, first, second, _ = self.asked
+        means, first, second, *_ = self.asked
         return E, E if means else nothing, S if first else nothing, S if second else nothing
 
     def cut(self, slots: int) -> Cut:
@@ -129,12 +146,14 @@ class Plan:
         """The same plan for factors that may leave the range when they are put together."""
         return plan_for(self.layout, self.work, self.x, self.asked._replace(apart=True))
 
-    def wide(self, a: Any) -> Any:
-        """Few numbers, repeated for rows that lie side by side."""
+    def spread(self, a: Any) -> Any:
+        """Few numbers as the array takes them: of its dtype, repeated for rows side by side."""
         beside = self.beside
-        return (
-            a if beside is None or a.shape[beside] > 1 else np.repeat(a, self.shape[beside], beside)
-        )
+        if a.dtype == self.few:
+            a = a.astype(self.work, copy=False)
+        if beside is None or a.shape[beside] > 1:
+            return a
+        return np.repeat(a, self.shape[beside], beside)
 
     def number(self, a: Any) -> Any:
         """A number as an array: as a ufunc's argument three times as fast as the number itself."""
@@ -154,8 +173,8 @@ class Plan:
         return product
 
     def representable(self, a: Array) -> Array:
-        """Numbers that x, of a narrower dtype, may be lessened by without loss."""
-        return a.astype(self.x).astype(self.work) if self.x.itemsize < self.work.itemsize else a
+        """Numbers that x may be lessened by without loss."""
+        return a.astype(self.x).astype(self.few) if self.x.itemsize < self.few.itemsize else a
 
     def fits(self, a: Array) -> bool:
         """Whether a part of an array can be computed on as it lies."""
@@ -180,11 +199,15 @@ class Plan:
         """Parameters with axes of length one where they do not vary."""
         return [None if a is None else a.reshape(self.parameter_shape) for a in arrays]
 
-    def report(self, a: Array) -> Array:
+    def in_order(self, a: Array) -> Array:
         """One number for each set, without the axes of length one, as the layout orders them."""
         shape, _, _, sets = self.layout
         order = sorted(sets)
         return a.reshape([shape[i] for i in order]).transpose([order.index(i) for i in sets])
+
+    def report(self, a: Array) -> Array:
+        """The same, in the working dtype."""
+        return self.in_order(a.astype(self.work, copy=False))
 
 
 @lru_cache(maxsize=256)

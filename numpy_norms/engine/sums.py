@@ -125,7 +125,7 @@ def _products(a: Array, b: Array) -> Array:
 def _added(s: Array, axis: int | Shape) -> Array:
     # Cast apart: NumPy's small buffers are slow at casting within a sum.
     wide = s.astype(np.float64) if s.dtype.char == "f" else s
-    return np.asarray(np.add.reduce(wide, axis=axis, keepdims=True).astype(s.dtype, copy=False))
+    return np.asarray(np.add.reduce(wide, axis=axis, keepdims=True))
 
 
 @lru_cache(maxsize=256)

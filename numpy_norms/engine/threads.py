@@ -68,12 +68,13 @@ def set_num_threads(n: int) -> None:
     1
     >>> nn.set_num_threads(before)
     """
+    from ..checks import integer, shown  # which knows of what imports this
+
     global _chosen
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"n is {n!r}, but a number of threads is an integer; pass 1, 2, ...")
-    if n < 1:
-        raise ValueError(f"n is {n}, but at least one thread must work; pass 1 or more")
-    _chosen = int(n)
+    number = integer("n", n, 2)
+    if number < 1:
+        raise ValueError(f"n is {shown(n)}, but at least one thread must work; pass 1 or more")
+    _chosen = number
 
 
 def _from_environment() -> int:

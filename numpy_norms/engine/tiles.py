@@ -64,15 +64,7 @@ def run(
         return (), totals
 
     if cut.alone:
-        tile = Tile(plan, cut)
-        with np.errstate(all="ignore"):
-            if plan.size > FEW:
-                np.setbufsize(plan.buffer)  # ends with the errstate
-            _, totals = whole(tile)
-            if totals:
-                _store(plan, sums, None, totals)
-        if tile.memory is not None:
-            tile.leave()
+        _alone(plan, cut, whole, sums)
         return
     if cut.whole or finish is None:
         _sweep(plan, cut, whole, sums)
@@ -123,18 +115,22 @@ class Tile:
         self.of_sets = tuple([every if a in over else s for a, s in enumerate(slices)])
         self.of_parameters = tuple([s if a in along else every for a, s in enumerate(slices)])
 
+    def part(self, view: Array) -> Array:
+        """The tile's part of a view."""
+        return view if self.slices is None else view[self.slices]
+
     def sets(self, numbers: Numbers) -> Numbers:
         """The parts of numbers for sets that belong to the tile's."""
         part = self.of_sets
         return numbers if part is None else tuple([a if a is None else a[part] for a in numbers])
 
     def parameters(self, *arrays: Array | None) -> list[Any]:
-        """The parts of parameters that belong to the tile, in the working dtype."""
-        part, work, parameters = self.of_parameters, self.plan.work, []
+        """The parts of parameters that belong to the tile."""
+        part, dtype, parameters = self.of_parameters, self.plan.parameter, []
         for a in arrays:
             if a is not None and part is not None:
                 a = a[part]
-            parameters.append(a if a is None or a.dtype == work else a.astype(work))
+            parameters.append(a if a is None or a.dtype == dtype else a.astype(dtype))
         return parameters
 
     def own(self, view: Array) -> Array:
@@ -171,24 +167,27 @@ class Tile:
             np.copyto(place, now, casting="unsafe")
             now = place
         if exponent is not None:
-            now = np.multiply(now, plan.wide(plan.power(np.minimum(exponent, 0))), place)
+            now = np.multiply(now, plan.spread(plan.power(np.minimum(exponent, 0))), place)
         if pivot is not None:
-            now = np.subtract(now, plan.wide(pivot), place)
+            now = np.subtract(now, plan.spread(pivot) if plan.spreads else pivot, place)
         if exponent is not None:
-            now = np.multiply(now, plan.wide(plan.power(np.maximum(exponent, 0))), place)
+            now = np.multiply(now, plan.spread(plan.power(np.maximum(exponent, 0))), place)
         return plan.array(now, place, plan, into)
 
-    def unlift(self, array: Any, exponent: Array) -> None:
-        """Multiply by powers of two; in a step of its own, so that no other factor joins them."""
-        array.settle()
-        array *= self.plan.power(exponent)
+    def unlift(self, array: Any, exponent: Array | int) -> None:
+        """Multiply by powers of two, in steps of their own, so that no other factor joins them."""
+        exponent = exponent + np.zeros([1] * len(self.plan.shape), np.int64)
+        half = exponent // 2
+        for power in (half, exponent - half):
+            array.settle()
+            array *= self.plan.power(power)
         array.settle()
 
     def store(self, array: Any, view: Array) -> None:
         """Round the array into its part of a view, unless it was computed there."""
         value = array.value()
         if value is not array.place or array.home is not view:
-            round_into(view if self.slices is None else view[self.slices], value)
+            round_into(self.part(view), value)
 
     def keep(self, table: Table, *numbers: Array | None) -> None:
         """Put numbers for the tile's sets where they belong; None is 0 for all."""
@@ -216,6 +215,20 @@ def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -
     return table.setdefault(k, np.zeros(shape, dtype)) if whole is None else whole
 
 
+@np.errstate(all="ignore")
+def _alone(
+    plan: Plan, cut: Cut, visit: Callable[[Tile], tuple[Numbers, Numbers]], sums: Table | None
+) -> None:
+    """Visit the only tile."""
+    if plan.size > FEW:
+        np.setbufsize(plan.buffer)  # ends with the errstate
+    tile = Tile(plan, cut)
+    _, totals = visit(tile)
+    if sums is not None:
+        sums.update(enumerate(totals))
+    tile.leave()
+
+
 def _sweep(
     plan: Plan,
     cut: Cut,
@@ -230,52 +243,48 @@ def _sweep(
     shares: list[Numbers] = [()] * number
     count = 0
 
+    @np.errstate(all="ignore")  # of this thread; the size of the buffer ends with it
     def along(lane: int) -> None:
         nonlocal count
+        np.setbufsize(plan.buffer)
         tile = Tile(plan, cut, known)
-        with np.errstate(all="ignore"):  # of this thread; the size of the buffer ends with it
-            np.setbufsize(plan.buffer)
-            for part, rests in cut.lanes[lane]:
-                totals: Numbers = ()
-                for rest in rests:
-                    slices: Slices = (*part, *rest)
-                    tile.move([slices[i] for i in cut.order])
-                    averages, more = visit(tile)
-                    count = len(averages)
-                    for k, a in enumerate(averages):
-                        if a is not None:
-                            _whole(tables[lane], k, plan.set_shape, _wide(a))[tile.of_sets] += a
-                    totals = _added(totals, more)
-                if cut.many:
-                    _store(plan, sums, tile.of_parameters, totals)
-                else:
-                    shares[lane] = totals
+        for part, rests in cut.lanes[lane]:
+            totals: Numbers = ()
+            for rest in rests:
+                slices: Slices = (*part, *rest)
+                tile.move([slices[i] for i in cut.order])
+                averages, more = visit(tile)
+                count = len(averages)
+                for k, a in enumerate(averages):
+                    if a is not None:
+                        _whole(tables[lane], k, plan.set_shape, plan.wide)[tile.of_sets] += a
+                totals = _added(plan, totals, more)
+            if cut.many:
+                _store(plan, sums, tile.of_parameters, totals)
+            else:
+                shares[lane] = totals
         tile.leave()
 
     in_threads(along, range(number), alone=plan.size < PAYS)
     with np.errstate(all="ignore"):
         totals: Numbers = ()
         for share in shares:
-            totals = _added(totals, share)
+            totals = _added(plan, totals, share)
         _store(plan, sums, None, totals)
         for table in () if cut.disjoint else tables[1:]:
             for k, a in table.items():
                 tables[0][k] = tables[0][k] + a if k in tables[0] else a
     averages = [tables[0].get(k) for k in range(count)]
-    return tuple([None if a is None else a.astype(plan.work, copy=False) for a in averages])
+    return tuple([None if a is None else a.astype(plan.few, copy=False) for a in averages])
 
 
-def _wide(a: Array) -> np.dtype[Any]:
-    return np.promote_types(a.dtype, np.float64)
-
-
-def _added(totals: Numbers, more: Numbers) -> Numbers:
-    """Sums so far and those of one more tile, in float64 or wider."""
+def _added(plan: Plan, totals: Numbers, more: Numbers) -> Numbers:
+    """Sums so far and those of one more tile."""
     if not totals:
-        return tuple([None if a is None else a.astype(_wide(a), copy=False) for a in more])
+        return tuple([None if a is None else a.astype(plan.wide, copy=False) for a in more])
     for total, a in zip(totals, more, strict=True):
         if total is not None:
-            total += a.astype(total.dtype, copy=False)  # cast apart: see sums._added
+            total += a.astype(plan.wide, copy=False)  # cast apart: see sums._added
     return totals
 
 
@@ -287,5 +296,5 @@ def _store(plan: Plan, sums: Table | None, part: Any, totals: Numbers) -> None:
         if part is None:
             sums[k] = total
         else:
-            dtype: Any = plan.asked[1 + k]
+            dtype: Any = (plan.asked.first, plan.asked.second, plan.wide)[k]
             round_into(_whole(sums, k, plan.parameter_shape, native(dtype))[part], total)

@@ -75,7 +75,7 @@ def local_response_norm_forward(
     ValueError
         If an option is out of range; alpha and k must not be negative.
     TypeError
-        If `x` is no array of floats.
+        If `x` is no array of floats, or an option no number.
 
     References
     ----------
@@ -92,10 +92,10 @@ def local_response_norm_forward(
     """
     x = checks.array("x", x)
     below, above = _window(size, even_window)
-    _check_letters(alpha, beta, k)
+    alpha, beta, k = _letters(alpha, beta, k)
     axis = checks.channel_axis(channel_axis, x, least=1)
     work = checks.working_dtype(x, dtype)
-    cache = LocalResponseCache(x, axis, below, above, float(alpha), float(beta), float(k), work)
+    cache = LocalResponseCache(x, axis, below, above, alpha, beta, k, work)
     return _by_rows(lambda rows: _divide(rows, _root(rows, cache), cache.beta), cache), cache
 
 
@@ -134,7 +134,7 @@ def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Ar
         t = _root(x, cache)
         through_s = dy * _divide(x, t, cache.beta) / t
         spread = np.zeros_like(x)
-        for c, j in _neighbours(x, cache):
+        for c, j in _neighbours(x, cache) if cache.alpha else ():  # else s is k
             spread[j] += through_s[c] * (x[j] / t[c])
         return _divide(dy, t, cache.beta) - 2 * cache.beta * _weight(cache) * spread  # (L3)
 
@@ -200,19 +200,25 @@ def _neighbours(x: Array, cache: LocalResponseCache) -> Iterator[tuple[Columns, 
 
 def _window(size: int, even_window: str) -> tuple[int, int]:
     """How many channels a window holds below and above its own."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"size is {size!r}; pass the number of channels in a window, 1 or more")
-    if even_window not in ("lower", "upper"):
+    size = checks.integer("size", size, 5)
+    if not 1 <= size < 1 << 62:
         raise ValueError(
-            f"even_window is {even_window!r}; pass 'lower' (PyTorch) or 'upper' (ONNX)"
+            f"size is {checks.shown(size)}; pass the number of channels in a window, 1 or more"
         )
-    below, above = int(size) // 2, (int(size) - 1) // 2
+    if not isinstance(even_window, str) or even_window not in ("lower", "upper"):
+        raise ValueError(
+            f"even_window is {checks.shown(even_window)}; pass 'lower' (PyTorch) or 'upper' (ONNX)"
+        )
+    below, above = size // 2, (size - 1) // 2
     return (below, above) if even_window == "lower" else (above, below)
 
 
-def _check_letters(alpha: float, beta: float, k: float) -> None:
-    if not (np.isfinite([alpha, beta, k]).all() and alpha >= 0 and k >= 0):
+def _letters(alpha: float, beta: float, k: float) -> tuple[float, float, float]:
+    found = [checks.number(*pair, 1) for pair in (("alpha", alpha), ("beta", beta), ("k", k))]
+    alpha, beta, k = found
+    if not (np.isfinite(found).all() and alpha >= 0 and k >= 0):
         raise ValueError(
-            f"alpha={alpha}, beta={beta}, k={k}; all must be finite, and alpha and k not negative, "
-            f"so that the base of the power is not negative"
+            f"alpha={alpha}, beta={beta}, k={k}; pass finite numbers, alpha and k not negative, "
+            "so that the base of the power is not negative"
         )
+    return alpha, beta, k

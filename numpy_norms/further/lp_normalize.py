@@ -70,7 +70,7 @@ def lp_normalize_forward(
     ValueError
         If `p` is NaN, or `axis` or `eps` is out of range.
     TypeError
-        If `x` is no array of floats.
+        If `x` is no array of floats, or an option no number.
 
     References
     ----------
@@ -85,11 +85,12 @@ def lp_normalize_forward(
            [ 0. ,  0. ]])
     """
     x = checks.array("x", x)
+    p = checks.number("p", p, 2)
     if np.isnan(p):
         raise ValueError("p is nan; pass a real number, such as 2, 1 or np.inf")
     sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
     plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked(means=False))
-    cache = LpCache(x, float(p), checks.epsilon(eps), plan)
+    cache = LpCache(x, p, checks.epsilon(eps), plan)
     y = np.empty(x.shape, plan.result)
     _forward(cache, y)
     return y, cache
@@ -164,7 +165,7 @@ def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
     def prepare(tile: Tile, extreme: Any) -> Any:
         z = tile.lift(x)
         powers, extreme = _powers(z.now, tile.own(z.now), extreme, cache)
-        z.now = np.divide(z.now, plan.wide(_scale(extreme, cache.p)), z.place)
+        z.now = np.divide(z.now, plan.spread(_scale(extreme, cache.p)), z.place)
         return tile.lift(dy, into=dx), z, powers, extreme
 
     def reduce(tile: Tile, dy: Any, z: Any, powers: Any, extreme: Any) -> Any:
@@ -178,8 +179,8 @@ def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
         norm = _norm(extreme, mean_power, cache)
         through_n, rest = _slope(tile.lift(x).now, powers.now, extreme, cache)  # (P3)
         share = mean_dy_z / norm.mean_power / rest  # (P6)
-        through_n *= plan.wide(share / norm.root / norm.scale)
-        np.copyto(through_n, 0, where=plan.wide(norm.constant))
+        through_n *= plan.spread(share / norm.root / norm.scale)
+        np.copyto(through_n, 0, where=plan.spread(norm.constant))
         _divide(dy, norm, plan)
         dy.now = np.subtract(dy.now, through_n, dy.place)  # (P4); (P5) where n is constant
         tile.store(dy, dx)
@@ -207,15 +208,15 @@ def _norm(extreme: Array, mean_power: Array, cache: LpCache) -> _Norm:
         # An extreme that is 0, infinite or NaN is the norm.
         root = np.where(scale == extreme, root, extreme)
     below = (scale * root).real < eps
-    zero = (root == 0) & ~below
+    zero = (extreme == 0) & ~below  # where all is 0; a root may vanish for want of range
     scale = np.where(below, eps, np.where(zero, np.inf, scale))
     root = np.where(below | zero, 1, root)
     return _Norm(scale, root, below | zero | (p == 0), mean_power)
 
 
 def _divide(a: Any, norm: _Norm, plan: Plan) -> None:
-    a.now = np.divide(a.now, plan.wide(norm.scale), a.place)
-    a.now = np.divide(a.now, plan.wide(norm.root), a.place)
+    a.now = np.divide(a.now, plan.spread(norm.scale), a.place)
+    a.now = np.divide(a.now, plan.spread(norm.root), a.place)
 
 
 def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, Array]:
@@ -227,9 +228,9 @@ def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, 
     if p == 0:
         size[...] = size != 0
     elif np.isinf(p):
-        size[...] = size == plan.wide(extreme)
+        size[...] = size == plan.spread(extreme)
     else:
-        _raise(size, plan.wide(_scale(extreme, p)), p)
+        _raise(size, plan.spread(_scale(extreme, p)), p)
     return plan.array(size, size, plan, None), extreme
 
 
@@ -238,7 +239,7 @@ def _slope(x: Array, powers: Array, extreme: Array, cache: LpCache) -> tuple[Arr
     slope, p = powers, cache.p
     scale = _scale(extreme, p)
     if np.isfinite(p):
-        _raise(_size(x, slope), cache.plan.wide(scale), p - 1)
+        _raise(_size(x, slope), cache.plan.spread(scale), p - 1)
     np.copyto(slope, 0, where=x == 0)
     np.negative(slope, out=slope, where=x.real < 0)
     return slope, _rest(scale, p - 1)

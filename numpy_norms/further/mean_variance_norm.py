@@ -175,6 +175,6 @@ def _backward(cache: MeanVarianceCache, dy: Array, dx: Array) -> None:
 
 
 def _reciprocal(plan: Plan, eps: float, exponent: Any, var: Array) -> Any:
-    """1 / (sigma + eps) of lifted sets; 0 where both are 0, so that y is."""
+    """1 / (sigma + eps) of lifted sets; 0 where both are too small for one, so that y is."""
     r = 1 / (np.sqrt(var) + (eps if exponent is None else eps * plan.power(exponent)))  # (V3)
-    return np.where(np.isinf(r), 0, r)
+    return np.where(np.abs(r) > np.finfo(plan.work).max, 0, r)

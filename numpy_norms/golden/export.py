@@ -51,7 +51,7 @@ def export(out: Path, *, progress: Progress = lambda line: None, precision: int 
             for array, values in _arrays(case, precision)
         }
         write_npz(out / name, arrays)
-        groups.append(_description(name, group))
+        groups.append(description(name, group))
     write_json(out / "cases.json", _contents(groups, precision))
     write_json(out / "cases.schema.json", SCHEMA)
     write_manifest(out, ["cases.json", "cases.schema.json", *(group["file"] for group in groups)])
@@ -89,7 +89,8 @@ def _arrays(case: Case, precision: int) -> Iterator[tuple[str, Array]]:
         yield f"{name}.tolerance", allowed[name].astype("<f8")
 
 
-def _description(name: str, group: list[Case]) -> dict[str, Any]:
+def description(name: str, group: list[Case]) -> dict[str, Any]:
+    """Return what `cases.json` says of the file `name`, which has these cases."""
     first = group[0]
     return {
         "file": name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,15 +10,10 @@ from typing import Any
 import numpy as np
 
 import numpy_norms
-from numpy_norms.golden.files import MANIFEST, read_manifest, read_npz
-from numpy_norms.golden.formats import FORMATS, Array, MissingExtra, dtype_of
-from numpy_norms.golden.schema import SCHEMA_VERSION
+from numpy_norms.golden import reading
+from numpy_norms.golden.formats import Array, MissingExtra, dtype_of
 
 Progress = Callable[[str], None]
-
-
-class BadVectors(ValueError):
-    """The folder does not hold vectors that this version can read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -52,29 +46,39 @@ class Verdict:
 def verify(folder: Path, *, progress: Progress = lambda line: None) -> Iterator[Verdict]:
     """Check every file against the manifest, and this library against every group.
 
+    What was checked is never nothing: a folder without a single case is a failure.
+
     Raises
     ------
     BadVectors
-        If the manifest or `cases.json` is missing, unreadable, or of another schema.
+        If the manifest, `cases.json` or an archive cannot be read, or is of another version.
     """
-    unchanged = _manifest(folder)
-    contents = _contents(folder)
-    listed = {group["file"] for group in contents["groups"]}
-    for name in sorted(unchanged.keys() - listed):
-        if not unchanged[name]:
-            yield Verdict(name, failures=(f"{name} is missing or was changed",))
-    for group in contents["groups"]:
-        progress(group["file"])
-        if not unchanged.get(group["file"], False):
-            reason = f"{group['file']} is missing, was changed, or is not in {MANIFEST}"
-            yield Verdict(group["file"], failures=(reason,))
+    listed, groups = reading.manifest(folder), reading.groups(folder)
+    wrong, known = reading.problems(folder, listed, set(groups)), reading.known()
+    for name in wrong.keys() - groups.keys():
+        yield Verdict(name, failures=(wrong[name],))
+    checked, told = 0, bool(wrong)
+    for file, group in groups.items():
+        progress(file)
+        members = known.get(file, [])
+        failures = [wrong[file]] if file in wrong else []
+        if not members:
+            failures.append(f"{file} is none of the files that this version makes")
+        elif not failures:
+            failures += [f"{file}: {line}" for line in sorted(reading.differences(group, members))]
+        if failures:
+            told = True
+            yield Verdict(file, failures=tuple(failures))
             continue
         try:
-            dtype = dtype_of(FORMATS[group["dtype"]])
+            dtype = dtype_of(members[0].form)
         except MissingExtra:
-            yield Verdict(group["file"], skipped="ml_dtypes not installed")
+            yield Verdict(file, skipped="ml_dtypes not installed")
             continue
-        yield _judge_group(group, read_npz(folder / group["file"]), dtype)
+        checked += len(members)
+        yield _judge_group(group, reading.arrays(folder, file, members), dtype)
+    if not checked and not told:
+        yield Verdict(reading.CONTENTS, failures=("no case was checked",))
 
 
 def _judge_group(group: dict[str, Any], arrays: dict[str, Array], dtype: np.dtype[Any]) -> Verdict:
@@ -141,31 +145,3 @@ def _failure(
     index = ", ".join(str(int(i)) for i in at)
     numbers = f"{float(got[at]):.9g}, expected {expected[at]:.9g} +- {allowed[at]:.2g}"
     return f"{path}[{index}] is {numbers} (flags {', '.join(case['flags'])})"
-
-
-def _manifest(folder: Path) -> dict[str, bool]:
-    if not folder.is_dir():
-        raise BadVectors(f"{folder} is not a folder; write one with golden export --out {folder}")
-    try:
-        return read_manifest(folder)
-    except FileNotFoundError:
-        raise BadVectors(
-            f"{folder} has no {MANIFEST}; write the vectors with golden export --out {folder}"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise BadVectors(f"{folder / MANIFEST} cannot be read: {error}") from None
-
-
-def _contents(folder: Path) -> dict[str, Any]:
-    path = folder / "cases.json"
-    try:
-        contents: dict[str, Any] = json.loads(path.read_bytes())
-        found = str(contents["schema_version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadVectors(f"{path} cannot be read: {error!r}") from None
-    if found.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-        raise BadVectors(
-            f"{path} has schema version {found}, but this version reads {SCHEMA_VERSION}; "
-            "write the vectors again with golden export"
-        )
-    return contents

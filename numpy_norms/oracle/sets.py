@@ -49,7 +49,8 @@ def sharing(
     shape: tuple[int, ...],
     *,
     axis: int | Sequence[int] = -1,
-    channel_axis: int = 1,
+    feature_axis: int | Sequence[int] | None = None,
+    channel_axis: int | Sequence[int] = 1,
     num_groups: int = 1,
 ) -> Sharing:
     """Number the sets and the parameters of `norm` on an array of this shape.
@@ -58,15 +59,17 @@ def sharing(
     """
     keys = list(zip(np.indices(shape, sparse=True), shape, strict=True))  # and how many of each
     if norm in FEATURE_NORMS:
-        along = sorted({int(a) % len(shape) for a in np.atleast_1d(axis)})
-        of_sets = [keys[a] for a in range(len(shape)) if a not in along]
+        over = _places(axis, shape)
+        along = over if feature_axis is None else _places(feature_axis, shape)
+        of_sets = [keys[a] for a in range(len(shape)) if a not in over]
     else:
-        c = channel_axis % len(shape)
-        batch_axis, along, of_sets = (1 if c == 0 else 0), [c], [keys[c]]
+        along = _places(channel_axis, shape)
+        of_sets = [keys[c] for c in along]
         if norm == "group_norm":
-            index, channels = keys[c]
+            ((index, channels),) = of_sets
             of_sets = [(index * num_groups // max(channels, 1), num_groups)]
         if norm in ("group_norm", "instance_norm"):
+            batch_axis = min({*range(len(shape))} - {*along})
             of_sets = [keys[batch_axis], *of_sets]
     of_parameters = [keys[a] for a in along]
     return Sharing(
@@ -75,6 +78,11 @@ def sharing(
         tuple(count for _, count in of_sets),
         tuple(count for _, count in of_parameters),
     )
+
+
+def _places(axes: int | Sequence[int], shape: tuple[int, ...]) -> list[int]:
+    """Axes counted from the front, in the order in which they lie."""
+    return sorted({int(a) % len(shape) for a in np.atleast_1d(axes)})
 
 
 def _numbers(shape: tuple[int, ...], keys: list[tuple[Positions, int]]) -> Positions:

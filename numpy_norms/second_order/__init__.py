@@ -1,0 +1,1 @@
+"""Forward mode, and the backward pass differentiated again."""

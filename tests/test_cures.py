@@ -1,0 +1,349 @@
+"""Every cure that an error names, tried: after it the call works, and gives what it should."""
+
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+import numpy_norms as nn
+from numpy_norms import conventions
+
+rng = np.random.default_rng(20150211)
+X = rng.normal(2, 3, (4, 6, 3))
+GAMMA, BETA, MEAN, VAR = *rng.normal(size=(3, 6)), rng.uniform(0.5, 2, 6)
+DY = rng.normal(size=X.shape)
+
+
+def backward(x=X, gamma=GAMMA, dy=DY, **options):
+    _, cache = nn.batch_norm_forward(x, gamma, **options)
+    return nn.batch_norm_backward(dy, cache)
+
+
+def overwriting(x, out):
+    _, cache = nn.batch_norm_forward(x, out=out)
+    return nn.batch_norm_backward(DY, cache)
+
+
+def updated(var=VAR, x=X, **options):
+    return nn.update_running_stats(MEAN, var, nn.batch_norm_forward(x)[1], **options)
+
+
+WEIGHT = X[:, :, 0].T.copy()
+
+
+def fold(weight=WEIGHT, gamma=GAMMA, var=VAR, **options):
+    return nn.fold_batch_norm(weight, None, MEAN, var, gamma, **options)
+
+
+MASKED = np.ma.masked_array(X, X > 4)
+OF_LN = {"ln.weight": GAMMA}
+OF_BN = {"bn.weight": GAMMA, "bn.bias": BETA, "bn.running_mean": MEAN, "bn.running_var": VAR}
+
+# What is refused; part of what the error says; what it says to do.
+CURES = {
+    "masked": (
+        lambda: nn.layer_norm_forward(MASKED),
+        r"pass x\.data and where=~x\.mask, if the function takes a mask",
+        lambda: nn.layer_norm_forward(MASKED.data, where=~MASKED.mask),
+    ),
+    "masked gamma": (
+        lambda: nn.batch_norm_forward(X, np.ma.masked_array(GAMMA)),
+        r"pass gamma\.data",
+        lambda: nn.batch_norm_forward(X, np.ma.masked_array(GAMMA).data),
+    ),
+    "integers": (
+        lambda: nn.layer_norm_forward(X.astype(int)),
+        r"pass x.astype\(np.float32\)",
+        lambda: nn.layer_norm_forward(X.astype(int).astype(np.float32)),
+    ),
+    "complex64": (
+        lambda: nn.layer_norm_forward(X.astype(np.complex64)),
+        r"pass x.astype\(np.complex128\)",
+        lambda: nn.layer_norm_forward(X.astype(np.complex64).astype(np.complex128)),
+    ),
+    "two bytes of no type": (
+        lambda: nn.layer_norm_forward(X.astype(ml_dtypes.bfloat16).view("V2")),
+        r"pass x.view\(ml_dtypes.bfloat16\)",
+        lambda: nn.layer_norm_forward(
+            X.astype(ml_dtypes.bfloat16).view("V2").view(ml_dtypes.bfloat16)
+        ),
+    ),
+    "dtype": (
+        lambda: nn.layer_norm_forward(X, dtype=np.float16),
+        "pass one of these",
+        lambda: nn.layer_norm_forward(X, dtype=np.longdouble),
+    ),
+    "dtype of complex": (
+        lambda: nn.layer_norm_forward(X + 0j, dtype=np.float64),
+        "leave dtype out",
+        lambda: nn.layer_norm_forward(X + 0j),
+    ),
+    "gamma of one": (
+        lambda: nn.batch_norm_forward(X, np.ones(1), BETA),
+        r"pass gamma of shape \(6,\)",
+        lambda: nn.batch_norm_forward(X, np.ones(6), BETA),
+    ),
+    "channels last": (
+        lambda: nn.batch_norm_forward(np.moveaxis(X, 1, -1), GAMMA, BETA),
+        "pass channel_axis=-1",
+        lambda: nn.batch_norm_forward(np.moveaxis(X, 1, -1), GAMMA, BETA, channel_axis=-1),
+    ),
+    "features": (
+        lambda: nn.layer_norm_forward(X, np.ones(4)),
+        "pass gamma of that shape, or another axis=",
+        lambda: nn.layer_norm_forward(X, np.ones(4), axis=0),
+    ),
+    "complex gamma": (
+        lambda: nn.layer_norm_forward(X, np.ones(3) + 0j),
+        r"pass x.astype\(np.complex128\)",
+        lambda: nn.layer_norm_forward(X.astype(np.complex128), np.ones(3) + 0j),
+    ),
+    "real gamma": (
+        lambda: backward(X + 0j, GAMMA, DY + 0j),
+        r"pass gamma.astype\(np.complex128\) to the forward pass",
+        lambda: backward(X + 0j, GAMMA.astype(np.complex128), DY + 0j),
+    ),
+    "one axis": (
+        lambda: nn.batch_norm_forward(X[0, 0]),
+        r"pass x.reshape\(...\) with 2 or more axes",
+        lambda: nn.batch_norm_forward(X[0, 0].reshape(1, 3)),
+    ),
+    "no axes": (
+        lambda: nn.layer_norm_forward(np.float64(3)),
+        r"pass x.reshape\(1\)",
+        lambda: nn.layer_norm_forward(np.float64(3).reshape(1)),
+    ),
+    "axis": (
+        lambda: nn.layer_norm_forward(X, axis=None),
+        "pass axis=-1, say",
+        lambda: nn.layer_norm_forward(X, axis=-1),
+    ),
+    "empty axis": (
+        lambda: nn.layer_norm_forward(X, axis=()),
+        "pass axis=-1",
+        lambda: nn.layer_norm_forward(X, axis=-1),
+    ),
+    "axis beyond": (
+        lambda: nn.layer_norm_forward(X, axis=3),
+        "axes -3 to 2; pass one of these",
+        lambda: [nn.layer_norm_forward(X, axis=i) for i in range(-3, 3)],
+    ),
+    "groups": (
+        lambda: nn.group_norm_forward(X, 4),
+        r"pass one of \[1, 2, 3, 6\]",
+        lambda: [nn.group_norm_forward(X, n) for n in (1, 2, 3, 6)],
+    ),
+    "eps": (
+        lambda: nn.layer_norm_forward(X, eps=None),
+        "pass eps=1e-05",
+        lambda: nn.layer_norm_forward(X, eps=1e-05),
+    ),
+    "huge eps": (
+        lambda: nn.layer_norm_forward(X, eps=10**400),
+        "pass eps=1e-05",
+        lambda: nn.layer_norm_forward(X, eps=1e-05),
+    ),
+    "out of another type": (
+        lambda: nn.layer_norm_forward(X, out=np.empty(X.shape, "f4")),
+        r"pass out=np.empty\(x.shape, float64\)",
+        lambda: nn.layer_norm_forward(X, out=np.empty(X.shape, "float64")),
+    ),
+    "out of another shape": (
+        lambda: nn.layer_norm_forward(X, out=np.empty(3)),
+        r"pass out=np.empty_like\(x\)",
+        lambda: nn.layer_norm_forward(X, out=np.empty_like(X)),
+    ),
+    "out that is broadcast": (
+        lambda: nn.layer_norm_forward(X, out=np.broadcast_to(np.zeros(()), X.shape)),
+        r"pass out=np.empty\(x.shape, x.dtype\)",
+        lambda: nn.layer_norm_forward(X, out=np.empty(X.shape, X.dtype)),
+    ),
+    "no backward": (
+        lambda: overwriting(x := X.copy(), x),
+        "with an out apart from x",
+        lambda: overwriting(X.copy(), np.empty_like(X)),
+    ),
+    "constant dy": (
+        lambda: backward(dy=np.ones(())),
+        r"np.broadcast_to\(dy, y.shape\) if it is constant",
+        lambda: backward(dy=np.broadcast_to(np.ones(()), X.shape)),
+    ),
+    "dy after the cache": (
+        lambda: nn.layer_norm_backward(nn.layer_norm_forward(X)[1], DY),
+        "pass dy first",
+        lambda: nn.layer_norm_backward(DY, nn.layer_norm_forward(X)[1]),
+    ),
+    "another norm's cache": (
+        lambda: nn.rms_norm_backward(DY, nn.layer_norm_forward(X)[1]),
+        "call layer_norm_backward",
+        lambda: nn.layer_norm_backward(DY, nn.layer_norm_forward(X)[1]),
+    ),
+    "residual of another shape": (
+        lambda: nn.add_rms_norm_forward(X, X[0]),
+        r"pass np.broadcast_to\(residual, x.shape\)",
+        lambda: nn.add_rms_norm_forward(X, np.broadcast_to(X[0], X.shape)),
+    ),
+    "residual of another type": (
+        lambda: nn.add_rms_norm_forward(X, X.astype("f4")),
+        r"pass x.astype\(residual.dtype\)",
+        lambda: nn.add_rms_norm_forward(X.astype("f4"), X.astype("f4")),
+    ),
+    "p": (
+        lambda: nn.lp_normalize_forward(X, p="2"),
+        "pass p=2",
+        lambda: nn.lp_normalize_forward(X, p=2),
+    ),
+    "window": (
+        lambda: nn.local_response_norm_forward(X, None),
+        "pass size=5, say",
+        lambda: nn.local_response_norm_forward(X, size=5),
+    ),
+    "one value": (
+        lambda: updated(x=X[:1, :, :1]),
+        "pass correction=0, or a larger batch",
+        lambda: updated(x=X[:1, :, :1], correction=0),
+    ),
+    "moments of more axes": (
+        lambda: nn.update_running_stats(MEAN, VAR, nn.Moments.of(X, (0, 1, 2))),
+        "over all axes but the channel axis",
+        lambda: nn.update_running_stats(MEAN, VAR, nn.Moments.of(X, (0, 2))),
+    ),
+    "moments of more sets": (
+        lambda: nn.update_running_stats(MEAN, VAR, nn.Moments.of(X, 0)),
+        r"pass running_mean of shape \(6, 3\)",
+        lambda: nn.update_running_stats(np.ones((6, 3)), np.ones((6, 3)), nn.Moments.of(X, 0)),
+    ),
+    "the cache of a layer norm": (
+        lambda: nn.update_running_stats(MEAN, VAR, nn.layer_norm_forward(X)[1]),
+        "pass the cache of batch_norm_forward",
+        lambda: nn.update_running_stats(MEAN, VAR, nn.batch_norm_forward(X)[1]),
+    ),
+    "counts": (
+        lambda: nn.Moments(np.array([4.0]), np.ones(1), np.ones(1)),
+        r"pass count.astype\(np.int64\)",
+        lambda: nn.Moments(np.array([4.0]).astype(np.int64), np.ones(1), np.ones(1)),
+    ),
+    "count": (
+        lambda: nn.Moments(4, np.ones(2), np.ones(2)),
+        r"pass np.full\(mean.shape, n\)",
+        lambda: nn.Moments(np.full((2,), 4), np.ones(2), np.ones(2)),
+    ),
+    "no parts": (
+        lambda: nn.Moments.merged([]),
+        r"pass at least Moments.empty\(shape\)",
+        lambda: nn.Moments.merged([nn.Moments.empty((6,))]),
+    ),
+    "a part": (
+        lambda: nn.Moments.merged([X]),
+        r"pass Moments.of\(x, axis\)",
+        lambda: nn.Moments.merged([nn.Moments.of(X, axis=0)]),
+    ),
+    "too few": (
+        lambda: nn.Moments.of(X[:1], 0).var(correction=1),
+        "pass a smaller correction, or merge more data",
+        lambda: [
+            nn.Moments.of(X[:1], 0).var(correction=0),
+            nn.Moments.of(X[:1], 0).merge(nn.Moments.of(X, 0)).var(correction=1),
+        ],
+    ),
+    "folding by 0": (
+        lambda: fold(var=np.zeros(6), eps=0),
+        "pass eps > 0",
+        lambda: fold(var=np.zeros(6), eps=1e-5),
+    ),
+    "folding out of range": (
+        lambda: fold(WEIGHT.astype("f2"), gamma=1e6 * GAMMA),
+        r"pass weight.astype\(np.float32\)",
+        lambda: fold(WEIGHT.astype("f2").astype(np.float32), gamma=1e6 * GAMMA),
+    ),
+    "groups of no group norm": (
+        lambda: nn.groups("layer_norm", X.shape, num_groups=2),
+        "leave it out",
+        lambda: nn.groups("layer_norm", X.shape),
+    ),
+    "no groups": (
+        lambda: nn.groups("group_norm", X.shape),
+        "pass num_groups=2, say",
+        lambda: nn.groups("group_norm", X.shape, num_groups=2),
+    ),
+    "a parameter less": (
+        lambda: conventions.load(OF_LN, "pytorch", "ln"),
+        "built without in without=",
+        lambda: conventions.load(OF_LN, "pytorch", "ln", without=["beta"]),
+    ),
+    "another norm": (
+        lambda: conventions.load(OF_LN, "pytorch", "ln"),
+        "or pass norm=",
+        lambda: conventions.load(OF_LN, "pytorch", "ln", norm="rms_norm"),
+    ),
+    "another prefix": (
+        lambda: conventions.load(OF_BN, "pytorch", "nb"),
+        "prefixes that do exist: bn",
+        lambda: conventions.load(OF_BN, "pytorch", "bn"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("wrong", "cure", "right"), CURES.values(), ids=CURES)
+def test_the_cure_works(wrong, cure, right):
+    with pytest.raises((ValueError, TypeError), match=cure):
+        wrong()
+    right()
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-3])
+def test_a_variance_from_which_eps_was_subtracted_is_told_and_cured(eps):
+    divided_by = np.array([0.5, 1e-6, 3.0, 1e-9, 1.0, 2.0])  # squared
+    stored = divided_by - eps
+    y = X[:, :, 0] * (GAMMA / np.sqrt(divided_by)) + (BETA - MEAN * GAMMA / np.sqrt(divided_by))
+    calls = (
+        (
+            lambda v, **o: nn.batch_norm_inference_forward(X, MEAN, v, GAMMA, BETA, **o)[0][..., 0],
+            y,
+        ),
+        (lambda v, **o: fold(var=v, **o)[0], (GAMMA / np.sqrt(divided_by))[:, None] * WEIGHT),
+    )
+    for call, expected in calls:
+        with pytest.raises(ValueError, match=r"pass running_var \+ eps, and eps=0") as caught:
+            call(stored, eps=eps)
+        assert "if eps was subtracted before it was stored" in str(caught.value)
+        assert_allclose(call(stored + eps, eps=0), expected, rtol=1e-5)
+    state = OF_BN | {"bn.running_var": stored}
+    with pytest.raises(ValueError, match=r"pass bn.running_var \+ eps, and eps=0"):
+        conventions.load(state, "pytorch", "bn")
+    loaded = conventions.load(state | {"bn.running_var": stored + eps}, "pytorch", "bn")
+    assert_array_equal(loaded["running_var"], stored + eps)
+
+
+def test_an_infinite_float16_variance_is_told_and_cured():
+    var = 1e5 * VAR
+    with np.errstate(over="ignore"):
+        stored = var.astype(np.float16)
+    for call in (
+        lambda v: fold(var=v),
+        lambda v: conventions.load({**OF_BN, "bn.running_var": v}, "pytorch", "bn"),
+    ):
+        with pytest.raises(ValueError, match="float16 ends at 65504, and it overflowed") as caught:
+            call(stored)
+        assert "store it as float32" in str(caught.value)
+        call(var.astype(np.float32))
+    with pytest.raises(ValueError, match="before training diverged"):
+        fold(var=np.full(6, np.inf))
+
+
+def test_no_momentum_is_told_and_its_cure_averages_as_pytorch_does():
+    with pytest.raises(TypeError, match="momentum=1 / n for the n-th batch"):
+        updated(momentum=None)
+    theirs = torch.nn.BatchNorm1d(6, momentum=None, dtype=torch.float64)
+    mean, var = np.zeros(6), np.ones(6)
+    for n in range(1, 5):
+        x = rng.normal(n, n, (5, 6))
+        theirs(torch.tensor(x))
+        for momentum in (1 / n, Fraction(1, n)):
+            new = nn.update_running_stats(mean, var, nn.batch_norm_forward(x)[1], momentum=momentum)
+        mean, var = new
+    assert_allclose(mean, theirs.running_mean.numpy(), rtol=1e-12)
+    assert_allclose(var, theirs.running_var.numpy(), rtol=1e-12)
