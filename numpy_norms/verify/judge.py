@@ -43,6 +43,7 @@ class Judge:
         with np.errstate(all="ignore"):
             self.expected = _expected(case, arrangement, scale)
             self.expected |= _statistics(case, arrangement)
+            self.expected["sum"] = np.asarray(case.x, np.float64)
             found = bounds(
                 arrangement,
                 case.x,
@@ -58,6 +59,7 @@ class Judge:
         self.tolerances, self.scales = (_by_name(t) for t in found[:2])
         for name, tolerance in zip(("mean", "rstd"), found.statistics, strict=True):
             self.tolerances[name] = self.scales[name] = tolerance
+        self.tolerances["sum"] = self.scales["sum"] = self.roundoff * abs(self.expected["sum"])
         self.exact = self.order in case.exact_for
         inner = arrangement.inward(case.x)
         self.set_size = arrangement.view(inner, case.gamma, case.num_groups).set_size
@@ -81,7 +83,7 @@ class Judge:
         recurrence, which rounds at every step, sums of products with an x that is not centred, and
         a reciprocal root that is declared to be off.
         """
-        if not self.exact or name not in self.scales or name in ("mean", "rstd"):
+        if not self.exact or name not in self.scales or name in ("mean", "rstd", "sum"):
             return self.tolerances[name]
         units = ANY_ORDER[name] * math.log2(self.set_size) / 12 if self.order == "any" else 0
         off = self.rsqrt_ulp if name != "dbeta" else 0.0
