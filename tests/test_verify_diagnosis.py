@@ -16,21 +16,18 @@ from numpy_norms.verify.faults.grammar import factor, left_out, sign
 from numpy_norms.verify.faults.place import Condition, Place
 from numpy_norms.verify.plain import plain_kernel
 
-PUBLIC = {f"{p.report}: {p.what}": p for p in public_faults()}
-# Labels that were written before, and that are not what is said; the page shows them.
-OTHER_WORDS = {"fla#1071, the pre-gate value", "Flux#2096", "a buffer never cleared"}
+# Some of those that `benchmarks.labelled_faults` tries.
+PUBLIC = ("FlagGems#59", "MIOpen#104", "oneDNN#3543", "pytorch#183861", "quack#88", "llm.c#852")
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_fault_is_caught_and_labelled_first(name):
-    public = next(p for p in public_faults() if f"{p.report}: {p.what}" == name)
+    public = next(p for p in public_faults() if p.report == name)
     report = trial(public.norm).of(public.forward, public.backward)
     assert not report.passed
     first = report.diagnosis[0]
-    assert first.output == public.label[0]
-    if public.report not in OTHER_WORDS:
-        said = first.output, first.kind, first.place, first.condition
-        assert said == public.label or (said[:2] == public.label[:2] and first.share >= SAME)
+    said = first.output, first.kind, first.place, first.condition
+    assert said == public.label or (said[:2] == public.label[:2] and first.share >= SAME)
 
 
 PLACES = [

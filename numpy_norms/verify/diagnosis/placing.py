@@ -64,7 +64,8 @@ def placed(pieces: Sequence[Piece], fault: Fault, predicted: Sequence[Array | No
 
 def _price(place: Place | None, when: Condition | None) -> float:
     rare = place is not None and place.axis not in AXES
-    return PRICE * ((place is not None) + (when is not None) + rare / 2)
+    below = when is not None and not when.above
+    return PRICE * ((place is not None) + (when is not None) + rare / 2 + below / 4)
 
 
 def _gains(pieces: Sequence[Piece], predicted: Sequence[Array | None]) -> tuple[list[Array], float]:
