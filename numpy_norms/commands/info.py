@@ -22,7 +22,8 @@ HELP = "show versions, facts about the dtypes, threads, the BLAS, and which extr
 MISSING = "not installed"
 # Distribution name and what this package does with it.
 EXTRAS = {
-    "torch": "check: PyTorch beside this library",
+    "torch": "check, judge, numpy_norms.verify.adapters",
+    "jax": "numpy_norms.verify.adapters",
     "ml_dtypes": "bfloat16 arrays",
     "mpmath": "golden export",
     "matplotlib": "sweep --png",
