@@ -1,5 +1,7 @@
 """The tests run the Python blocks of the README, in order, in one namespace."""
 
+from importlib.util import find_spec
+
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
@@ -8,3 +10,7 @@ pytest_collect_file = Sybil(
     patterns=["README.md"],
     excludes=["*/README.md"],
 ).pytest()
+
+# Examples that need an extra which `test` lacks; tests/ skips what it needs, and says so.
+NEEDS = {"dask": "numpy_norms/dask", "mpi4py": "numpy_norms/distributed/sync_batch_norm.py"}
+collect_ignore = [path for package, path in NEEDS.items() if find_spec(package) is None]

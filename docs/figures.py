@@ -22,10 +22,11 @@ from drawing import (
     lines,
     matrices,
 )
+from padded import padded_batch
 
 __all__ = [
     "axis_cubes", "cache_bytes", "jacobians", "max_differences", "offset_errors",
-    "plane_of_three", "running_variance", "sets_and_gradients", "staged_graph",
+    "padded_batch", "plane_of_three", "running_variance", "sets_and_gradients", "staged_graph",
     "step_errors", "table_of_catches", "three_terms", "toy", "train_and_inference",
     "variance_and_eps",
 ]  # fmt: skip

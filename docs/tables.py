@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any
 
 import numpy_norms
-from numpy_norms.conventions import CONVENTIONS, convention
+from numpy_norms.conventions import CONVENTIONS
 
 
 class Table:
@@ -50,16 +50,12 @@ def convention_table(norm: str) -> Table:
         "eps", "eps_place", "gamma", "beta", "shape", "channel_axis",
         "momentum", "momentum_weighs", "estimator", "running_mean", "running_var",
     )  # fmt: skip
-    frameworks = [c.framework for c in CONVENTIONS if c.norm == norm]
-    rows = [
-        [f, *[getattr(convention(f, norm), field) for field in fields]]
-        for f in frameworks
-    ]
-    by_field = zip(("", *fields), *rows, strict=True)
-    header, *body = [
-        row for row in by_field if any(value is not None for value in row[1:])
-    ]
-    return Table(header, [[row[0].replace("_", " "), *row[1:]] for row in body])
+    every = [c for c in CONVENTIONS if c.norm == norm]
+    used = [f for f in fields if any(getattr(c, f) is not None for c in every)]
+    header = ["", *[field.replace("_", " ") for field in used]]
+    return Table(
+        header, [[c.framework, *[getattr(c, f) for f in used]] for c in every]
+    )
 
 
 def eps_table() -> Table:

@@ -146,6 +146,16 @@ def channel_axis(axis: Any, x: Array, *, least: int = 2) -> int:
     return _axis("channel_axis", axis, x)
 
 
+def weight_axis(name: str, axis: Any, weight: Array, least: int) -> int:
+    """The axis of the output channels of weights, which have at least `least` axes."""
+    if weight.ndim < least:
+        raise ValueError(
+            f"{name} has shape {weight.shape}, but at least {least} axes were expected, that of "
+            f"the output channels among them; pass {name}.reshape(...) with {least} or more axes"
+        )
+    return _axis("channel_axis", axis, weight, name)
+
+
 def channel_axes(axis: int | Sequence[int], x: Array) -> Shape:
     """The channel axes of `x`, counted from the front, in increasing order."""
     if not isinstance(axis, tuple | list):
@@ -224,12 +234,12 @@ def axes(axis: int | Sequence[int], x: Array, *, name: str = "axis") -> Shape:
     return (_axis(name, axis, x),)
 
 
-def _axis(name: str, axis: Any, x: Array) -> int:
+def _axis(name: str, axis: Any, x: Array, of: str = "x") -> int:
     i = integer(name, axis)
     if not -x.ndim <= i < x.ndim:
         raise ValueError(
-            f"{name} is {shown(i)}, but x of shape {x.shape} has axes {-x.ndim} to {x.ndim - 1}; "
-            "pass one of these"
+            f"{name} is {shown(i)}, but {of} of shape {x.shape} has axes {-x.ndim} to "
+            f"{x.ndim - 1}; pass one of these"
         )
     return i % x.ndim
 
@@ -477,11 +487,17 @@ def complex_parameters(cache: Cache, x: Array) -> None:
     """Refuse real parameters of a complex `x`, whose gradients are complex."""
     names = "gamma", "beta", "running_mean", "running_var"
     for name, a in zip(names, (cache.gamma, cache.beta, *(cache.given or ())), strict=False):
-        if a is not None and a.dtype.kind != "c":
-            raise TypeError(
-                f"{name} is {a.dtype}, but x is {x.dtype}, so that its gradient is complex; "
-                f"pass {name}.astype(np.complex128) to the forward pass"
-            )
+        if a is not None:
+            complex_for_complex(name, a, x)
+
+
+def complex_for_complex(name: str, a: Array, x: Array, of: str = "x") -> None:
+    """Refuse a real parameter of a complex `x`, named `of`, whose gradient is complex."""
+    if x.dtype.kind == "c" and a.dtype.kind != "c":
+        raise TypeError(
+            f"{name} is {a.dtype}, but {of} is {x.dtype}, so that its gradient is complex; "
+            f"pass {name}.astype(np.complex128) to the forward pass"
+        )
 
 
 def gradient(name: str, d: ArrayLike, x: Array) -> Array:

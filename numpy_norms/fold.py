@@ -1,4 +1,4 @@
-"""Batch norm folded into the linear map before it, for inference."""
+"""Batch norm folded into the linear map before or after it, for inference."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from . import checks
 from .engine.parts import Index, parts
 from .engine.rounding import native, round_to
 from .engine.threads import in_threads
+from .fold_layouts import Side, View, fitting, view_of, words_of
 
 Array = NDArray[Any]
 
@@ -24,7 +25,8 @@ def fold_batch_norm(
     beta: ArrayLike | None = None,
     *,
     eps: float = 1e-5,
-    axis: int = 0,
+    axis: int | None = None,
+    layout: str | None = None,
 ) -> tuple[Array, Array]:
     """Fold a batch norm into the linear layer or convolution that feeds it.
 
@@ -34,19 +36,38 @@ def fold_batch_norm(
         weight = weight * scale                        along the output channels
         bias   = (bias - running_mean) * scale + beta
 
-    Computed in float64 (longdouble if `weight` is), rounded once.
+    Computed in float64 (longdouble if `weight` is), rounded once. Exact with any padding.
 
     Parameters
     ----------
     weight : ndarray of floats
-        Linear (C, inputs); convolution (C, inputs / groups, *kernel); transposed convolution
-        (inputs, C / groups, *kernel) with ``axis=1``, whose groups are read off the shapes.
+        In the shape that `layout` names, or with its output channels on `axis`.
     bias, running_mean, running_var, gamma, beta : ndarray, shape (C,)
         None stands for a bias of 0, a gamma of 1, a beta of 0.
     eps : float, default 1e-5
         That of the batch norm (Keras: 1e-3).
-    axis : int, default 0
-        Where `weight` has its output channels; -1 for the kernels of Keras and Flax.
+    axis : int, optional
+        Where `weight` has its output channels. Without `axis` and `layout` it is 0, PyTorch's
+        linear layers and convolutions, even if another axis has C elements too. With ``axis=1`` the
+        weight may be PyTorch's of a transposed convolution in groups, read off the shapes.
+    layout : str, optional
+        How a framework lays out this weight, in place of `axis`:
+
+        ============================== ====================================================
+        pytorch-linear                 ``(C, inputs)``
+        pytorch-conv                   ``(C, inputs / groups, *kernel)``
+        pytorch-conv-transpose         ``(inputs, C / groups, *kernel)``
+        keras-dense                    ``(inputs, C)``
+        keras-conv                     ``(*kernel, inputs / groups, C)``
+        keras-conv-transpose           ``(*kernel, C, inputs)``
+        keras-depthwise-conv           ``(*kernel, inputs, multiplier)``
+        flax-dense                     ``(inputs, C)``
+        flax-conv                      ``(*kernel, inputs / groups, C)``
+        flax-conv-transpose            ``(*kernel, inputs, C)``
+        flax-conv-transpose-kernel     ``(*kernel, C, inputs)``, with transpose_kernel=True
+        ============================== ====================================================
+
+        Each has been tried against its framework.
 
     Returns
     -------
@@ -69,24 +90,127 @@ def fold_batch_norm(
     """
     weight = checks.array("weight", weight)
     work = checks.working_dtype(weight, None)
-    channels = _channels(np.shape(running_mean))
-    mean = checks.finite("running_mean", checks.statistic("running_mean", running_mean, channels))
-    var = checks.finite("running_var", checks.variance("running_var", running_var, channels))
-    eps = checks.epsilon(eps)
-    _check_divisor(var, eps)
-    out = weight if bias is None else checks.statistic("bias", bias, channels)
-    b = np.zeros(channels) if bias is None else out
-    gamma = np.ones(channels) if gamma is None else checks.statistic("gamma", gamma, channels)
-    beta = np.zeros(channels) if beta is None else checks.statistic("beta", beta, channels)
-    given = {"bias": b, "running_mean": mean, "running_var": var, "gamma": gamma, "beta": beta}
-    for name, a in given.items():
-        checks.real_for_real(name, a, weight, "weight")
-    checks.real_for_real("weight", weight, out, "bias")
+    norm = _Norm(weight, running_mean, running_var, gamma, beta, eps)
+    view = _view(weight, axis, layout, "o", norm.channels)
+    out, b = _bias(bias, weight, (norm.channels,))
     with np.errstate(all="ignore"):
-        scale = gamma.astype(work) / np.sqrt(var.astype(work) + eps)
-        shift = (b.astype(work) - mean.astype(work)) * scale + beta.astype(work)
-        folded = _multiplied(weight, scale, axis)
+        shift = (b.astype(work) - norm.mean) * norm.scale + norm.beta
+        folded = _multiplied(weight, view, view.along("o", norm.scale))
         return folded, _rounded("bias", shift, out.dtype)
+
+
+def fold_batch_norm_into_next(
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    eps: float = 1e-5,
+    layout: str = "pytorch-conv",
+    padding: bool = False,
+) -> tuple[Array, Array]:
+    """Fold a batch norm into the linear layer or convolution that comes after it.
+
+    At inference batch norm is a factor and a summand per channel, which the next map takes over::
+
+        scale  = gamma / sqrt(running_var + eps)
+        shift  = beta - running_mean * scale
+        weight = weight * scale                         along the input channels
+        bias   = bias + sum of weight * shift           over all but the output channels
+
+    Computed in float64 (longdouble if `weight` is), rounded once. Nothing may stand between the
+    two, an activation least of all. **With zeros as padding it is not exact**: at the borders the
+    norm's shift is missing where it was not in the sum. So it is with a transposed convolution,
+    whose elements are sums of different parts of the kernel.
+
+    Parameters
+    ----------
+    weight : ndarray of floats
+        In the shape that `layout` names.
+    bias : ndarray or None
+        One number for each output of the map; None stands for 0.
+    running_mean, running_var, gamma, beta : ndarray, shape (C,)
+        C is the number of inputs of the map. None stands for a gamma of 1, a beta of 0.
+    eps : float, default 1e-5
+        That of the batch norm (Keras: 1e-3).
+    layout : str, default "pytorch-conv"
+        How a framework lays out this weight, as in `fold_batch_norm`, with C inputs. The default
+        is right for PyTorch's linear layers, too.
+    padding : bool, default False
+        Whether the convolution pads its input with zeros. True is refused unless all shifts are 0.
+
+    Returns
+    -------
+    weight, bias : ndarray
+        New arrays, each with the dtype of its argument; a new bias has that of `weight`.
+
+    Raises
+    ------
+    ValueError
+        If it would not be exact; and as `fold_batch_norm`.
+    TypeError
+        If a dtype is: integers, booleans, objects and masked arrays are refused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numpy_norms import fold_batch_norm_into_next
+    >>> weight, mean, var = np.array([[2.0, 4.0]]), np.array([1.0, 0.0]), np.array([3.0, 0.0])
+    >>> fold_batch_norm_into_next(weight, None, mean, var, eps=1.0)
+    (array([[1., 4.]]), array([-1.]))
+    """
+    weight = checks.array("weight", weight)
+    norm = _Norm(weight, running_mean, running_var, gamma, beta, eps)
+    view = _view(weight, None, layout, "i", norm.channels)
+    with np.errstate(all="ignore"):
+        shift = norm.beta - norm.mean * norm.scale
+        _check_exact(shift, layout, padding)
+        wide = weight.astype(norm.scale.dtype).reshape(view.shape)
+        sums = view.sum_per_output(wide * view.along("i", shift))
+        out, b = _bias(bias, weight, sums.shape)
+        folded = _multiplied(weight, view, view.along("i", norm.scale))
+        return folded, _rounded("bias", b.astype(sums.dtype) + sums, out.dtype)
+
+
+class _Norm:
+    """A trained batch norm: what was given, checked, in the type to compute in."""
+
+    def __init__(
+        self,
+        weight: Array,
+        running_mean: ArrayLike,
+        running_var: ArrayLike,
+        gamma: ArrayLike | None,
+        beta: ArrayLike | None,
+        eps: float,
+    ):
+        work = checks.working_dtype(weight, None)
+        shape = _channels(np.shape(running_mean))
+        self.channels = shape[0]
+        mean = checks.finite("running_mean", checks.statistic("running_mean", running_mean, shape))
+        var = checks.finite("running_var", checks.variance("running_var", running_var, shape))
+        gamma = np.ones(shape) if gamma is None else checks.statistic("gamma", gamma, shape)
+        beta = np.zeros(shape) if beta is None else checks.statistic("beta", beta, shape)
+        given = {"running_mean": mean, "running_var": var, "gamma": gamma, "beta": beta}
+        for name, a in given.items():
+            checks.real_for_real(name, a, weight, "weight")
+        with np.errstate(all="ignore"):
+            wide = var.astype(work) + checks.epsilon(eps)
+            _check_divisor(wide)
+            self.mean, self.beta = mean.astype(work), beta.astype(work)
+            self.scale: Array = gamma.astype(work) / np.sqrt(wide)
+
+
+def _bias(bias: ArrayLike | None, weight: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """What says the dtype of the new bias, and the bias, or zeros."""
+    if bias is None:
+        return weight, np.zeros(shape)
+    a = checks.statistic("bias", bias, shape)
+    checks.real_for_real("bias", a, weight, "weight")
+    checks.real_for_real("weight", weight, a, "bias")
+    return a, a
 
 
 def _channels(shape: tuple[int, ...]) -> tuple[int]:
@@ -98,46 +222,64 @@ def _channels(shape: tuple[int, ...]) -> tuple[int]:
     return shape
 
 
-def _check_divisor(var: Array, eps: float) -> None:
-    with np.errstate(all="ignore"):
-        wrong = np.flatnonzero(var + eps == 0)
+def _check_divisor(divisor: Array) -> None:
+    wrong = np.flatnonzero(divisor == 0)
     if wrong.size:
         raise ValueError(f"running_var + eps is 0 for channel {wrong[0]}; pass eps > 0")
 
 
-def _multiplied(weight: Array, scale: Array, axis: int) -> Array:
-    """`weight` times the scale of each output channel."""
-    shape, scale = _aligned(scale, weight, axis)
+def _check_exact(shift: Array, layout: str, padding: bool) -> None:
+    if not shift.any():
+        return
+    if "transpose" in layout:
+        raise ValueError(
+            "after a batch norm that shifts, a transposed convolution cannot take it over: its "
+            "elements are sums of different parts of the kernel; run the norm by itself"
+        )
+    if padding:
+        raise ValueError(
+            "with zeros as padding the result would be wrong at the borders, where the norm's "
+            "shift is missing; run the norm by itself, or pad each channel of its input with what "
+            "it takes to 0, running_mean - beta / gamma * sqrt(running_var + eps), and pass "
+            "padding=False"
+        )
+
+
+def _view(weight: Array, axis: int | None, layout: str | None, side: Side, channels: int) -> View:
+    kind = {"o": "output", "i": "input"}[side]
+    if layout is not None:
+        if axis is not None:
+            raise ValueError(f"axis is {axis} and layout {layout!r}; pass one of the two")
+        view = view_of(weight, words_of(layout), side, channels)
+        said = f"which as {layout!r} has other {kind} channels than running_mean, {channels}"
+    else:
+        (at,) = checks.axes(0 if axis is None else checks.integer("axis", axis, 0), weight)
+        words = ["o" if i == at else "s" for i in range(weight.ndim)]
+        view = view_of(weight, words, side, channels)
+        if view is None and at == 1:
+            view = view_of(weight, words_of("pytorch-conv-transpose"), side, channels)
+        here = weight.shape[at]
+        said = f"so {here} {kind} channels on axis {at}, but running_mean has {channels}"
+    if view is None:
+        names = ", ".join(map(repr, fitting(weight, side, channels)))
+        cure = f"pass the layout it has: of {names}" if names else "look for a mix-up of layers"
+        raise ValueError(f"weight has shape {weight.shape}, {said}; {cure}")
+    return view
+
+
+def _multiplied(weight: Array, view: View, scale: Array) -> Array:
+    """`weight`, seen as `view`, times a scale that broadcasts against it."""
     result = np.empty(weight.shape, native(weight.dtype))
-    source, target = weight.reshape(shape), result.reshape(shape)
-    scale = np.broadcast_to(scale, shape)
+    source, target = weight.reshape(view.shape), result.reshape(view.shape)
+    scale = np.broadcast_to(scale, view.shape)
 
     def visit(part: Index) -> None:
         with np.errstate(all="ignore"):
             product = source[part].astype(scale.dtype) * scale[part]
             target[part] = _rounded("weight", product, weight.dtype)
 
-    in_threads(visit, parts(shape))
+    in_threads(visit, parts(view.shape))
     return result
-
-
-def _aligned(scale: Array, weight: Array, axis: int) -> tuple[tuple[int, ...], Array]:
-    """A shape to see `weight` in, and one scale for each output channel that broadcasts to it."""
-    (at,) = checks.axes(checks.integer("axis", axis, 0), weight)
-    here, channels = weight.shape[at], scale.size
-    if here == channels:
-        return weight.shape, scale.reshape(channels, *[1] * (weight.ndim - 1 - at))
-    groups = channels // max(here, 1)
-    inputs, *rest = weight.shape
-    if at != 1 or groups * here != channels or inputs % groups:
-        raise ValueError(
-            f"weight has shape {weight.shape}, so {here} output channels on axis {axis}, but "
-            f"running_mean has {channels}; pass the axis of the output channels, which is 1 for a "
-            "transposed convolution, whose groups divide both kinds of channels"
-        )
-    # Inputs of group g feed output channels g * here to (g + 1) * here - 1.
-    shape = groups, inputs // groups, *rest
-    return shape, scale.reshape(groups, 1, here, *[1] * (weight.ndim - 2))
 
 
 def _rounded(name: str, a: Array, dtype: np.dtype[Any]) -> Array:

@@ -147,7 +147,6 @@ def backward(
     def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        dx.settle()
         hidden = eq.scaled(tile.lift(dy), *tile.parameters(gamma))
         dx.replace(tile.part(mask.hidden), eq.input_gradient_of_constants(hidden, rstd))
         if exponent is not None or power:

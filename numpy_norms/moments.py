@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks
-from . import equations as eq
 from .engine import lifting
 from .engine.plans import Asked, Plan, plan_for
-from .engine.tiles import Tile, run
 from .layer_norm import layout
+from .masks import mask_of
+from .passes import Statistics
+from .pieces import counts, statistics
 
 Array = NDArray[Any]
 
@@ -81,7 +81,9 @@ class Moments:
                 checks.array(name, a)
 
     @classmethod
-    def of(cls, x: ArrayLike, axis: int | Sequence[int]) -> Moments:
+    def of(
+        cls, x: ArrayLike, axis: int | Sequence[int], *, where: ArrayLike | None = None
+    ) -> Moments:
         """Return the moments of `x` over some of its axes.
 
         Parameters
@@ -90,6 +92,9 @@ class Moments:
             Of any shape with at least one axis.
         axis : int or sequence of int
             The axes to take moments over.
+        where : ndarray of bool, optional
+            What counts, True by default; it broadcasts to `x`. A set in which nothing counts has
+            the moments of nothing.
 
         Returns
         -------
@@ -99,7 +104,7 @@ class Moments:
         Raises
         ------
         ValueError
-            If an axis does not exist or is named twice.
+            If an axis does not exist or is named twice, or `where` has a wrong shape.
         TypeError
             If a dtype is wrong: integers, booleans, objects and masked arrays are refused.
 
@@ -109,13 +114,14 @@ class Moments:
         >>> m = Moments.of(np.array([[1.0, 3.0], [10.0, 30.0]]), axis=1)
         >>> m.count, m.mean, m.m2
         (array([2, 2]), array([ 2., 20.]), array([  2., 200.]))
+        >>> Moments.of(np.array([1.0, 3.0, np.nan]), axis=0, where=[True, True, False]).mean
+        array(2.)
         """
         x = checks.array("x", x)
         sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
-        work = checks.working_dtype(x, None)
-        plan = plan_for(sets, work, x.dtype, Asked())
-        mean, m2 = _moments(plan, x)
-        return cls(np.full(mean.shape, plan.m), mean, m2)
+        plan = plan_for(sets, checks.working_dtype(x, None), x.dtype, Asked())
+        mask = None if where is None else mask_of(plan, checks.mask(where, x), x)
+        return of_statistics(plan, counts(plan, mask), statistics(plan, x, 0.0, mask))
 
     @classmethod
     def empty(cls, shape: int | Sequence[int]) -> Moments:
@@ -273,26 +279,12 @@ def _checked(part: Any) -> Moments:
     return part
 
 
-def _moments(plan: Plan, x: Array) -> tuple[Array, Array]:
-    """The mean and the sum of squared deviations of every set."""
-    (x,) = plan.views(x)
-    means, sums = np.zeros(plan.set_shape, plan.work), np.zeros(plan.set_shape, plan.work)
-
-    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
-        return (tile.lift(x, pivot, exponent),)
-
-    def reduce(tile: Tile, x: Any) -> Any:
-        return (), eq.moments(x, tile.E, tile.M), ()
-
-    def finish(mean: Any, mean_square: Any) -> Any:
-        return mean, eq.variance(mean, mean_square)
-
-    def apply(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
-        here, sums_here = tile.sets((means, sums))
-        here[...] = lifting.mean_of(plan, pivot, exponent, mean)
-        m2 = plan.m * var
-        sums_here[...] = m2 if exponent is None else plan.times(m2, -2 * exponent)
-
-    nearer = partial(lifting.nearer, plan, 0.0)
-    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    return plan.report(means), plan.report(sums)
+def of_statistics(plan: Plan, count: Array, of_sets: Statistics) -> Moments:
+    """Moments of sets whose counts and statistics are known."""
+    pivot, exponent, mean, var = of_sets
+    assert mean is not None
+    with np.errstate(all="ignore"):
+        mean, m2 = lifting.mean_of(plan, pivot, exponent, mean), count * var
+        if exponent is not None:
+            m2 = plan.times(m2, -2 * exponent)
+    return Moments(plan.in_order(count), plan.report(mean), plan.report(m2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,12 +12,16 @@ from . import checks
 from .cache import Array, Cache
 from .engine.rounding import round_to
 from .moments import Moments
+from .pieces import counts
+
+if TYPE_CHECKING:
+    from .distributed import SyncCache
 
 
 def update_running_stats(
     running_mean: ArrayLike,
     running_var: ArrayLike,
-    cache: Cache | Moments,
+    cache: Cache | SyncCache | Moments,
     *,
     momentum: float = 0.1,
     correction: int = 1,
@@ -35,9 +39,10 @@ def update_running_stats(
     ----------
     running_mean, running_var : ndarray, shape (C,)
         The averages so far; start with zeros and ones.
-    cache : Cache or Moments
-        What `batch_norm_forward` or `instance_norm_forward` returned, whose statistics are
-        averaged over the samples; or moments of shape (C,), of a batch in pieces.
+    cache : Cache, SyncCache or Moments
+        What `batch_norm_forward`, `batch_renorm_forward`, `sync_batch_norm_forward` or
+        `instance_norm_forward` returned, of which the last's are averaged over the samples; or
+        moments of shape (C,), of a batch in pieces.
     momentum : float, default 0.1
         The weight of the new value, from 0 to 1, as in PyTorch; Keras, Flax and ONNX give the
         weight of the old one, 1 minus this.
@@ -99,6 +104,7 @@ def update_running_stats(
 
 def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
     """Counts, means and sums of squared deviations: of the batch as one sample, or of each."""
+    cache = getattr(cache, "moments", cache)  # of a batch on several ranks
     if isinstance(cache, Moments):
         shape = np.shape(cache.mean)
         if not shape:
@@ -108,6 +114,7 @@ def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
             )
         n, mean, m2 = (np.broadcast_to(a, shape)[None] for a in (cache.count, cache.mean, cache.m2))
         return n, mean, m2
+    cache = getattr(cache, "batch", cache)  # of batch renorm
     if not isinstance(cache, Cache):
         raise TypeError(
             f"cache is a {type(cache).__name__}, but what batch_norm_forward returned second was "
@@ -118,9 +125,7 @@ def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
             f"cache comes from {cache.norm}_forward, which keeps no running statistics; pass the "
             "cache of batch_norm_forward, or of instance_norm_forward"
         )
-    mean, var, n = cache.mean, cache.var, np.full(cache.mean.shape, cache.plan.m)
-    if cache.mask is not None:
-        n = np.rint(n * cache.plan.in_order(cache.mask.counting).real).astype(np.int64)
+    mean, var, n = cache.mean, cache.var, cache.plan.in_order(counts(cache.plan, cache.mask))
     if cache.norm == "batch_norm":
         n, mean, var = (a[None] for a in (n, mean, var))
     with np.errstate(all="ignore"):

@@ -61,6 +61,75 @@ def keras_results():
         if norm == "batch_norm":
             results[norm]["y_training"] = keras.ops.convert_to_numpy(layer(x, training=True))
             results[norm]["new_state"] = {w.path: w.numpy() for w in layer.weights}
+    return {**results, "maps": keras_maps()}
+
+
+def keras_maps():
+    """Run linear maps of Keras, each followed by a batch norm: layout -> what one has."""
+    import keras
+
+    layers = keras.layers
+    maps = {
+        "keras-dense": (layers.Dense(6), (2, 4)),
+        "keras-conv": (layers.Conv2D(6, (2, 3), groups=2), (2, 3, 4, 4)),
+        "keras-conv 1d": (layers.Conv1D(6, 2, padding="same"), (2, 4, 3)),
+        "keras-conv-transpose": (layers.Conv2DTranspose(6, (2, 3), strides=2), (2, 3, 2, 4)),
+        "keras-conv-transpose square": (layers.Conv2DTranspose(6, (2, 3)), (2, 3, 2, 6)),
+        "keras-depthwise-conv": (layers.DepthwiseConv2D((2, 3)), (2, 3, 4, 6)),
+        "keras-depthwise-conv 2": (
+            layers.DepthwiseConv2D((2, 3), depth_multiplier=2), (2, 3, 4, 3)
+        ),
+    }  # fmt: skip
+    results = {}
+    for name, (layer, shape) in maps.items():
+        x = draw(7)(shape).astype(np.float32)
+        layer.build(shape)
+        kernel, bias = (
+            draw(8 + i)(w.shape).astype(np.float32) for i, w in enumerate(layer.weights)
+        )
+        layer.set_weights([kernel, bias])
+        norm = layers.BatchNormalization()
+        h = layer(x)
+        norm.build(h.shape)
+        state = parameters([weight.name for weight in norm.weights])
+        for weight in norm.weights:
+            weight.assign(state[weight.name])
+        y = keras.ops.convert_to_numpy(norm(h))
+        results[name] = {"x": x, "kernel": kernel, "bias": bias, "y": y, "norm": state}
+    return results
+
+
+def flax_maps():
+    """Run linear maps of Flax, each followed by a batch norm: layout -> what one has."""
+    import flax.linen as nn
+
+    maps = {
+        "flax-dense": (nn.Dense(6), (2, 4)),
+        "flax-conv": (nn.Conv(6, (2, 3), feature_group_count=2, padding="VALID"), (2, 3, 4, 4)),
+        "flax-conv depthwise": (
+            nn.Conv(6, (2, 3), feature_group_count=3, padding="VALID"), (2, 3, 4, 3)
+        ),
+        "flax-conv-transpose": (nn.ConvTranspose(6, (2, 3), padding="VALID"), (2, 3, 2, 4)),
+        "flax-conv-transpose-kernel": (
+            nn.ConvTranspose(6, (2, 3), padding="VALID", transpose_kernel=True), (2, 3, 2, 4)
+        ),
+    }  # fmt: skip
+    results = {}
+    for name, (module, shape) in maps.items():
+        import jax
+
+        x = draw(7)(shape).astype(np.float32)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
+        arrays = {n: draw(8 + i)(shapes[n].shape).astype(np.float32)
+                  for i, n in enumerate(("kernel", "bias"))}  # fmt: skip
+        state = parameters(["scale", "bias", "mean", "var"])
+        variables = {
+            "params": {name: state[name] for name in ("scale", "bias")},
+            "batch_stats": {name: state[name] for name in ("mean", "var")},
+        }
+        h = module.apply({"params": arrays}, x)
+        y = np.asarray(nn.BatchNorm(use_running_average=True).apply(variables, h))
+        results[name] = {"x": x, **arrays, "y": y, "norm": state}
     return results
 
 
@@ -90,7 +159,7 @@ def flax_results():
             y, new = training.apply(inner, x, mutable="batch_stats")
             results[norm]["y_training"] = np.asarray(y)
             results[norm]["new_state"] = {**variables, "batch_stats": {"here": new["batch_stats"]}}
-    return results
+    return {**results, "maps": flax_maps()}
 
 
 FRAMEWORKS = {"keras": keras_results, "flax": flax_results}

@@ -45,6 +45,8 @@ def test_stored_vectors_are_what_the_framework_computes(framework):
     for norm in NORMS:
         for key in live[norm].keys() - {"state", "new_state"}:
             assert_allclose(live[norm][key], STORED[framework][norm][key], rtol=1e-5, atol=1e-6)
+    for name, entry in live["maps"].items():
+        assert_allclose(entry["y"], STORED[framework]["maps"][name]["y"], rtol=1e-4, atol=1e-4)
 
 
 @STORED_FRAMEWORKS
@@ -138,11 +140,16 @@ def test_defaults_and_names_are_those_of_the_onnx_schema(row):
 # The table and the converters.
 
 
-def test_every_framework_has_every_norm_once():
+def test_every_framework_has_a_norm_once_and_batch_norm_whole():
     pairs = [(c.framework, c.norm) for c in CONVENTIONS]
     assert len(set(pairs)) == len(pairs)
-    assert {f for f, _ in pairs} == {"pytorch", "keras", "flax", "onnx", "paper"}
-    assert all((f, norm) in pairs for f, _ in pairs for norm in NORMS)
+    assert {n for _, n in pairs} == {*NORMS, "mean_variance_norm"}
+    for framework in {f for f, _ in pairs}:
+        row = convention(framework, "batch_norm")
+        assert row.running_mean
+        assert row.running_var
+    for framework in ("pytorch", "keras", "flax", "onnx", "paper"):
+        assert all((framework, norm) in pairs for norm in NORMS)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
@@ -173,7 +180,10 @@ def test_a_running_variance_of_the_same_estimator_is_copied():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: convention("caffe", "batch_norm"), "framework is 'caffe'; pass one of 'pytorch'"),
+        (
+            lambda: convention("theano", "batch_norm"),
+            "framework is 'theano'; pass one of",
+        ),
         (lambda: convention("keras", "lrn"), "norm is 'lrn', which keras does not have"),
         (lambda: update_options("paper"), "framework is 'paper', which has no momentum"),
         (lambda: update_options("keras", 1.5), "momentum is 1.5"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import numpy_norms
+from numpy_norms.cli import main
 
 DOCS = Path(__file__).parents[1] / "docs"
 sys.path.append(str(DOCS))
@@ -63,3 +64,16 @@ def test_the_lab_sheet_is_its_solution_with_blanks() -> None:
         name, dots, number = blank.partition("= ...")
         assert filled.startswith(name + "= " if dots else blank)
         assert filled.endswith(number if dots else blank)
+
+
+CONSOLE = re.compile(
+    r"^```console\n\$ python -m numpy_norms (show .*)\n((?:(?!```).*\n)+)```$", re.M
+)
+
+
+def test_what_show_prints_on_a_page_is_what_it_prints(capsys) -> None:
+    found = [m for page in DOCS.glob("*.md") for m in CONSOLE.finditer(page.read_text("utf-8"))]
+    assert found
+    for command, printed in (m.groups() for m in found):
+        main(command.split())
+        assert capsys.readouterr().out == printed

@@ -1,7 +1,9 @@
 """Folding batch norm into the map before it: outputs stay, and known mistakes would show."""
 
+import json
 from functools import partial
 
+import framework_vectors as vectors
 import ml_dtypes
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from numpy.testing import assert_allclose, assert_array_equal
 
-from numpy_norms import fold_batch_norm
+from numpy_norms import conventions, fold_batch_norm, fold_batch_norm_into_next
+from numpy_norms.fold_layouts import LAYOUTS
 from numpy_norms.oracle.double_double import Pair
 
 EPS = 0.3
@@ -161,3 +164,192 @@ def test_bad_input_is_named(change, message):
 def test_integers_are_refused():
     with pytest.raises(TypeError, match="weight has dtype int64"):
         fold_batch_norm(np.ones((2, 5), int), None, np.zeros(2), np.ones(2))
+
+
+# Every layout against its framework: what Keras and Flax computed by map and norm is stored, and
+# PyTorch applies the folded kernel, turned to its own layout.
+
+STORED = {
+    name: (framework, vectors.as_arrays(entry))
+    for framework, results in json.loads(vectors.FILE.read_text("utf-8")).items()
+    for name, entry in results["maps"].items()
+}
+
+
+def apply_by_torch(layout, x, kernel, bias):
+    """Apply a map of Keras or Flax to x with its channels last."""
+    x, kernel, bias = (torch.from_numpy(a.astype(np.float64)) for a in (x, kernel, bias))
+    if layout.endswith("dense"):
+        return (x @ kernel + bias).numpy()
+    space = list(range(kernel.ndim - 2))
+    inputs, outputs = kernel.ndim - 2, kernel.ndim - 1
+    if layout in ("keras-conv-transpose", "flax-conv-transpose-kernel"):
+        inputs, outputs = outputs, inputs
+    turned = kernel.permute(outputs, inputs, *space)
+    x = x.movedim(-1, 1)
+    if "transpose" in layout:
+        turned = turned.flip(*range(2, turned.ndim)) if layout == "flax-conv-transpose" else turned
+        stride = 2 if layout == "keras-conv-transpose" and turned.shape[1] == 4 else 1
+        y = F.conv_transpose2d(x, turned.swapaxes(0, 1), bias, stride=stride)
+    elif layout == "keras-depthwise-conv":
+        turned = kernel.permute(inputs, outputs, *space).reshape(-1, 1, *kernel.shape[:-2])
+        y = F.conv2d(x, turned, bias, groups=x.shape[1])
+    elif len(space) == 1:
+        y = F.conv1d(F.pad(x, (0, 1)), turned, bias)
+    else:
+        y = F.conv2d(x, turned, bias, groups=x.shape[1] // turned.shape[1])
+    return y.movedim(1, -1).numpy()
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_every_layout_is_that_of_its_framework(name):
+    framework, entry = STORED[name]
+    layout = name.split()[0]
+    norm = conventions.load(entry["norm"], framework)
+    weight, bias = fold_batch_norm(entry["kernel"], entry["bias"], **norm, layout=layout)
+    y = apply_by_torch(layout, entry["x"], weight, bias)
+    scale = abs(entry["y"]).max()
+    assert_allclose(y, entry["y"], rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_every_layout_is_tried():
+    tried = {name.split()[0] for name in STORED} | {name for name, *_ in PYTORCH}
+    assert tried == set(LAYOUTS)
+
+
+PYTORCH = [
+    ("pytorch-linear", "linear"), ("pytorch-conv", "conv2d"), ("pytorch-conv", "grouped"),
+    ("pytorch-conv", "depthwise"), ("pytorch-conv-transpose", "transposed"),
+    ("pytorch-conv-transpose", "transposed grouped"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layout", "name"), PYTORCH)
+def test_a_layout_of_pytorch_is_its_axis(layout, name):
+    case = CASES[name]
+    arguments = draw(case[1], case[2])
+    for got, expected in zip(
+        fold_batch_norm(*arguments, layout=layout),
+        fold_batch_norm(*arguments, axis=case[4]),
+        strict=True,
+    ):
+        assert_array_equal(got, expected)
+
+
+def test_a_square_transposed_kernel_of_keras_needs_its_layout():
+    entry = STORED["keras-conv-transpose square"][1]
+    norm = conventions.load(entry["norm"], "keras")
+    right, _ = fold_batch_norm(entry["kernel"], None, **norm, layout="keras-conv-transpose")
+    assert_array_equal(right, fold_batch_norm(entry["kernel"], None, **norm, axis=-2)[0])
+    assert not np.allclose(right, fold_batch_norm(entry["kernel"], None, **norm, axis=-1)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layout": "caffe-conv"}, "layout is 'caffe-conv'; pass one of 'pytorch-linear'"),
+        ({"layout": "keras-dense", "axis": 1}, "axis is 1 and layout 'keras-dense'; pass one"),
+        ({"layout": "keras-dense"}, "layout it has: of 'pytorch-linear'"),
+        ({"layout": "keras-conv"}, "which as 'keras-conv' has other output channels than running"),
+        ({"axis": 1}, "so 5 output channels on axis 1, but running_mean has 2; pass the layout"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_named_with_those_that_do(options, message):
+    with pytest.raises(ValueError, match=message):
+        fold_batch_norm(np.ones((2, 5)), None, np.zeros(2), np.ones(2), **options)
+
+
+def test_a_small_eps_counts_beside_a_variance_of_0_in_half_precision():
+    var = np.zeros(2, np.float16)
+    weight, _ = fold_batch_norm(np.ones((2, 3)), None, np.zeros(2), var, eps=1e-9)
+    assert_allclose(weight, 1e-9**-0.5, rtol=1e-12)
+
+
+# Into the map after it.
+
+NEXT = {
+    # layout -> map of PyTorch, weight shape, channels before it, outputs, input shape
+    "pytorch-linear": (F.linear, (6, 5), 5, 6, (4, 5)),
+    "pytorch-conv": (partial(F.conv2d, stride=2), (6, 5, 3, 2), 5, 6, (2, 5, 7, 4)),
+    "pytorch-conv grouped": (partial(F.conv2d, groups=2), (6, 5, 3, 2), 10, 6, (2, 10, 7, 4)),
+    "pytorch-conv depthwise": (partial(F.conv2d, groups=3), (6, 1, 3, 2), 3, 6, (2, 3, 7, 4)),
+}
+
+
+@pytest.mark.parametrize("name", NEXT)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_the_map_after_a_norm_gives_what_norm_and_map_gave(name, has_bias):
+    apply, shape, channels, outputs, x_shape = NEXT[name]
+    rng = np.random.default_rng(6)
+    weight = rng.standard_normal(shape)
+    mean, var, gamma, beta = draw((1,), channels)[2:]
+    bias = rng.standard_normal(outputs) if has_bias else None
+    x = torch.from_numpy(rng.standard_normal(x_shape))
+    tensors = [torch.from_numpy(a) for a in (mean, var, gamma, beta)]
+    before = F.batch_norm(x, *tensors, eps=EPS)
+    as_tensor = lambda a: None if a is None else torch.from_numpy(a)  # noqa: E731
+    expected = apply(before, as_tensor(weight), as_tensor(bias))
+    folded = fold_batch_norm_into_next(
+        weight, bias, mean, var, gamma, beta, eps=EPS, layout=name.split()[0]
+    )
+    got = apply(x, *map(as_tensor, folded))
+    assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", [n for n in STORED if "transpose" not in n and "1d" not in n])
+def test_the_map_after_a_norm_in_every_layout_of_other_frameworks(name):
+    _, entry = STORED[name]
+    layout, x, kernel = name.split()[0], entry["x"].astype(float), entry["kernel"].astype(float)
+    mean, var, gamma, beta = draw((1,), x.shape[-1])[2:]
+    normalized = (x - mean) / np.sqrt(var + EPS) * gamma + beta
+    expected = apply_by_torch(layout, normalized, kernel, entry["bias"])
+    weight, bias = fold_batch_norm_into_next(
+        kernel, entry["bias"].astype(float), mean, var, gamma, beta, eps=EPS, layout=layout
+    )
+    assert_allclose(apply_by_torch(layout, x, weight, bias), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_into_the_next_is_refused_where_it_is_not_exact():
+    norm = np.full(5, 2.0), np.ones(5)
+    with pytest.raises(ValueError, match="with zeros as padding the result would be wrong"):
+        fold_batch_norm_into_next(
+            np.ones((6, 5, 3)), None, *norm, layout="pytorch-conv", padding=True
+        )
+    with pytest.raises(ValueError, match="a transposed convolution cannot take it over"):
+        fold_batch_norm_into_next(np.ones((5, 6, 3)), None, *norm, layout="pytorch-conv-transpose")
+    with pytest.raises(ValueError, match="other input channels than running_mean, 5"):
+        fold_batch_norm_into_next(np.ones((5, 6)), None, *norm, layout="pytorch-linear")
+
+
+@pytest.mark.parametrize("layout", ["pytorch-conv", "pytorch-conv-transpose"])
+def test_without_a_shift_it_is_exact_with_padding_and_transposed(layout):
+    rng = np.random.default_rng(3)
+    transposed = "transpose" in layout
+    weight = rng.standard_normal((5, 6, 3) if transposed else (6, 5, 3))
+    mean, gamma = np.zeros(5), rng.standard_normal(5)
+    x, var = rng.standard_normal((2, 5, 7)), rng.uniform(1, 2, 5)
+    apply = F.conv_transpose1d if transposed else F.conv1d
+    options = {"stride": 2, "padding": 1}
+    normalized = x * (gamma / np.sqrt(var + EPS))[:, None]
+    expected = apply(torch.from_numpy(normalized), torch.from_numpy(weight), None, **options)
+    folded, bias = fold_batch_norm_into_next(
+        weight, None, mean, var, gamma, eps=EPS, layout=layout, padding=not transposed
+    )
+    assert not bias.any()
+    got = apply(torch.from_numpy(x), torch.from_numpy(folded), None, **options)
+    assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_padding_with_what_the_norm_takes_to_0_is_the_cure_that_the_error_names():
+    rng = np.random.default_rng(4)
+    weight, x = rng.standard_normal((6, 5, 3)), rng.standard_normal((2, 5, 7))
+    mean, var, gamma, beta = draw((1,), 5)[2:]
+    normalized = (x - mean[:, None]) / np.sqrt(var + EPS)[:, None] * gamma[:, None] + beta[:, None]
+    expected = F.conv1d(torch.from_numpy(normalized), torch.from_numpy(weight), padding=1)
+    folded = fold_batch_norm_into_next(
+        weight, None, mean, var, gamma, beta, eps=EPS, layout="pytorch-conv"
+    )
+    edge = np.broadcast_to((mean - beta / gamma * np.sqrt(var + EPS))[:, None], (2, 5, 1))
+    padded = np.concatenate([edge, x, edge], axis=2)
+    got = F.conv1d(torch.from_numpy(padded), *map(torch.from_numpy, folded))
+    assert_allclose(got, expected, rtol=1e-11, atol=1e-11)

@@ -30,8 +30,14 @@ CALLS = {
     "lp_normalize_forward": (X,),
     "mean_variance_norm_forward": (X,),
     "local_response_norm_forward": (X, 3),
+    "weight_norm_forward": (np.ones((6, 6)), ONES),
+    "spectral_norm_forward": (np.ones((6, 6)), ONES / 2, ONES / 2),
+    "power_iteration": (np.ones((6, 6)), ONES, ONES),
+    "batch_renorm_forward": (X, np.zeros(6), np.ones(6)),
+    "global_response_norm_forward": (X, np.ones(6), np.ones(6)),
     "update_running_stats": (ONES, ONES, BATCH),
     "fold_batch_norm": (np.ones((6, 4)), None, ONES, ONES),
+    "fold_batch_norm_into_next": (np.ones((4, 6)), None, ONES, ONES),
     "groups": ("group_norm", (4, 6)),
     "Moments.of": (X, 0),
     "Moments.empty": (3,),
@@ -39,10 +45,12 @@ CALLS = {
     "conventions.convert_momentum": (0.1, "keras", "pytorch"),
     "conventions.convert_running_var": (ONES, 5, "keras", "pytorch"),
     "conventions.update_options": ("keras", 0.1),
+    "conventions.load": ({"weight": ONES, "bias": ONES}, "pytorch"),
 }
 OPTIONS = {"groups": {"num_groups": 3}, "mean_variance_norm_forward": {"axis": (0, 2)}}
 WHOLE = {"axis", "channel_axis", "feature_axis", "num_groups", "size", "correction", "n", "shape"}
-REAL = {"eps", "momentum", "p", "alpha", "beta", "k"}
+WHOLE |= {"iterations"}
+REAL = {"eps", "momentum", "p", "alpha", "beta", "k", "r_max", "d_max"}
 HUGE = 10**5000  # more digits than Python prints
 NO_NUMBERS = {
     "complex": 1j,
@@ -82,8 +90,7 @@ def arguments():
     """Yield each function with the name of each of its scalar arguments."""
     for name in CALLS:
         for parameter in inspect.signature(found(name)).parameters:
-            default = inspect.signature(found(name)).parameters[parameter].default
-            array = parameter == "beta" and default is None
+            array = parameter == "beta" and name != "local_response_norm_forward"
             if parameter in WHOLE | REAL and not array:
                 yield name, parameter
 
@@ -106,7 +113,7 @@ def refused(name, parameter, value):
     except (TypeError, ValueError) as error:
         message = str(error)
         ours = (
-            re.match(rf"{parameter} is |alpha=|a set has .* the correction, ", message)
+            re.match(rf"{parameter} is |alpha=|r_max is |a set has .* the correction, ", message)
             and "pass " in message
         )
         known = parameter == "momentum" and value is None
@@ -137,8 +144,8 @@ def test_every_public_function_that_takes_a_number_is_here():
 @scalars
 def test_what_is_no_number_is_refused_in_our_words(name, parameter):
     kinds = dict(NO_NUMBERS)
-    if name == "conventions.update_options" or parameter == "feature_axis":
-        del kinds["None"]  # the default
+    if inspect.signature(found(name)).parameters[parameter].default is None:
+        del kinds["None"]
     wrong = {kind: refused(name, parameter, value) for kind, value in kinds.items()}
     assert not any(wrong.values()), {k: says for k, says in wrong.items() if says}
 

@@ -65,6 +65,54 @@ def test_the_lower_window_is_pytorch(size, shape):
     assert_close(local_response_norm_backward(dy, cache), leaf.grad.numpy(), 1e-14)
 
 
+def within_by_definition(x, size, axes, below, *, alpha, beta, k):
+    """Loop over all places and their windows, in 40 digits."""
+    y = np.empty(x.shape)
+    with mp.workdps(40):
+        for place in np.ndindex(x.shape):
+            window = tuple(
+                slice(max(0, i - below), i - below + size) if a in axes else slice(i, i + 1)
+                for a, i in enumerate(place)
+            )
+            energy = mp.fsum(mpf(float(v)) ** 2 for v in x[window].ravel())
+            s = k + mpf(alpha) / size ** len(axes) * energy
+            y[place] = mpf(float(x[place])) / s ** mpf(beta)
+    return y
+
+
+@pytest.mark.parametrize("axes", [(2, 3), (-1, 0), (1, 2, 3), (0,)])
+@pytest.mark.parametrize(
+    ("size", "even_window", "below"), [(3, "lower", 1), (4, "lower", 2), (4, "upper", 1)]
+)
+def test_a_window_over_any_axes_is_the_definition(axes, size, even_window, below):
+    x, _ = draw((2, 3, 5, 4))
+    y, _ = local_response_norm_forward(x, size, axis=axes, even_window=even_window, **LETTERS)
+    counted = [a % 4 for a in axes]
+    assert_allclose(y, within_by_definition(x, size, counted, below, **LETTERS), rtol=1e-14)
+
+
+@windows
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+@pytest.mark.parametrize("axes", [(2, 3), (0, 2), (1, 2, 3)])
+def test_backward_over_several_axes_is_the_complex_step(axes, size, even_window):
+    x, _ = draw((2, 3, 4, 2), mean=-1.0)
+    options = {"size": size, "axis": axes, "even_window": even_window}
+    forward = partial(local_response_norm_forward, **options, **LETTERS)
+    assert_jacobians_agree(forward, local_response_norm_backward, x)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 300, 200), (1, 1, 3, 40_000), (1, 2, 40_000, 2)])
+def test_within_channels_in_pieces_is_caffe_s_pooling_of_squares(shape):
+    x, dy = draw(shape)
+    leaf = torch.tensor(x, requires_grad=True)
+    mean_square = torch.nn.functional.avg_pool2d(leaf * leaf, 5, stride=1, padding=2)
+    expected = leaf / (1 + 0.7 * mean_square) ** 0.6
+    expected.backward(torch.tensor(dy))
+    y, cache = local_response_norm_forward(x, 5, alpha=0.7, beta=0.6, axis=(2, 3))
+    assert_close(y, expected.detach().numpy(), 1e-14)
+    assert_close(local_response_norm_backward(dy, cache), leaf.grad.numpy(), 1e-14)
+
+
 @pytest.mark.parametrize("size", [1, 4, 5, 300])
 def test_channels_that_are_worked_on_in_pieces_are_pytorch_s(size):
     x, dy = draw((2, 70_000, 1), size)
@@ -98,14 +146,12 @@ def test_the_upper_window_is_the_lower_one_seen_from_the_other_end(size):
     assert_close(local_response_norm_backward(dy[back], other_cache)[back], dx, 1e-15)
 
 
-@pytest.mark.parametrize("channel_axis", [0, 2, -1])
-def test_channels_may_lie_on_any_axis(channel_axis):
+@pytest.mark.parametrize("axis", [0, 2, -1])
+def test_channels_may_lie_on_any_axis(axis):
     x, dy = draw((2, 5, 3))
     y, cache = local_response_norm_forward(x, 3, **LETTERS)
-    there = partial(np.moveaxis, source=1, destination=channel_axis)
-    moved, moved_cache = local_response_norm_forward(
-        there(x), 3, channel_axis=channel_axis, **LETTERS
-    )
+    there = partial(np.moveaxis, source=1, destination=axis)
+    moved, moved_cache = local_response_norm_forward(there(x), 3, axis=axis, **LETTERS)
     assert_array_equal(moved, there(y))
     dx = local_response_norm_backward(there(dy), moved_cache)
     assert_array_equal(dx, there(local_response_norm_backward(dy, cache)))
@@ -189,11 +235,12 @@ def test_no_channels_and_no_samples_give_empty_arrays():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"size": 0}, "size is 0; pass the number of channels"),
+        ({"size": 0}, "size is 0; pass the number of places"),
         ({"even_window": "both"}, "even_window is 'both'; pass 'lower'"),
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"k": np.nan}, "k=nan"),
-        ({"channel_axis": 3}, "channel_axis is 3"),
+        ({"axis": 3}, "axis is 3"),
+        ({"axis": (1, 1)}, "names an axis twice"),
     ],
 )
 def test_a_wrong_option_is_named(option, message):

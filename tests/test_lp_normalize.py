@@ -1,5 +1,6 @@
 """L_p normalization: every p, the divisor eps, and the gradient at zero."""
 
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -115,17 +116,26 @@ def test_a_power_of_two_changes_no_bit_at_any_scale(exponent, p):
         assert_array_equal(far_dx, np.ldexp(dx, -exponent))
 
 
-def exact(x, dy, p, eps):
+def exact(x, dy, p, eps, eps_place="max"):
     """Return y and dx of one set, by the definition in 400 digits, and the size of dx's terms."""
     with mp.workdps(400):
         x, dy, p, eps = [mpf(v) for v in x], [mpf(v) for v in dy], mpf(p), mpf(eps)
         none = not any(x) or (p < 0 and not all(x))
-        n = mpf(0) if none else mp.fsum(abs(v) ** p for v in x if v) ** (1 / p)
-        if n < eps:
-            dx = [d / eps for d in dy]
-            return [v / eps for v in x], dx, [abs(d) for d in dx]
+        powers = mpf(0) if none else mp.fsum(abs(v) ** p for v in x if v)
+        norm = powers if none else powers ** (1 / p)
+        n = {
+            "max": max(norm, eps),
+            "outside": norm + eps,
+            "inside": mpf(0) if none and p < 0 else (powers + eps) ** (1 / p),
+        }[eps_place]
+        if not n:
+            return [[mpf(0)] * len(x)] * 3
         y = [v / n for v in x]
-        slope = [mp.sign(v) * (abs(v) / n) ** (p - 1) if v else mpf(0) for v in x]
+        if norm < eps and eps_place == "max":
+            dx = [d / eps for d in dy]
+            return y, dx, [abs(d) for d in dx]
+        root = n if eps_place == "inside" else norm
+        slope = [mp.sign(v) * (abs(v) / root) ** (p - 1) if v else mpf(0) for v in x]
         products = [d * v for d, v in zip(dy, y, strict=True)]
         along_y, largest = mp.fsum(products), mp.fsum(map(abs, products))
         dx = [(d - u * along_y) / n for d, u in zip(dy, slope, strict=True)]
@@ -137,15 +147,80 @@ entries = st.one_of(st.integers(-3, 3), st.floats(0.1, 4), st.sampled_from([1e-2
 rows = st.lists(entries, min_size=2, max_size=6)
 
 
-@given(p=powers, row=rows, seed=st.integers(0, 99))
-def test_any_power_of_any_elements_is_the_definition(p, row, seed):
+places = st.sampled_from(["max", "outside", "inside"])
+epsilons = st.sampled_from([1e-100, 1e-12, 0.3, 1e50])
+
+
+@given(p=powers, row=rows, seed=st.integers(0, 99), place=places, eps=epsilons)
+def test_any_power_of_any_elements_is_the_definition(p, row, seed, place, eps):
     x, dy = np.array(row, float), np.random.default_rng(seed).standard_normal(len(row))
-    y, dx = both(x, dy, p=p, eps=1e-100)
-    expected_y, expected_dx, terms = (np.array(a, float) for a in exact(x, dy, p, 1e-100))
+    y, dx = both(x, dy, p=p, eps=eps, eps_place=place)
+    expected_y, expected_dx, terms = (np.array(a, float) for a in exact(x, dy, p, eps, place))
     units = 8 + 8 / abs(p)
     assert_allclose(y, expected_y, rtol=units * 2.0**-53, atol=1e-300)
-    # A power of a rounded ratio is off by p units.
-    assert (np.abs(dx - expected_dx) <= (units + abs(p)) * 2.0**-53 * terms + 1e-300).all()
+    # A power of a rounded ratio is off by p units, and p - 1 may be rounded itself.
+    span = np.abs(np.log(np.abs(x[x != 0]))).max(initial=1) * 2
+    units += abs(p) + span * float(abs(Fraction(p) - 1 - Fraction(p - 1))) * 2.0**53
+    beyond = np.isinf(expected_dx)
+    assert_array_equal(dx[beyond], expected_dx[beyond])
+    within = np.abs(dx - expected_dx, where=~beyond, out=np.zeros_like(dx))
+    assert (within <= units * 2.0**-53 * terms + 1e-300).all()
+
+
+@pytest.mark.parametrize("place", ["max", "outside", "inside"])
+@pytest.mark.parametrize("p", [2, 3, 1, 0.5, 0.05, -1.5])
+@pytest.mark.parametrize("eps", [1e-12, 0.5])
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-155, 1e-6, 1.0, 1e200])
+def test_eps_in_every_place_is_the_definition_at_every_scale(scale, eps, p, place):
+    x, dy = scale * np.array([[1.5, -2.0, 0.7]]), np.array([[0.3, -1.1, 0.8]])
+    y, dx = both(x, dy, p=p, eps=eps, eps_place=place)
+    expected_y, expected_dx, terms = (np.array(a, float) for a in exact(x[0], dy[0], p, eps, place))
+    units = (8 + 8 / abs(p) + abs(p)) * 2.0**-52
+    within = np.isfinite(expected_dx)
+    assert_allclose(y[0], expected_y, rtol=units, atol=1e-300)
+    assert_array_equal(dx[0][~within], expected_dx[~within])
+    error = np.abs(dx[0][within] - expected_dx[within])
+    assert (error <= units * terms[within] + 1e-300).all()
+
+
+@pytest.mark.parametrize("place", ["outside", "inside"])
+@pytest.mark.parametrize("p", [2, 3, 1, 0.5])
+def test_eps_places_differ_by_what_the_formula_says_at_zero_and_far_from_it(p, place):
+    x, (_, dy) = np.array([[0.0, 0.0, 0.0], [3e9, -4e9, 1e9]]), draw((2, 3))
+    y, dx = both(x, dy, p=p, eps=1e-12, eps_place=place)
+    plain, plain_dx = both(x, dy, p=p, eps=0.0)
+    smallest = 1e-12 if place == "outside" else 1e-12 ** (1 / p)
+    with np.errstate(over="ignore", divide="ignore"):
+        assert_allclose(dx[0], dy[0] / smallest, rtol=1e-14)
+    assert not y[0].any()
+    assert_allclose(y[1], plain[1], rtol=1e-13)
+    assert_close(dx[1], plain_dx[1], 1e-13)
+
+
+@every_p
+@pytest.mark.parametrize("place", ["outside", "inside"])
+def test_without_eps_its_place_makes_no_difference(p, place):
+    x, dy = draw((3, 7))
+    x[1] = 0
+    if place == "inside" and p in (0, np.inf, -np.inf):
+        return
+    for got, expected in zip(
+        both(x, dy, p=p, eps=0.0, eps_place=place), both(x, dy, p=p, eps=0.0), strict=True
+    ):
+        assert_close(got, expected, 1e-15)
+
+
+@given(exponent=st.integers(-900, 900), p=st.sampled_from([1, 2, 3]))
+def test_eps_inside_scales_as_the_powers_do_and_outside_as_x(exponent, p):
+    x, dy = draw((3, 5))
+    for place, power in (("outside", 1), ("inside", p)):
+        if abs(exponent * power) > 900:
+            continue
+        y, dx = both(x, dy, p=p, eps=0.5, eps_place=place)
+        eps = np.ldexp(0.5, power * exponent)
+        far, far_dx = both(np.ldexp(x, exponent), dy, p=p, eps=eps, eps_place=place)
+        assert_allclose(far, y, rtol=1e-14)
+        assert_close(np.ldexp(far_dx, exponent), dx, 1e-14)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +332,9 @@ def test_empty_sets_and_no_sets_give_empty_arrays(p):
     [
         ({"p": np.nan}, "p is nan; pass a real number"),
         ({"eps": -1.0}, "eps is -1.0"),
+        ({"eps_place": "under"}, "eps_place is 'under'; pass 'max'"),
+        ({"eps_place": "inside", "p": np.inf}, "p is inf, .*pass eps_place='outside'"),
+        ({"eps_place": "inside", "p": 0}, r"p is 0\.0, .*pass eps_place='outside'"),
         ({"axis": 2}, "axis is 2"),
         ({"axis": (0, 0)}, "names an axis twice"),
     ],

@@ -221,6 +221,33 @@ def test_running_statistics_of_instance_norm_are_of_the_samples_that_count(rng):
         assert_close(var[c], np.mean([a.var(ddof=1) for a in kept]), 1e-13)
 
 
+@parametrize([*FIVE, *LARGER])
+@pytest.mark.parametrize(("exponent", "eps"), [(-600, 0), (600, 0), (511, EPS)])
+def test_numbers_whose_squares_leave_the_range(norm, exponent, eps):
+    arrays, dy = norm.draw(16)
+    where = draw_mask(norm, 17)
+    scale = 2.0**exponent
+    scaled = {**arrays, "x": arrays["x"] * scale}
+    expected = everything(norm, arrays, dy, where, eps=eps)
+    found = everything(norm, scaled, dy, where, eps=eps and eps * scale**2)
+    for name, a in found.items():
+        if name != "y_dot":
+            assert_close(a * (scale if name == "dx" else 1), expected[name], 1e-13)
+
+
+@parametrize(FIVE)
+def test_an_empty_batch_has_the_statistics_that_it_has_without_a_mask(norm):
+    arrays, dy = norm.draw(18)
+    arrays["x"], dy = arrays["x"][:0], dy[:0]
+    (y, cache), (_, plain) = (norm.forward(arrays, where=where) for where in (True, None))
+    assert y.shape == dy.shape
+    assert_array_equal(cache.mean, plain.mean)  # None for RMS norm
+    assert_array_equal(cache.var, plain.var)
+    for name, a in norm.backward(dy, cache).items():
+        assert a.shape == arrays[name].shape
+        assert not a.any()
+
+
 def test_out_may_be_x_and_nothing_else_is_changed(rng):
     x = rng.standard_normal((4, 3, 6))
     where = rng.random(x.shape) < 0.7

@@ -79,7 +79,21 @@ NORMS = [
     ("lp_normalize", LONG, [], {}),
     ("lp_normalize", SHORT, [], {"p": 1}),
     ("lp_normalize", COLUMNS, [], {"axis": 0, "p": np.inf}),
+    ("lp_normalize", ROWS, [], {"p": 3, "eps_place": "inside"}),
     ("local_response_norm", (4, 250, 1000), [], {"size": 3}),
+    ("local_response_norm", (4, 25, 100, 100), [], {"size": 5, "axis": (2, 3)}),
+    ("local_response_norm", (1, 2, 1000, 1000), [], {"size": 5, "axis": (2, 3)}),
+    ("weight_norm", ROWS, [ROWS[:1]], {}),
+    ("weight_norm", COLUMNS, [COLUMNS[1:]], {"channel_axis": 1}),
+    ("weight_norm", LONG, [LONG[:1]], {}),
+    ("spectral_norm", ROWS, [ROWS[:1], ROWS[1:]], {}),
+    ("spectral_norm", COLUMNS, [COLUMNS[1:], COLUMNS[:1]], {"channel_axis": 1}),
+    ("spectral_norm", LONG, [LONG[:1], LONG[1:]], {}),
+    ("batch_renorm", COLUMNS, [COLUMNS[1:]] * 4, {}),
+    ("batch_renorm", MAPS, [MAPS[1:2]] * 4, {}),
+    ("global_response_norm", MAPS, [MAPS[1:2]] * 2, {}),
+    ("global_response_norm", LAST, [LAST[3:]] * 2, {"channel_axis": -1}),
+    ("global_response_norm", (2, 3, 1_000_000), [(3,)] * 2, {}),
     ("local_response_norm", (1, 1_000_000), [], {"size": 3}),
 ]
 
@@ -142,6 +156,11 @@ def test_masks(norm, shape, others, options, data):
 def test_schemes(scheme):
     x, gamma = draw(*ROWS), draw(*ROWS[1:])
     call_within_the_limit(nn.rms_norm_forward, x, gamma, scheme=scheme)
+
+
+@pytest.mark.parametrize("shape", [ROWS, ROWS[::-1], (40_000, 200)])
+def test_power_iteration(shape):
+    call_within_the_limit(nn.power_iteration, draw(*shape), draw(shape[0]), draw(shape[1]))
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,82 @@ def test_running_statistics_take_the_moments_of_a_batch_in_pieces():
         )
 
 
+@axes
+def test_of_what_counts(axis):
+    x, where = draw((4, 5, 6)), draw((4, 5, 6), 0.5, seed=1) > 0
+    m, over = Moments.of(x, axis, where=where), tuple(np.atleast_1d(axis))
+    n = where.sum(over)
+    assert n.min() > 0
+    assert_array_equal(m.count, n)
+    assert_allclose(m.mean, x.mean(over, where=where), rtol=1e-14)
+    assert_allclose(m.var(), x.var(over, where=where), rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 1), (4, 1, 1), ()], ids=str)
+def test_what_counts_broadcasts(shape):
+    x, where = draw((4, 5, 6)), draw(shape, 0.5, seed=2) > 0
+    m = Moments.of(x, (0, 1), where=where)
+    n = np.broadcast_to(where, x.shape).sum((0, 1))
+    assert_array_equal(m.count, n)
+    assert_allclose(m.mean, x.sum((0, 1), where=where) / np.maximum(n, 1), rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex128])
+def test_all_true_changes_no_bit(dtype):
+    x = draw((300, 4000), dtype=dtype)
+    for axis in (0, 1, (0, 1)):
+        m, same = Moments.of(x, axis), Moments.of(x, axis, where=True)
+        assert_array_equal(same.count, m.count)
+        assert_array_equal([same.mean, same.m2], [m.mean, m.m2])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1e308])
+def test_what_does_not_count_is_as_if_absent(bad):
+    x = draw((9, 4), 1e7)
+    with_bad = np.where([[True]] * 5 + [[False]] * 4, x, bad)
+    m, expected = Moments.of(with_bad, 0, where=np.arange(9)[:, None] < 5), Moments.of(x[:5], 0)
+    assert_same(m, expected, 1e-13)
+
+
+def test_a_set_in_which_nothing_counts_is_merged_as_nothing():
+    x, where = np.full((4, 2), np.nan), np.array([False, True])
+    x[:, 1] = [1, 2, 6, 7]
+    m = Moments.of(x, 0, where=where)
+    assert_array_equal([m.count, m.mean, m.m2], [[0, 4], [0, 4], [0, 26]])
+    later = Moments.of(np.array([[3.0, 4.0], [5.0, 4.0]]), 0)
+    assert_array_equal(m.merge(later).mean, [4, 4])
+    assert_array_equal(m.merge(later).m2, [2, 26])
+
+
+@given(
+    cuts=st.lists(st.integers(0, 60), max_size=9).map(sorted),
+    mean=st.sampled_from([0.0, -1e3]),
+    seed=st.integers(0, 99),
+)
+def test_masked_pieces_make_the_masked_whole(cuts, mean, seed):
+    x, where = draw((60, 2, 3), mean, seed=seed), draw((60, 2, 3), seed=seed + 1) > 3
+    parts = [
+        Moments.of(a, 0, where=w)
+        for a, w in zip(np.split(x, cuts), np.split(where, cuts), strict=True)
+    ]
+    assert_same(Moments.merged(parts), Moments.of(x, 0, where=where), 1e-11)
+
+
+def test_running_statistics_take_masked_pieces():
+    x, where = draw((8, 3, 5)), draw((8, 1, 5), 0.5, seed=3) > 0
+    _, cache = batch_norm_forward(x, where=where)
+    pieces = [
+        Moments.of(a, (0, 2), where=w)
+        for a, w in zip(np.split(x, [3]), np.split(where, [3]), strict=True)
+    ]
+    old = np.array([0.1, 0.2, 0.3]), np.array([1.0, 2.0, 3.0])
+    assert_allclose(
+        update_running_stats(*old, Moments.merged(pieces)),
+        update_running_stats(*old, cache),
+        rtol=1e-14,
+    )
+
+
 def test_running_statistics_of_channels_without_values_stay():
     old = np.array([0.1, 0.2]), np.array([0.3, 0.7])
     seen = Moments(np.array([0, 4]), np.array([0.0, 5.0]), np.array([0.0, 8.0]))
@@ -213,6 +289,7 @@ ONES = np.ones(3)
         (lambda: Moments.of(np.ones((2, 3)), 2), "axis is 2"),
         (lambda: Moments.of(np.ones((2, 3)), (0, -2)), "names an axis twice"),
         (lambda: Moments.of(np.ones((1, 3)), 0).var(correction=1), "a set has 1 numbers"),
+        (lambda: Moments.of(np.ones((2, 3)), 0, where=[True, False]), "where has shape"),
         (lambda: Moments.empty(3).var(), "a set has 0 numbers"),
         (
             lambda: update_running_stats(ONES, ONES, Moments.of(np.ones((1, 3)), 0)),
@@ -238,6 +315,7 @@ def test_a_wrong_value_is_named(call, message):
         (lambda: Moments(1, 1.0, None), "m2 has dtype object"),
         (lambda: Moments.of(np.ones((2, 3), int), 0), "x has dtype int64"),
         (lambda: Moments.of(np.ma.ones((2, 3)), 0), "x is a masked array"),
+        (lambda: Moments.of(np.ones((2, 3)), 0, where=[1, 0, 1]), "where has dtype int64"),
         (lambda: Moments.empty(3).merge(ONES), "a part is a ndarray"),
         (lambda: Moments.merged([ONES]), "a part is a ndarray"),
     ],

@@ -65,6 +65,8 @@ def calls(draw):
         options["dtype"] = draw(st.sampled_from([np.float32, np.float64, np.longdouble]))
     work = {k: v for k, v in options.items() if k == "dtype"}
     scaling = gamma, beta
+    eps_place = draw(st.sampled_from(["max", "outside", "inside"]))
+    rows = np.resize(beta, x.size // 4)
     weight = draw(arrays((4, 3), dtype))
     state = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": var}
 
@@ -82,9 +84,15 @@ def calls(draw):
                 lambda: pair("rms_norm", x, axis=(1, 2), **options),
                 lambda: pair("add_layer_norm", x, x[:, ::-1], axis=(1, 2), **options),
                 lambda: pair("add_rms_norm", x, x[:, ::-1], axis=(1, 2), **options),
-                lambda: pair("lp_normalize", x, p=p, axis=(1, 2), **options),
+                lambda: pair("lp_normalize", x, p=p, axis=(1, 2), eps_place=eps_place, **options),
                 lambda: pair("mean_variance_norm", x, axis=(0, 2), **options),
                 lambda: pair("local_response_norm", x, 3, **work),
+                lambda: pair("local_response_norm", x, 2, axis=(1, 2), **work),
+                lambda: pair("weight_norm", x, gamma, channel_axis=1, **work),
+                lambda: pair("spectral_norm", x, gamma, rows, channel_axis=1, **work),
+                lambda: nn.power_iteration(x, gamma, rows, channel_axis=1, eps=eps),
+                lambda: pair("batch_renorm", x, mean, var, *scaling, r_max=1e300, **options),
+                lambda: pair("global_response_norm", x, *scaling, **options),
                 lambda: moments(x, 0),
                 lambda: moments(x, (0, 2)),
                 lambda: update(Moments.of(x, (0, 2))),

@@ -41,6 +41,19 @@ SIGNATURES = {
     "running_mean_dot=None, running_var_dot=None",
     "double_backward": "dy, cache, *, ddx=None, ddgamma=None, ddbeta=None, "
     "ddrunning_mean=None, ddrunning_var=None",
+    "weight_norm_forward": "v, g, *, channel_axis=0, dtype=None",
+    "weight_norm_backward": "dw, cache",
+    "power_iteration": "weight, u, v, *, channel_axis=0, iterations=1, eps=1e-12",
+    "spectral_norm_forward": "weight, u, v, *, channel_axis=0, dtype=None",
+    "spectral_norm_backward": "dw, cache",
+    "batch_renorm_forward": "x, running_mean, running_var, gamma=None, beta=None, *, "
+    "r_max=3.0, d_max=5.0, channel_axis=1, eps=1e-05, dtype=None",
+    "batch_renorm_backward": "dy, cache",
+    "global_response_norm_forward": "x, gamma, beta, *, channel_axis=1, eps=1e-06, dtype=None",
+    "global_response_norm_backward": "dy, cache",
+    "lp_normalize_forward": "x, *, p=2.0, axis=-1, eps=1e-12, eps_place='max', dtype=None",
+    "local_response_norm_forward": "x, size, *, alpha=0.0001, beta=0.75, k=1.0, "
+    "even_window='lower', axis=1, dtype=None",
     "set_num_threads": "n",
     "get_num_threads": "",
 }

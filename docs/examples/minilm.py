@@ -13,7 +13,7 @@ import numpy as np
 import numpy_norms as nn
 from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import NDArray
-from numpy_norms.conventions import load, read_state
+from numpy_norms.conventions import eps_from_config, load, read_state
 from tokenizers import Tokenizer
 
 Array = NDArray[np.float32]
@@ -71,7 +71,8 @@ def read_model(directory: Path | None = None) -> Model:
         raise ValueError(
             f"{directory / 'config.json'} describes no BERT network with GELU"
         )
-    weights = Weights(directory / "model.safetensors", config["layer_norm_eps"])
+    eps = eps_from_config(directory / "config.json", "layer_norm")
+    weights = Weights(directory / "model.safetensors", eps)
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.enable_truncation(256)
     tokenizer.enable_padding(pad_id=config["pad_token_id"])
@@ -103,9 +104,9 @@ class Weights:
 
     def norm(self, prefix: str) -> dict[str, Any]:
         """Return gamma, beta and eps; the eps of this network is not PyTorch's default."""
-        return load(self.state, "pytorch", prefix, norm="layer_norm") | {
-            "eps": self.eps
-        }
+        return load(
+            self.state, "pytorch", prefix, norm="layer_norm", eps=self.eps
+        )
 
     def linear(self, *prefixes: str) -> Linear:
         """Return one linear map, or several with the same input side by side."""

@@ -24,6 +24,7 @@ MISSING = "not installed"
 EXTRAS = {
     "torch": "check, judge, numpy_norms.verify.adapters",
     "jax": "numpy_norms.verify.adapters",
+    "autograd": "numpy_norms.autograd",
     "ml_dtypes": "bfloat16 arrays",
     "mpmath": "golden export",
     "matplotlib": "sweep --png",

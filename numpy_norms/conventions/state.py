@@ -1,72 +1,23 @@
-"""A network's arrays: read from a file, and found by the names that a framework gives them."""
+"""One norm's arrays, found in a state by the names that a framework gives them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from os import PathLike, fspath
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
-from ..files import Damage, opened, read_npz, size_of
+from ..engine.rounding import round_to
 from .table import Convention, convention
 
 Array = NDArray[Any]
 
-
-def read_state(path: str | PathLike[str]) -> dict[str, Array]:
-    """Read a file of arrays by name: NumPy's .npz, or .safetensors.
-
-    Nothing in the file is executed: pickled objects are refused.
-
-    Parameters
-    ----------
-    path : path
-        Ends in ``.npz``, or in ``.safetensors`` (which needs the package safetensors).
-
-    Returns
-    -------
-    dict
-        Names to arrays.
-
-    Raises
-    ------
-    ValueError
-        If the file is not what its name says, is damaged, encrypted or no ordinary file, or would
-        unpack to much more than its size.
-    OSError
-        If it cannot be opened.
-    ImportError
-        If safetensors is not installed.
-
-    Examples
-    --------
-    >>> read_state("weights.pt")
-    Traceback (most recent call last):
-    ValueError: weights.pt is of no kind that is read here; save it as .npz or .safetensors
-    """
-    name = fspath(path)
-    if name.endswith(".npz"):
-        return read_npz(name)
-    if name.endswith(".safetensors"):
-        return _read_safetensors(name)
-    raise ValueError(f"{name} is of no kind that is read here; save it as .npz or .safetensors")
-
-
-def _read_safetensors(name: str) -> dict[str, Array]:
-    try:
-        from safetensors.numpy import load_file
-    except ImportError:
-        raise ImportError(f"{name} needs safetensors: pip install safetensors") from None
-    with opened(name) as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > size_of(file) - 8:
-            raise Damage("is not a .safetensors file: it ends within its header")
-        try:
-            return load_file(name)
-        except Exception as error:
-            raise Damage(f"is not a .safetensors file: {error}") from None
+_OURS = ("gamma", "beta", "running_mean", "running_var")
+_STATISTICS = _OURS[2:]
+_FACTOR = "factor"  # Caffe's third blob
+_OLD = ("gamma", "beta")  # PyTorch's weight and bias in old transformers
 
 
 def load(
@@ -75,35 +26,51 @@ def load(
     prefix: str = "",
     *,
     norm: str | None = None,
+    names: Mapping[str, str] | None = None,
     without: Collection[str] = (),
+    eps: float | None = None,
+    fix_gamma: bool | None = None,
 ) -> dict[str, Any]:
     """Return one norm's arrays, as keyword arguments for its pair, from a framework's state.
+
+    **No state holds eps.** Where it is left out, the framework's default is taken, and many
+    networks have another: `eps_from_config` reads it from their configuration.
 
     Parameters
     ----------
     state : mapping
         Names to arrays, flat or nested: a PyTorch ``state_dict()``, Keras weights by ``path``,
         Flax ``variables``, ONNX arrays under the names of the operator's inputs.
-    framework : {"pytorch", "keras", "flax", "onnx"}
-        Whose names these are.
+    framework : str
+        Whose names these are; `convention` lists them.
     prefix : str, default ""
         The layer: ``"layer1.0.bn1"`` in PyTorch, ``"batch_normalization"`` in Keras.
     norm : str, optional
         Left out, it is batch norm if there is a running statistic, and layer norm otherwise.
+    names : mapping, optional
+        Our names to those in this state, where they are not the framework's: whole names, or what
+        follows the prefix.
     without : collection of str
-        Our names of parameters that this layer was built without, ``("beta",)`` for example.
+        Our names of parameters that this layer was built without, ``("beta",)`` for example; or of
+        those that are there and not to be used.
+    eps : float, optional
+        That of the network.
+    fix_gamma : bool, optional
+        MXNet's option: whether its batch norm takes gamma for 1, whatever is stored.
 
     Returns
     -------
     dict
-        gamma, beta, running_mean, running_var as far as the norm has them, and the framework's
-        default `eps`, which no state holds: replace it if the network was built with another.
+        gamma, beta, running_mean, running_var as far as the norm has them, and `eps`. Caffe's mean
+        and variance are divided by their factor. Darknet's eps, outside the root, is brought into
+        the variance, and eps is 0.
 
     Raises
     ------
     ValueError
         If a name is missing, a shape is off, a running statistic is not finite or a running
-        variance is negative.
+        variance is negative; if there is an array that the norm would not use, though it changes
+        the framework's results, such as the tracked statistics of an instance norm.
     TypeError
         If a value is no array of floats.
 
@@ -115,44 +82,78 @@ def load(
     >>> load(state, "keras", "bn")
     {'gamma': array([1., 1.]), 'beta': array([0., 0.]), 'eps': 0.001}
     """
-    arrays = dict(_flat(state, framework))
-    path = prefix.rstrip("./") + _separator(framework) if prefix else ""
-    row = convention(framework, norm or _guess(arrays, framework, path))
-    if row.eps is None:
+    arrays = dict(flat(state, framework))
+    given = dict(names or {})
+    row = convention(framework, norm or _guess(arrays, framework, prefix, given))
+    if framework == "paper":
         raise ValueError(f"framework is {framework!r}, which has no arrays; pass another")
-    unknown = set(without) - set(row.names)
-    if unknown:
-        raise ValueError(f"without names {min(unknown)!r}; {row.norm} has {', '.join(row.names)}")
-    names = {ours: path + theirs for ours, theirs in row.names.items() if ours not in without}
-    missing = [name for name in names.values() if name not in arrays]
-    if missing:
-        raise ValueError(f"{missing[0]!r} is missing for {row.norm}; {_cure(arrays, path, names)}")
-    found = {ours: checks.array(name, arrays[name]) for ours, name in names.items()}
-    _check_shapes(found, names, row)
-    _check_statistics(found, names)
-    return {**found, "eps": row.eps}
+    wanted = {**row.names, **({_FACTOR: "2"} if framework == "caffe" else {}), **given}
+    _check_words(row, given, without)
+    path = _path(arrays, prefix, row.separator, wanted)
+    places = {ours: n if n in arrays else path + n for ours, n in wanted.items()}
+    if framework == "pytorch" and not arrays.keys() & {places[o] for o in _OLD if o in places}:
+        places |= {o: path + o for o in _OLD if o in places and path + o in arrays}
+    places = {ours: name for ours, name in places.items() if ours not in without}
+    for name in places.values():
+        if name not in arrays:
+            raise getattr(state, "unread", {}).get(name) or ValueError(
+                f"{name!r} is missing for {row.norm}; {_cure(arrays, path, places)}"
+            )
+    _check_unused(arrays, path, places, row, without)
+    found = {ours: checks.array(name, arrays[name]) for ours, name in places.items()}
+    factor = found.pop(_FACTOR, None)
+    _check_shapes(found, places, row)
+    _check_statistics(found, places)
+    found = _as_used(found, row, places, factor, fix_gamma)
+    return {**found, "eps": _eps(row, eps)}
 
 
-def _flat(state: Mapping[str, Any], framework: str, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(
+    state: Mapping[str, Any], framework: str | None, path: str = ""
+) -> Iterator[tuple[str, Any]]:
     """Full names and arrays of a nested state."""
+    separator = convention(framework, "batch_norm").separator if framework else "/"
     for key, value in state.items():
+        if framework == "caffe" and isinstance(value, list | tuple):  # blobs, as pycaffe has them
+            value = {str(i): blob for i, blob in enumerate(value)}
         if isinstance(value, Mapping):
-            yield from _flat(value, framework, f"{path}{key}{_separator(framework)}")
+            yield from flat(value, framework, f"{path}{key}{separator}")
         else:
             name = f"{path}{key}"
-            if framework == "flax":
+            if framework in ("flax", None):
                 name = name.removeprefix("params/").removeprefix("batch_stats/")
-            yield name.removesuffix(":0"), value  # as Keras 2 ends its names
+            if framework in ("mxnet", None):
+                name = name.removeprefix("arg:").removeprefix("aux:")
+            yield name.removesuffix(":0"), value  # as TensorFlow ends its names
 
 
-def _separator(framework: str) -> str:
-    return "/" if framework in ("keras", "flax") else "."
+def _path(arrays: Mapping[str, Any], prefix: str, separator: str, names: Mapping[str, str]) -> str:
+    """The prefix with what follows it in this state, a dot, a slash or an underscore."""
+    if not prefix:
+        return ""
+    ends = dict.fromkeys((separator, ".", "/", "_"))
+    paths = [*(prefix.rstrip("./") + end for end in ends), prefix]
+    known = [p for p in paths if any(p + name in arrays for name in (*names.values(), *_OLD))]
+    return known[0] if known else paths[0]
 
 
-def _guess(arrays: Mapping[str, Any], framework: str, path: str) -> str:
-    names = convention(framework, "batch_norm").names
-    statistics = (path + names[ours] for ours in ("running_mean", "running_var"))
-    return "batch_norm" if any(name in arrays for name in statistics) else "layer_norm"
+def _guess(arrays: Mapping[str, Any], framework: str, prefix: str, given: Mapping[str, str]) -> str:
+    row = convention(framework, "batch_norm")
+    names = {**row.names, **given}
+    path = _path(arrays, prefix, row.separator, names)
+    statistics = [names[ours] for ours in _STATISTICS if ours in names]
+    found = any(name in arrays or path + name in arrays for name in statistics)
+    return "batch_norm" if found or framework in ("caffe", "darknet") else "layer_norm"
+
+
+def _check_words(row: Convention, given: Collection[str], without: Collection[str]) -> None:
+    known = (*_OURS, *((_FACTOR,) if row.framework == "caffe" else ()))
+    for argument, words in (("without", without), ("names", given)):
+        unknown = set(words) - set(known)
+        if unknown:
+            raise ValueError(
+                f"{argument} names {min(unknown)!r}; {row.norm} has {', '.join(row.names)}"
+            )
 
 
 def _cure(arrays: Mapping[str, Any], path: str, names: Mapping[str, str]) -> str:
@@ -160,11 +161,37 @@ def _cure(arrays: Mapping[str, Any], path: str, names: Mapping[str, str]) -> str
     if here:
         return (
             f"under {path!r} there are {', '.join(sorted(here)[:8])}; name the parameters that the "
-            "layer was built without in without=, or pass norm="
+            "layer was built without in without=, those with other names in names=, or pass norm="
         )
     last = next(iter(names.values())).removeprefix(path)
     others = sorted(name.removesuffix(last)[:-1] for name in arrays if name.endswith(last))
     return f"no name begins with {path!r}; prefixes that do exist: {', '.join(others[:8]) or None}"
+
+
+def _check_unused(
+    arrays: Mapping[str, Any],
+    path: str,
+    places: Mapping[str, str],
+    row: Convention,
+    without: Collection[str],
+) -> None:
+    """Refuse to leave out what changes the framework's results."""
+    of_batch = convention(row.framework, "batch_norm").names
+    for ours, theirs in of_batch.items():
+        name = path + theirs
+        if name not in arrays or ours in without or name in places.values():
+            continue
+        if ours in _STATISTICS:
+            raise ValueError(
+                f"{name!r} is a running statistic, which {row.framework} uses in evaluation and "
+                f"{row.norm} does not; pass norm='batch_norm', for batch_norm_inference_forward, "
+                "or, to normalize with the statistics of the input, "
+                f"without=('running_mean', 'running_var')"
+            )
+        raise ValueError(
+            f"{name!r} is there, and {row.framework}'s {row.norm} has no {ours}; pass another "
+            f"norm=, or without=({ours!r},) to leave it out"
+        )
 
 
 def _check_shapes(found: Mapping[str, Array], names: Mapping[str, str], row: Convention) -> None:
@@ -183,8 +210,59 @@ def _check_shapes(found: Mapping[str, Array], names: Mapping[str, str], row: Con
 
 
 def _check_statistics(found: Mapping[str, Array], names: Mapping[str, str]) -> None:
-    for ours in ("running_mean", "running_var"):
+    for ours in _STATISTICS:
         if ours in found:
             checks.finite(names[ours], found[ours])
     if "running_var" in found:
         checks.variance(names["running_var"], found["running_var"], found["running_var"].shape)
+
+
+def _as_used(
+    found: dict[str, Array],
+    row: Convention,
+    names: Mapping[str, str],
+    factor: Array | None,
+    fix_gamma: bool | None,
+) -> dict[str, Array]:
+    """The arrays as the framework uses them, where that is not as they are stored."""
+    if fix_gamma is not None and row.framework != "mxnet":
+        raise ValueError(f"fix_gamma is MXNet's, but framework is {row.framework!r}; leave it out")
+    if row.framework == "mxnet" and row.norm == "batch_norm" and "gamma" in found:
+        if fix_gamma is None and (found["gamma"] != 1).any():
+            raise ValueError(
+                f"{names['gamma']} is not 1, and MXNet does not use it where fix_gamma is true, "
+                "as it is by default; pass fix_gamma=True or False, as the network has it"
+            )
+        gamma = found["gamma"]
+        return {**found, "gamma": np.ones_like(gamma) if fix_gamma else gamma}
+    if factor is not None:
+        if factor.size != 1:
+            raise ValueError(
+                f"{names[_FACTOR]} has shape {factor.shape}, but one number is expected"
+            )
+        by = float(factor.reshape(())) or np.inf  # 0: of a layer that was never trained
+        return {
+            ours: round_to(a.astype(np.float64) / by, a.dtype) if ours in _STATISTICS else a
+            for ours, a in found.items()
+        }
+    if row.framework == "darknet" and row.eps is not None:
+        var = found["running_var"]
+        std = np.sqrt(var.astype(np.float64)) + row.eps
+        return {**found, "running_var": round_to(std**2, var.dtype)}
+    return found
+
+
+def _eps(row: Convention, eps: float | None) -> float:
+    if row.eps_place == "outside":
+        if eps is not None:
+            raise ValueError(
+                f"eps is {eps}, but {row.framework} adds its own, {row.eps}, outside the root, and "
+                "it is in running_var already; leave eps out"
+            )
+        return 0.0
+    if eps is None and row.eps is None:
+        raise ValueError(
+            f"{row.framework}'s {row.norm} has no default eps, and a state does not hold it; "
+            "pass eps="
+        )
+    return checks.epsilon(row.eps if eps is None else eps)  # type: ignore[arg-type]

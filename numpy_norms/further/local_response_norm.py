@@ -1,8 +1,10 @@
-"""Local response normalization: each channel divided by the energy of its neighbours (AlexNet)."""
+"""Local response normalization: each element divided by the energy of its neighbours (AlexNet)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,15 +16,15 @@ from ..engine.rounding import native, round_into
 from ..engine.threads import in_threads
 
 Array = NDArray[Any]
-Columns = tuple[slice, slice]
+Slices = tuple[slice, ...]
 
 
 class LocalResponseCache(NamedTuple):
     """What `local_response_norm_backward` needs; made by the forward pass."""
 
     x: Array
-    axis: int
-    below: int  # the window of channel c is c - below, ..., c + above
+    axis: tuple[int, ...]
+    below: int  # along each axis, the window of place c is c - below, ..., c + above
     above: int
     alpha: float
     beta: float
@@ -38,29 +40,30 @@ def local_response_norm_forward(
     beta: float = 0.75,
     k: float = 1.0,
     even_window: Literal["lower", "upper"] = "lower",
-    channel_axis: int = 1,
+    axis: int | Sequence[int] = 1,
     dtype: DTypeLike | None = None,
 ) -> tuple[Array, LocalResponseCache]:
-    """Divide each channel by a power of the mean square of the channels around it.
+    """Divide each element by a power of the mean square of those around it.
 
-    With W(c) the window of `size` channels around channel c::
+    With W(c) the window of `size` places around place c along each of the axes `axis`, m in all::
 
-        y_c = x_c / (k + alpha / size * sum over j in W(c) of x_j**2) ** beta
+        y_c = x_c / (k + alpha / m * sum over j in W(c) of x_j**2) ** beta
 
     The letters are the paper's: beta is an exponent, and no parameter is learned.
 
     Parameters
     ----------
     x : ndarray
-        Of any shape that has a channel axis.
+        Of any shape with at least one axis.
     size : int
-        The number of channels in a window; those that do not exist count as zeros.
+        The length of a window along each axis; places that do not exist count as zeros.
     alpha, beta, k : float, default 1e-4, 0.75, 1
-        The paper has alpha without ``/ size``; ONNX calls k bias.
+        The paper has alpha without ``/ m``; ONNX calls k bias.
     even_window : {"lower", "upper"}, default "lower"
-        Where a window of even size has one channel more: below (PyTorch) or above (ONNX).
-    channel_axis : int, default 1
-        The axis of the channels.
+        Where a window of even size has one place more: below (PyTorch) or above (ONNX).
+    axis : int or sequence of ints, default 1
+        The axes of the window: 1 is that of the channels, across which AlexNet normalizes;
+        (2, 3) in (N, C, H, W) is within each channel, as in Caffe.
     dtype : dtype, optional
         The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
 
@@ -73,7 +76,7 @@ def local_response_norm_forward(
     Raises
     ------
     ValueError
-        If an option is out of range; alpha and k must not be negative.
+        If `axis` or an option is out of range; alpha and k must not be negative.
     TypeError
         If `x` is no array of floats, or an option no number.
 
@@ -93,19 +96,19 @@ def local_response_norm_forward(
     x = checks.array("x", x)
     below, above = _window(size, even_window)
     alpha, beta, k = _letters(alpha, beta, k)
-    axis = checks.channel_axis(channel_axis, x, least=1)
+    axes = checks.axes(checks.integers("axis", axis), x)
     work = checks.working_dtype(x, dtype)
-    cache = LocalResponseCache(x, axis, below, above, alpha, beta, k, work)
-    return _by_rows(lambda rows: _divide(rows, _root(rows, cache), cache.beta), cache), cache
+    cache = LocalResponseCache(x, axes, below, above, alpha, beta, k, work)
+    return _by_windows(lambda x: _divide(x, _root(x, cache), cache.beta), cache), cache
 
 
 def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Array:
     """Return dx for the gradient `dy` of ``y``.
 
-    With s_c the base of the power in the forward formula, over the channels c whose window holds
-    channel j::
+    With s_c the base of the power in the forward formula, over the places c whose window holds
+    place j::
 
-        dx_j = dy_j / s_j**beta - 2 * alpha * beta / size * x_j * sum over c of dy_c * y_c / s_c
+        dx_j = dy_j / s_j**beta - 2 * alpha * beta / m * x_j * sum over c of dy_c * y_c / s_c
 
     Parameters
     ----------
@@ -138,29 +141,38 @@ def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Ar
             spread[j] += through_s[c] * (x[j] / t[c])
         return _divide(dy, t, cache.beta) - 2 * cache.beta * _weight(cache) * spread  # (L3)
 
-    return _by_rows(pull_back, cache, dy)
+    return _by_windows(pull_back, cache, dy)
 
 
-def _by_rows(compute: Callable[..., Array], cache: LocalResponseCache, *more: Array) -> Array:
-    """`compute` of x (and of more arrays of its shape) as rows of channels, rounded once."""
+def _by_windows(compute: Callable[..., Array], cache: LocalResponseCache, *more: Array) -> Array:
+    """`compute` of x (and of more arrays of its shape), windows on the last axes, rounded once."""
     y = np.empty(cache.x.shape, native(cache.x.dtype))
-    target, *sources = (np.moveaxis(a, cache.axis, -1) for a in (y, cache.x, *more))
-    reach = cache.below + cache.above  # how far a gradient sees: the windows of its window
+    last = range(-len(cache.axis), 0)
+    target, *sources = (np.moveaxis(a, cache.axis, last) for a in (y, cache.x, *more))
+    before = y.ndim - len(last)
 
     def visit(part: Index) -> None:
-        there, source, first = target[part], part, 0
-        piece = part[-1] if len(part) == target.ndim else None
-        if isinstance(piece, slice):  # of a long row; and what it sees
-            first = min(piece.start, reach)
-            source = *part[:-1], slice(piece.start - first, piece.stop + reach)
+        seen, inner = _around(part[before:], cache)
         with np.errstate(all="ignore"):
-            rows = [np.array(a[source], cache.work, order="C") for a in sources]
-            rows = [a.reshape(-1, a.shape[-1]) for a in rows]
-            result = compute(*rows)[:, first : first + there.shape[-1]]
-            round_into(there, result.reshape(there.shape))
+            pieces = [np.array(a[(*part[:before], *seen)], cache.work, order="C") for a in sources]
+            result = compute(*[a.reshape(-1, *a.shape[a.ndim - len(last) :]) for a in pieces])
+            there = target[part]
+            round_into(there, result[(slice(None), *inner)].reshape(there.shape))
 
     in_threads(visit, parts(target.shape))
     return y
+
+
+def _around(part: Index, cache: LocalResponseCache) -> tuple[Slices, Slices]:
+    """What a part of windows' axes sees: the windows of its windows; and the part of that."""
+    reach = cache.below + cache.above
+    seen, inner = [], []
+    for piece in part:
+        start, stop = (piece.start, piece.stop) if isinstance(piece, slice) else (piece, piece + 1)
+        first = max(0, start - reach)
+        seen.append(slice(first, stop + reach))
+        inner.append(slice(start - first, stop - first))
+    return tuple(seen), tuple(inner)
 
 
 def _root(x: Array, cache: LocalResponseCache) -> Array:
@@ -185,25 +197,26 @@ def _divide(x: Array, t: Array, beta: float) -> Array:
 
 
 def _weight(cache: LocalResponseCache) -> float:
-    return cache.alpha / (cache.below + 1 + cache.above)
+    size = float(cache.below + 1 + cache.above)
+    return cache.alpha / math.pow(size, len(cache.axis))
 
 
-def _neighbours(x: Array, cache: LocalResponseCache) -> Iterator[tuple[Columns, Columns]]:
-    """Channels c and, for one place in the window at a time, their neighbours j."""
-    channels = x.shape[1]
-    last = channels - 1
-    for step in range(-min(cache.below, last), min(cache.above, last) + 1):
-        here = slice(max(0, -step), channels - max(0, step))
-        there = slice(max(0, step), channels + min(0, step))
-        yield (slice(None), here), (slice(None), there)
+def _neighbours(x: Array, cache: LocalResponseCache) -> Iterator[tuple[Slices, Slices]]:
+    """Places c and, for one place in the window at a time, their neighbours j."""
+    steps = [range(-min(cache.below, n - 1), min(cache.above, n - 1) + 1) for n in x.shape[1:]]
+    for step in product(*steps):
+        pairs = zip(x.shape[1:], step, strict=True)
+        ends = [((max(0, -s), n - max(0, s)), (max(0, s), n + min(0, s))) for n, s in pairs]
+        here, there = ([slice(*end) for end in side] for side in zip(*ends, strict=True))
+        yield (slice(None), *here), (slice(None), *there)
 
 
 def _window(size: int, even_window: str) -> tuple[int, int]:
-    """How many channels a window holds below and above its own."""
+    """How many places a window holds below and above its own."""
     size = checks.integer("size", size, 5)
     if not 1 <= size < 1 << 62:
         raise ValueError(
-            f"size is {checks.shown(size)}; pass the number of channels in a window, 1 or more"
+            f"size is {checks.shown(size)}; pass the number of places in a window, 1 or more"
         )
     if not isinstance(even_window, str) or even_window not in ("lower", "upper"):
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,6 +15,7 @@ from ..engine.tiles import Tile, run
 from ..layer_norm import layout
 
 Array = NDArray[Any]
+EpsPlace = Literal["max", "outside", "inside"]
 
 # Powers between these are within range of whatever they are taken, while ratios may have left it.
 APART = -0.95, 0.1
@@ -26,6 +27,7 @@ class LpCache(NamedTuple):
     x: Array
     p: float
     eps: float
+    eps_place: EpsPlace
     plan: Plan
 
 
@@ -35,13 +37,16 @@ def lp_normalize_forward(
     p: float = 2.0,
     axis: int | Sequence[int] = -1,
     eps: float = 1e-12,
+    eps_place: EpsPlace = "max",
     dtype: DTypeLike | None = None,
 ) -> tuple[Array, LpCache]:
     """Divide each set by its p-norm, or by eps where the norm is smaller.
 
-    Over A = `axis`::
+    Over A = `axis`, with `eps_place` "max", "outside" or "inside"::
 
         y = x / max(n, eps)      n = (sum over A of |x|**p) ** (1/p)
+        y = x / (n + eps)
+        y = x / (sum over A of |x|**p + eps) ** (1/p)
 
     ``p = inf`` and ``-inf`` are the largest and smallest absolute value, ``p = 0`` the number of
     elements that are not zero. With ``eps=0`` (ONNX) a set whose norm is 0 gives zeros.
@@ -55,7 +60,9 @@ def lp_normalize_forward(
     axis : int or sequence of ints, default -1
         The axes that share a norm (PyTorch's default is 1, ONNX' is -1).
     eps : float, default 1e-12
-        The smallest divisor; in units of x.
+        The smallest divisor, or what is added; in units of x, and inside of x to the power of p.
+    eps_place : {"max", "outside", "inside"}, default "max"
+        PyTorch has "max", Chainer "outside". For "inside", `p` is finite and not 0.
     dtype : dtype, optional
         The type to compute in; float64 if `x` is narrower, and otherwise that of `x`.
 
@@ -68,7 +75,7 @@ def lp_normalize_forward(
     Raises
     ------
     ValueError
-        If `p` is NaN, or `axis` or `eps` is out of range.
+        If `p` is NaN, or `axis`, `eps` or `eps_place` is out of range.
     TypeError
         If `x` is no array of floats, or an option no number.
 
@@ -88,9 +95,10 @@ def lp_normalize_forward(
     p = checks.number("p", p, 2)
     if np.isnan(p):
         raise ValueError("p is nan; pass a real number, such as 2, 1 or np.inf")
+    _check_place(eps_place, p)
     sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
     plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked(means=False))
-    cache = LpCache(x, p, checks.epsilon(eps), plan)
+    cache = LpCache(x, p, checks.epsilon(eps), eps_place, plan)
     y = np.empty(x.shape, plan.result)
     _forward(cache, y)
     return y, cache
@@ -99,10 +107,10 @@ def lp_normalize_forward(
 def lp_normalize_backward(dy: ArrayLike, cache: LpCache) -> Array:
     """Return dx for the gradient `dy` of ``y``.
 
-    Over A = the axes of the forward pass, with u = dn/dx::
+    Over A = the axes of the forward pass, with D what x was divided by and u = dD/dx::
 
-        dx = (dy - u * sum over A of dy * y) / n      where n >= eps
-        dx = dy / eps                                 where n < eps, so at x = 0
+        dx = (dy - u * sum over A of dy * y) / D
+        dx = dy / eps                                 where D = eps, so at x = 0
         dx = 0                                        where n = eps = 0
 
     Where the norm has no derivative, it is PyTorch's choice: u = 0 at an element that is 0, and
@@ -152,7 +160,9 @@ def _forward(cache: LpCache, y: Array) -> None:
         return (mean_power,)
 
     def apply(tile: Tile, x: Any, extreme: Any, _: Any, mean_power: Any) -> None:
-        _divide(x, _norm(extreme, mean_power, cache), plan)  # (P2)
+        divisor = _divisor(extreme, mean_power, cache)
+        x.now = np.divide(x.now, plan.spread(divisor.scale), x.place)
+        x.now = np.divide(x.now, plan.spread(divisor.root), x.place)  # (P2)
         tile.store(x, y)
 
     run(plan, prepare, reduce, finish, apply, about=_extremes(cache, x, 2), slots=2)
@@ -176,47 +186,74 @@ def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
 
     def apply(tile: Tile, dy: Any, powers: Any, extreme: Any, *numbers: Any) -> None:
         _, mean_power, mean_dy_z = numbers
-        norm = _norm(extreme, mean_power, cache)
+        divisor = _divisor(extreme, mean_power, cache)
         through_n, rest = _slope(tile.lift(x).now, powers.now, extreme, cache)  # (P3)
-        share = mean_dy_z / norm.mean_power / rest  # (P6)
-        through_n *= plan.spread(share / norm.root / norm.scale)
-        np.copyto(through_n, 0, where=plan.spread(norm.constant))
-        _divide(dy, norm, plan)
+        share = mean_dy_z / divisor.mean_power / rest  # (P6)
+        root, scale = plan.spread(divisor.root), plan.spread(divisor.scale)
+        through_n *= plan.spread(share / divisor.root)
+        np.copyto(through_n, 0, where=plan.spread(divisor.constant))
+        dy.now = np.divide(dy.now, root, dy.place)
         dy.now = np.subtract(dy.now, through_n, dy.place)  # (P4); (P5) where n is constant
+        dy.now = np.divide(dy.now, scale, dy.place)
         tile.store(dy, dx)
 
     run(plan, prepare, reduce, finish, apply, about=_extremes(cache, x, 3), slots=3)
 
 
-class _Norm(NamedTuple):
-    """What sets are divided by, ``scale * root``: their norm, which may leave the range, or eps."""
+def _check_place(eps_place: str, p: float) -> None:
+    if not isinstance(eps_place, str) or eps_place not in ("max", "outside", "inside"):
+        raise ValueError(
+            f"eps_place is {checks.shown(eps_place)}; pass 'max' (PyTorch), 'outside' (Chainer) or "
+            "'inside'"
+        )
+    if eps_place == "inside" and (p == 0 or np.isinf(p)):
+        raise ValueError(
+            f"p is {p}, whose norm is no root of a sum that eps could be inside; "
+            "pass eps_place='outside'"
+        )
+
+
+class _Divisor(NamedTuple):
+    """What sets are divided by, ``scale * root``, which may leave the range."""
 
     scale: Array
     root: Array
     constant: Array  # whether it does not vary with x
-    mean_power: Array
+    mean_power: Array  # what E[dy z] is divided by
 
 
-def _norm(extreme: Array, mean_power: Array, cache: LpCache) -> _Norm:
-    p, eps, m = cache.p, cache.eps, cache.plan.m
+def _divisor(extreme: Array, mean_power: Array, cache: LpCache) -> _Divisor:
+    p, eps, place, m = cache.p, cache.eps, cache.eps_place, max(1, cache.plan.m)
     scale = _scale(extreme, p)
+    constant = np.full(scale.shape, p == 0)
+    known = scale != extreme  # an extreme that is 0, infinite or NaN is the norm
     if p == 0:
         root = m * mean_power
     else:
         mean_power = mean_power / _rest(scale, p)
-        root = (m * mean_power) ** (1 / np.array(p, scale.dtype))  # (P1)
-        # An extreme that is 0, infinite or NaN is the norm.
-        root = np.where(scale == extreme, root, extreme)
-    below = (scale * root).real < eps
-    zero = (extreme == 0) & ~below  # where all is 0; a root may vanish for want of range
-    scale = np.where(below, eps, np.where(zero, np.inf, scale))
-    root = np.where(below | zero, 1, root)
-    return _Norm(scale, root, below | zero | (p == 0), mean_power)
-
-
-def _divide(a: Any, norm: _Norm, plan: Plan) -> None:
-    a.now = np.divide(a.now, plan.spread(norm.scale), a.place)
-    a.now = np.divide(a.now, plan.spread(norm.root), a.place)
+        sum_power = m * mean_power
+        if place == "inside" and eps:
+            eps_power = eps / scale.astype(cache.plan.few, copy=False) ** p
+            mean_power = mean_power + eps_power / m
+            # In units of the larger of the two, so that no power leaves the range.
+            larger = eps_power.real > 1
+            sum_power = np.where(larger, sum_power / eps_power + 1, sum_power + eps_power)  # (P8)
+            scale = np.where(larger, np.power(eps, 1 / p), scale)
+            known &= (extreme != 0) | (p < 0)
+        root = sum_power ** (1 / np.array(p, scale.dtype))  # (P1)
+        root = np.where(known, extreme, root)
+    if place == "max":
+        below = (scale * root).real < eps
+        scale, root = np.where(below, eps, scale), np.where(below, 1, root)
+        constant = constant | below
+    elif place == "outside":
+        unit = np.where(scale.real < eps, eps, scale)
+        norm = root * (scale / unit)
+        scale, root, constant = unit, norm + eps / unit, constant | (norm == 0)  # (P7)
+        mean_power = mean_power * (root / norm)
+    zero = (extreme == 0) & (root == 0)  # where all is 0; a root may vanish for want of range
+    scale, root = np.where(zero, np.inf, scale), np.where(zero, 1, root)
+    return _Divisor(scale, root, constant | zero, mean_power)
 
 
 def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, Array]:

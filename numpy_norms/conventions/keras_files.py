@@ -1,0 +1,118 @@
+"""Keras' HDF5 files: the paths of weights, as Keras gives them, from all ways of storing them.
+
+Up to version 2, and in its ``.h5`` still, groups have the attribute ``weight_names``. From version
+3 on, weights are numbered in their layer's group ``vars``, which has the layer's name: a norm's
+weights get their names back from how many there are, or from the configuration in a ``.keras``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import RATIO, SMALL, Damage
+
+Array = NDArray[Any]
+Names = Mapping[str, tuple[str, ...]]
+
+_AFFINE = ("gamma", "beta")
+_STATISTICS = ("moving_mean", "moving_variance")
+_WHOLE: dict[str, tuple[str, ...]] = {
+    "batch_normalization": (*_AFFINE, *_STATISTICS),
+    "layer_normalization": _AFFINE,
+    "group_normalization": _AFFINE,
+    "rms_normalization": ("scale",),
+}
+
+
+def arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str, Array]:
+    """The arrays of an HDF5 file by name; `configured` names those of a layer."""
+    import h5py
+
+    with h5py.File(file) as root:
+        found: dict[str, Any] = {}
+        for name, dataset in _datasets(root, configured or {}):
+            found[name] = dataset
+        total = sum(dataset.nbytes for dataset in found.values())
+        if total > max(SMALL, RATIO * size):
+            raise Damage(f"would take {total} bytes of memory, but has {size} itself")
+        return {name: np.asarray(dataset[()]) for name, dataset in found.items()}
+
+
+def arrays_of_archive(file: IO[bytes], size: int) -> dict[str, Array]:
+    """The arrays of a ``.keras`` file."""
+    with zipfile.ZipFile(file) as archive:
+        members = {m.filename: m for m in archive.infolist()}
+        if not {"config.json", "model.weights.h5"} <= members.keys():
+            raise Damage("is not a .keras file: it lacks config.json or model.weights.h5")
+        if sum(m.file_size for m in members.values()) > max(SMALL, RATIO * size):
+            raise Damage("would take much more memory than its size")
+        configured = dict(_configured(json.loads(archive.read("config.json"))))
+        weights = archive.read("model.weights.h5")
+    return arrays_of(io.BytesIO(weights), len(weights), configured)
+
+
+def _configured(config: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each norm layer's name, and the names of its weights in their order."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        layer = config.get("class_name")
+        if isinstance(inner, dict) and layer in _LAYERS:
+            given = [
+                name
+                for name, flag in zip(_AFFINE, ("scale", "center"), strict=True)
+                if inner.get(flag, True) or (name == "gamma" and inner.get("rms_scaling"))
+            ]
+            if layer == "RMSNormalization":
+                yield str(inner.get("name")), ("scale",)
+            else:
+                statistics = _STATISTICS if layer == "BatchNormalization" else ()
+                yield str(inner.get("name")), (*given, *statistics)
+        for value in config.values():
+            yield from _configured(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _configured(value)
+
+
+_LAYERS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
+
+
+def _datasets(group: Any, configured: Names, path: str = "") -> Iterator[tuple[str, Any]]:
+    if "weight_names" in group.attrs:
+        for name in map(_text, group.attrs["weight_names"]):
+            yield name.removesuffix(":0"), group[name]
+        return
+    for key, value in group.items():
+        here = f"{path}/{key}".strip("/")
+        if not hasattr(value, "items"):  # a data set
+            yield here, value
+        elif key == "vars" and "name" in value.attrs:
+            names = _names(value, group.name.rpartition("/")[2], configured)
+            for i, dataset in value.items():
+                yield f"{path}/{names.get(i, f'vars/{i}')}".strip("/"), dataset
+        elif key == "layers":
+            yield from _datasets(value, configured, path)
+        else:
+            own = value["vars"].attrs.get("name") if "vars" in value else None
+            inner = f"{path}/{_text(own) if own is not None else key}".strip("/")
+            yield from _datasets(value, configured, inner)
+
+
+def _names(group: Any, kind: str, configured: Names) -> dict[str, str]:
+    """The names of a norm's numbered weights; none where it is not certain which they are."""
+    names = configured.get(_text(group.attrs["name"]))
+    if names is None:
+        whole = next((_WHOLE[norm] for norm in _WHOLE if kind.startswith(norm)), ())
+        names = whole if len(whole) == len(group) else ()
+    return {str(i): name for i, name in enumerate(names)} if len(names) == len(group) else {}
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)

@@ -1,0 +1,146 @@
+"""Which norms a state holds, by the names and shapes of its arrays."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .state import flat
+from .table import CONVENTIONS, Convention
+
+_ROWS = [c for c in CONVENTIONS if c.framework not in ("paper", "onnx") and c.names]
+_STATISTICS = ("running_mean", "running_var")
+_FACTOR = "2"  # Caffe's third blob, one number
+_LASTS = {name for row in _ROWS for name in row.names.values()} | {_FACTOR}
+
+_SAYS_NORM = re.compile(r"norm|rms|(?:^|[._/\d])(?:ln|bn|gn)(?:\d|[._/]|$)", re.IGNORECASE)
+_SAYS = {
+    "layer_norm": re.compile(r"layer_normalization|LayerNorm_\d"),
+    "group_norm": re.compile(r"group_?norm|(?:^|[._/])gn\d*$", re.IGNORECASE),
+    "instance_norm": re.compile(r"instance_?norm|(?:^|[._/])in\d*$", re.IGNORECASE),
+    "rms_norm": re.compile(r"rms", re.IGNORECASE),
+}
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class FoundNorm(NamedTuple):
+    """A norm in a state: ``load(state, framework, prefix, norm=norm, without=missing)`` loads it.
+
+    `framework` is guessed from the names; `shapes` is the shape of each array under our names, and
+    `missing` our names of what the norm can have, but not here.
+    """
+
+    prefix: str
+    norm: str
+    framework: str
+    shapes: dict[str, tuple[int, ...]]
+    missing: tuple[str, ...]
+
+
+def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[FoundNorm]:
+    """List the norms that a state holds, in the order in which it has them.
+
+    A norm is told by its running statistics, by two arrays of one shape under a framework's names
+    of scale and shift, or by one such array and a name that says norm. Where the prefix does not
+    say which, scale and shift are called a layer norm, though it may be a group or instance norm,
+    and a scale alone an RMS norm, though it may be a layer norm without shift. Frameworks that
+    share names (PyTorch, MLX, candle; Keras, TensorFlow 1) are one to a guess: pass the framework
+    where it is known.
+
+    Parameters
+    ----------
+    state : mapping
+        Names to arrays, flat or nested.
+    framework : str, optional
+        Whose names these are; left out, the one to which most norms fit.
+
+    Returns
+    -------
+    list of FoundNorm
+        prefix, norm, framework, shapes, missing.
+
+    Raises
+    ------
+    ValueError
+        If the framework is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> state = {"h.0.ln_1.weight": np.ones(4), "h.0.ln_1.bias": np.zeros(4)}
+    >>> (found,) = norms_in(state)
+    >>> found.prefix, found.norm, found.framework, found.missing
+    ('h.0.ln_1', 'layer_norm', 'pytorch', ())
+    """
+    rows = [c for c in _ROWS if framework in (None, c.framework)]
+    if not rows:
+        known = ", ".join(repr(f) for f in dict.fromkeys(c.framework for c in _ROWS))
+        raise ValueError(f"framework is {framework!r}; pass one of {known}")
+    groups = _groups(dict(flat(state, framework)))
+    fits = {place: _fits(rows, *place, shapes) for place, shapes in groups.items()}
+    votes = Counter(f for found in fits.values() for f in found)
+    order = {c.framework: i for i, c in enumerate(rows)}
+    result = []
+    for place, found in fits.items():
+        if found:
+            row = found[min(found, key=lambda f: (-votes[f], order[f]))]
+            names = _present(row, groups[place])
+            shapes = {ours: groups[place][theirs] for ours, theirs in names.items()}
+            missing = tuple(ours for ours in row.names if ours not in names)
+            result.append(FoundNorm(place[0], row.norm, row.framework, shapes, missing))
+    return result
+
+
+def _groups(arrays: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, tuple[int, ...]]]:
+    """The shapes of arrays, by prefix and separator, and by what follows."""
+    groups: dict[tuple[str, str], dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for name, a in arrays.items():
+        ends = [n for n in _LASTS if name == n or name.endswith((f".{n}", f"/{n}", f"_{n}"))]
+        if ends:
+            last = max(ends, key=len)
+            rest = name.removesuffix(last)
+            groups[rest[:-1], rest[-1:]][last] = np.shape(a)
+    return groups
+
+
+def _fits(
+    rows: list[Convention], prefix: str, separator: str, shapes: Shapes
+) -> dict[str, Convention]:
+    """For each framework the norm that these arrays can be, and are best."""
+    fits: dict[str, Convention] = {}
+    best: dict[str, tuple[bool, int]] = {}
+    for row in rows:
+        if separator in (row.separator, "") and _is(row, prefix, shapes):
+            said = next((norm for norm, words in _SAYS.items() if words.search(prefix)), None)
+            rank = (row.norm != said, len(row.names) - len(_present(row, shapes)))
+            if row.framework not in best or rank < best[row.framework]:
+                fits[row.framework], best[row.framework] = row, rank
+    return fits
+
+
+def _present(row: Convention, shapes: Shapes) -> dict[str, str]:
+    """Our names of a row's parameters that are there, and theirs."""
+    names = {ours: theirs for ours, theirs in row.names.items() if theirs in shapes}
+    if row.framework == "pytorch" and not names:  # old transformers
+        names = {o: o for o in ("gamma", "beta") if o in row.names and o in shapes}
+    return names
+
+
+def _is(row: Convention, prefix: str, shapes: Shapes) -> bool:
+    names = _present(row, shapes)
+    found = {ours: shapes[theirs] for ours, theirs in names.items()}
+    one = set(found.values())
+    if len(one) != 1 or () in one or (row.shape == "C" and len(next(iter(one))) != 1):
+        return False
+    if shapes.keys() - names.values() - {_FACTOR}:
+        return False  # it would leave some out
+    if row.norm == "batch_norm":
+        is_whole = row.framework != "caffe" or math.prod(shapes.get(_FACTOR, (0,))) == 1
+        return is_whole and found.keys() >= set(_STATISTICS)
+    pair = found.keys() == {"gamma", "beta"} and len(found["gamma"]) == 1
+    return pair or ("gamma" in found and _SAYS_NORM.search(prefix) is not None)

@@ -1,0 +1,192 @@
+"""A network's arrays, from the files in which frameworks keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import Damage, opened, read_npz, size_of
+
+Array = NDArray[Any]
+
+
+class State(dict[str, Array]):
+    """Names to arrays; what NumPy has no type for raises when it is asked for.
+
+    ``state.unread`` is the names of those, each with the error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread: dict[str, Exception] = {}
+
+    def __missing__(self, name: str) -> Array:
+        raise self.unread.get(name, KeyError(name))
+
+
+def read_state(path: str | PathLike[str]) -> dict[str, Array]:
+    """Read the arrays that a file holds, by name.
+
+    ====================== ==================== =================================================
+    ends in                needs                names
+    ====================== ==================== =================================================
+    ``.npz``                                    as they were saved
+    ``.safetensors``       safetensors          as they were saved
+    ``.h5``, ``.hdf5``     h5py                 Keras' paths of weights; those of the file elsewhere
+    ``.keras``             h5py                 ``layer/weight``
+    ``.gguf``              gguf                 as they were saved
+    ``.onnx``              onnx                 initializers
+    ====================== ==================== =================================================
+
+    Nothing in a file is executed: pickled objects are refused, and so are PyTorch's own files, with
+    the lines that convert them. bfloat16 needs the package ml_dtypes. Arrays of other types that
+    NumPy does not have (8-bit floats, quantized blocks) leave the rest readable: each raises an
+    error when it is asked for by name. HDF5's own library can crash on a damaged file.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    dict
+        Names to arrays.
+
+    Raises
+    ------
+    ValueError
+        If the file is not what its name says, is damaged, encrypted or no ordinary file, or would
+        unpack to much more than its size.
+    OSError
+        If it cannot be opened.
+    ImportError
+        If the package that reads it is not installed.
+
+    Examples
+    --------
+    >>> read_state("weights.caffemodel")
+    Traceback (most recent call last):
+    ValueError: weights.caffemodel is of no kind that is read here; save it as .npz or .safetensors
+    """
+    name = fspath(path)
+    for ending, read in _READERS.items():
+        if name.endswith(ending):
+            return read(name)
+    if name.endswith((".pt", ".pth", ".bin", ".ckpt")):
+        raise ValueError(f"{name} {_CONVERT.format(name, name.rpartition('.')[0] + '.npz')}")
+    raise ValueError(f"{name} is of no kind that is read here; save it as .npz or .safetensors")
+
+
+_CONVERT = """is PyTorch's, and can run code when it is read; convert it where PyTorch is:
+import numpy, torch; state = torch.load({!r}, map_location="cpu", weights_only=True)
+numpy.savez({!r}, **{{k: (v.float() if v.dtype == torch.bfloat16 else v).numpy() for k, v in \
+state.items()}})"""
+
+
+def _read_safetensors(name: str) -> State:
+    _need("safetensors", name)
+    from safetensors import safe_open
+
+    state = State()
+    with opened(name) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > size_of(file) - 8:
+            raise Damage("is not a .safetensors file: it ends within its header")
+        try:
+            with safe_open(name, framework="np") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (it is no mapping)
+                    _add(state, name, key, tensors.get_slice(key).get_dtype(), tensors.get_tensor)
+        except Exception as error:
+            raise Damage(f"is not a .safetensors file: {error}") from None
+    return state
+
+
+_OF_NUMPY = {"F64", "F32", "F16", "C64", "BOOL"} | {
+    f"{s}{n}" for s in "IU" for n in (8, 16, 32, 64)
+}
+
+
+def _add(state: State, name: str, key: str, kind: str, get: Callable[[str], Array]) -> None:
+    """Read one array, or keep why it cannot be."""
+    if kind == "BF16" and find_spec("ml_dtypes") is None:
+        state.unread[key] = ImportError(
+            f"{key!r} in {name} is bfloat16, which needs ml_dtypes: pip install ml_dtypes"
+        )
+    elif kind != "BF16" and kind not in _OF_NUMPY:
+        state.unread[key] = ValueError(
+            f"{key!r} in {name} has the type {kind}, which NumPy does not have; convert it to "
+            "float32 where it was made"
+        )
+    else:
+        if kind == "BF16":
+            import ml_dtypes  # noqa: F401 (gives NumPy the type)
+        state[key] = get(key)
+
+
+def _read_gguf(name: str) -> State:
+    _need("gguf", name)
+    from gguf import GGUFReader
+
+    state = State()
+    with opened(name) as file:
+        if file.read(4) != b"GGUF":
+            raise Damage("is not a .gguf file")
+        for tensor in GGUFReader(name).tensors:
+
+            def get(_: str, tensor: Any = tensor) -> Array:
+                data = np.array(tensor.data)
+                if tensor.tensor_type.name == "BF16":
+                    data = data.view("bfloat16")
+                return data.reshape(tuple(int(n) for n in tensor.shape[::-1]))
+
+            _add(state, name, tensor.name, tensor.tensor_type.name, get)
+    return state
+
+
+def _read_onnx(name: str) -> dict[str, Array]:
+    _need("onnx", name)
+    from onnx.numpy_helper import to_array
+
+    from ..onnx.read import read
+
+    model = read(name)
+    with opened(name):
+        return {tensor.name: to_array(tensor) for tensor in model.graph.initializer}
+
+
+def _read_hdf5(name: str) -> dict[str, Array]:
+    _need("h5py", name)
+    from .keras_files import arrays_of
+
+    with opened(name) as file:
+        return arrays_of(file, size_of(file), None)
+
+
+def _read_keras(name: str) -> dict[str, Array]:
+    _need("h5py", name)
+    from .keras_files import arrays_of_archive
+
+    with opened(name) as file:
+        return arrays_of_archive(file, size_of(file))
+
+
+def _need(package: str, name: str) -> None:
+    if find_spec(package) is None:
+        raise ImportError(f"{name} needs {package}: pip install {package}")
+
+
+_READERS: dict[str, Callable[[str], dict[str, Array]]] = {
+    ".npz": read_npz,
+    ".safetensors": _read_safetensors,
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+    ".keras": _read_keras,
+    ".gguf": _read_gguf,
+    ".onnx": _read_onnx,
+}

@@ -1,0 +1,235 @@
+"""Batch renorm: batch norm in training that agrees with inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .. import checks, normalize, passes
+from .. import equations as eq
+from ..batch_norm import layout
+from ..cache import Cache
+from ..engine import lifting
+from ..engine.plans import Asked, Plan, plan_for
+from ..engine.tiles import Table, Tile, run
+
+Array = NDArray[Any]
+
+
+class BatchRenormCache(NamedTuple):
+    """What `batch_renorm_backward` needs; made by the forward pass.
+
+    `batch` is the cache of batch norm, which `update_running_stats` takes; `r` and `d` have one
+    number for each channel.
+    """
+
+    batch: Cache
+    r: Array
+    d: Array
+
+
+def batch_renorm_forward(
+    x: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    r_max: float = 3.0,
+    d_max: float = 5.0,
+    channel_axis: int | Sequence[int] = 1,
+    eps: float = 1e-5,
+    dtype: DTypeLike | None = None,
+) -> tuple[Array, BatchRenormCache]:
+    """Normalize as batch norm does, then correct towards statistics that are given.
+
+    Over A, all axes but the channel axis, for each channel::
+
+        x_hat = (x - E_A[x]) / sigma       sigma = sqrt(Var_A[x] + eps)
+        y = gamma * (r * x_hat + d) + beta
+
+        r = clip(sigma / running_sigma, 1 / r_max, r_max)    running_sigma = sqrt(running_var + eps)
+        d = clip((E_A[x] - running_mean) / running_sigma, -d_max, d_max)
+
+    Where neither is clipped, `y` is what `batch_norm_inference_forward` gives; with ``r_max=1,
+    d_max=0`` it is batch norm. `update_running_stats` takes the cache, and keeps the statistics.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *S)
+        Or with the channels at `channel_axis`; with at least two axes.
+    running_mean, running_var : ndarray, shape (C,)
+        Moving mean and variance of each channel.
+    gamma, beta : ndarray, shape (C,), optional
+        Scale and shift of each channel; None stands for ones and zeros.
+    r_max, d_max : float, default 3, 5
+        How far to correct: at least 1, at least 0; np.inf is allowed. Training begins at 1, 0.
+    channel_axis, eps, dtype : optional
+        As in `batch_norm_forward`.
+
+    Returns
+    -------
+    y : ndarray, of the shape and dtype of `x`
+    cache : BatchRenormCache
+        For `batch_renorm_backward`; ``cache.r`` and ``cache.d`` tell how far statistics differ.
+
+    Raises
+    ------
+    ValueError
+        If a shape or an option is wrong, or a variance negative.
+    TypeError
+        If a dtype is: integers, booleans, objects and masked arrays are refused.
+
+    References
+    ----------
+    Ioffe 2017, arXiv:1702.03275, algorithm 1; the (B) equations of ``docs/further_norms.md``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0], [3.0]])
+    >>> y, cache = batch_renorm_forward(x, np.zeros(1), np.full(1, 4.0), r_max=4, d_max=0.25, eps=0)
+    >>> y.ravel(), cache.r, cache.d
+    (array([-0.25,  0.75]), array([0.5]), array([0.25]))
+    """
+    x = checks.array("x", x)
+    c = checks.channel_axes(checks.integers("channel_axis", channel_axis), x)
+    mean = checks.given_of_channels("running_mean", running_mean, c, x)
+    var = checks.given_of_channels("running_var", running_var, c, x)
+    checks.not_negative("running_var", var)
+    gamma, beta = checks.per_channel(gamma, beta, c, x)
+    eps, clips = checks.epsilon(eps), _clips(r_max, d_max)
+    work = checks.working_dtype(x, dtype)
+    wide = np.promote_types(work, np.float64)
+    plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
+    # What r makes larger, it makes no larger than gamma / running_sigma, which eps bounds as well.
+    if plan.joins and not lifting.factors_fit(plan, gamma, eps):
+        plan = plan.kept_apart()
+    y = np.empty(x.shape, plan.result)
+    given = mean.astype(wide), var.astype(wide)
+    with np.errstate(all="ignore"):
+        statistics, r, d = _forward(plan, x, given, (gamma, beta), eps, clips, y)
+        scale = r if gamma is None else r * gamma.astype(wide)
+    batch = Cache("batch_norm", x, gamma, beta, eps, plan, statistics, scale=scale)
+    return y, BatchRenormCache(batch, r, d)
+
+
+def batch_renorm_backward(
+    dy: ArrayLike, cache: BatchRenormCache
+) -> tuple[Array, Array | None, Array | None]:
+    """Return the gradients of `x`, `gamma` and `beta` of `batch_renorm_forward`.
+
+    r and d are constants, and so are the moving statistics. So it is batch norm with
+    ``gamma * r`` for gamma; and dgamma is the sum of ``dy * (r * x_hat + d)`` for each channel.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of `y`, of its shape.
+    cache : BatchRenormCache
+        From `batch_renorm_forward`.
+
+    Returns
+    -------
+    dx, dgamma, dbeta : ndarray
+        Of the shapes and dtypes of `x`, `gamma` and `beta`; None for one that was None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0], [3.0]])
+    >>> y, cache = batch_renorm_forward(
+    ...     x, np.zeros(1), np.full(1, 4.0), np.ones(1), r_max=4, d_max=0.25, eps=0
+    ... )
+    >>> dx, dgamma, dbeta = batch_renorm_backward(np.array([[1.0], [0.0]]), cache)
+    >>> dx.ravel(), dgamma, dbeta
+    (array([0., 0.]), array([-0.25]), None)
+    """
+    checks.made_by("batch_renorm", BatchRenormCache, cache)
+    batch, r, d = cache
+    dy, x = checks.upstream(dy, batch, "batch_norm")
+    plan, gamma, beta = batch.plan, batch.gamma, batch.beta
+    dx = np.empty(x.shape, plan.result)
+    sums = passes.backward(plan, dy, x, batch.scale, batch.eps, batch.statistics, dx)
+    nothing = np.zeros(plan.parameter_shape, plan.few)  # of an empty array
+    sum_dy_x_hat, dbeta = (sums.get(k, nothing).reshape(r.shape) for k in (0, 1))
+    with np.errstate(all="ignore"):
+        dgamma = r * sum_dy_x_hat + d * dbeta  # (B5)
+    return dx, *normalize.gradients_of((gamma, beta), (dgamma, dbeta))
+
+
+def _forward(
+    plan: Plan,
+    x: Array,
+    given: Any,
+    parameters: Any,
+    eps: float,
+    clips: tuple[float, float],
+    y: Array,
+) -> tuple[passes.Statistics, Array, Array]:
+    """Fill y; return the statistics of the batch, r and d."""
+    x, y = plan.views(x, y)
+    given, parameters = plan.parameters(*given), plan.parameters(*parameters)
+    statistics: Table = {}
+
+    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
+        return (tile.lift(x, pivot, exponent, into=y),)
+
+    def reduce(tile: Tile, x: Any) -> Any:
+        return (x,), eq.moments(x, tile.E, tile.M), ()
+
+    def finish(mean: Any, mean_square: Any) -> Any:
+        return mean, eq.variance(mean, mean_square)
+
+    def apply(tile: Tile, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
+        r, d = _corrections(plan, (pivot, exponent, mean, var), tile.sets(given), eps, clips)
+        tile.keep(statistics, pivot, exponent, mean, var, r, d)
+        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
+        x_hat = eq.standardized(x, mean, rstd)
+        gamma, beta = tile.sets(parameters)
+        scale, shift = (r, d) if gamma is None else (gamma * r, gamma * d)
+        y_tile = eq.output(x_hat, scale, shift if beta is None else shift + beta)  # (B4)
+        tile.store(y_tile, y)
+
+    def nearer(lifted: Any, averages: Any, found: Any) -> Any:
+        return lifting.nearer(plan, eps, lifted, averages, found)
+
+    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
+    if not statistics:
+        zero = np.zeros(plan.set_shape, plan.few)
+        corrections = _corrections(plan, (None, None, zero, zero), given, eps, clips)
+        statistics = dict(enumerate((None, None, zero, zero, *corrections)))
+    kept: Any = [statistics.get(k) for k in range(6)]
+    *of_batch, r, d = kept
+    return passes.Statistics(*of_batch), plan.in_order(r), plan.in_order(d)
+
+
+def _corrections(
+    plan: Plan, statistics: Any, given: Any, eps: float, clips: tuple[float, float]
+) -> tuple[Array, Array]:
+    """r and d, which are constants: of complex numbers the real part."""
+    pivot, exponent, mean, var = statistics
+    running_mean, running_var = given
+    r_max, d_max = clips
+    if exponent is not None:
+        var = plan.times(var, -2 * exponent)
+        pivot, mean = None, lifting.mean_of(plan, pivot, exponent, mean)
+    running_sigma = np.sqrt(running_var + eps)  # (B1)
+    r = np.clip((np.sqrt(var + eps) / running_sigma).real, 1 / r_max, r_max)  # (B2)
+    # The mean less its pivot last, so that no digit is lost where both are far from zero.
+    between = mean - running_mean if pivot is None else pivot - running_mean + mean
+    d = np.clip((between / running_sigma).real, -d_max, d_max)  # (B3)
+    return r, d
+
+
+def _clips(r_max: float, d_max: float) -> tuple[float, float]:
+    r_max, d_max = checks.number("r_max", r_max, 3), checks.number("d_max", d_max, 5)
+    if not (r_max >= 1 and d_max >= 0):
+        raise ValueError(
+            f"r_max is {r_max} and d_max is {d_max}, but r_max >= 1 and d_max >= 0 were expected; "
+            "pass r_max=1, d_max=0 for batch norm"
+        )
+    return r_max, d_max

@@ -1,0 +1,144 @@
+"""What all operators share: attributes by version, and errors that name the node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from inspect import Parameter, signature
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import DTypeLike, NDArray
+from onnx.reference.op_run import OpRun
+
+from ..cache import Cache
+
+Array = NDArray[Any]
+
+
+def single(value: float) -> float:
+    """The float32 next to `value`, which is how ONNX stores it."""
+    return float(np.float32(value))
+
+
+EPSILON = single(1e-5)
+
+
+class Operator(OpRun):
+    """Checks the attributes and names the node in an error; a subclass computes the outputs.
+
+    The keyword arguments of its `compute` are the attributes of all versions, with their defaults.
+    """
+
+    op_domain = ""
+    op_schema = None  # of which ONNX' evaluator would take the newest version's defaults
+    compute: Callable[..., tuple[Array | None, ...]]
+
+    def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any], schema: Any = None):
+        super().__init__(node, run_params, schema)
+        self.version, known = self._registered()
+        given = [attribute.name for attribute in node.attribute]
+        for name in sorted(set(given) - set(known)):
+            raise self._error(
+                f"attribute {name!r} is unknown to version {self.version} of this operator, which "
+                f"has {', '.join(sorted(known)) or 'none'}"
+            )
+        for name in known:
+            if known[name].default is Parameter.empty and name not in given:
+                raise self._error(f"attribute {name!r} is missing, and has no default")
+
+    def _registered(self) -> tuple[int, dict[str, Parameter]]:
+        """The operator's version for this opset, and its attributes."""
+        parameters = signature(self.compute).parameters.items()
+        ours = {name: p for name, p in parameters if p.kind is p.KEYWORD_ONLY}
+        version, names = version_of(
+            self.domain, self.op_type, self.run_params["opsets"].get(self.domain, 1)
+        )
+        return version, ours if names is None else {name: ours[name] for name in names}
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs are asked for, up to the last that has a name."""
+        return max(i for i, name in enumerate(self.onnx_node.output, 1) if name)
+
+    def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array | None, ...]:
+        try:
+            return self.compute(*inputs, **attributes)
+        except (ValueError, TypeError) as error:
+            raise self._error(str(error)) from error
+
+    def _error(self, message: str) -> ValueError:
+        node = self.onnx_node.name or f"that computes {self.onnx_node.output[0]!r}"
+        return ValueError(f"{self.op_type} node {node}: {message}")
+
+
+@lru_cache(maxsize=256)
+def version_of(domain: str, operator: str, opset: int) -> tuple[int, tuple[str, ...] | None]:
+    """The version of an operator that holds in `opset`, and its attributes, if ONNX defines it.
+
+    What an optimizer wrote under an opset that does not have it yet is its first version.
+    """
+    versions = {s.since_version: s for s in _schemas() if (s.domain, s.name) == (domain, operator)}
+    if not versions:
+        return 1, None
+    version = max((v for v in versions if v <= opset), default=min(versions))
+    return version, tuple(versions[version].attributes)
+
+
+@lru_cache(maxsize=1)
+def _schemas() -> Sequence[onnx.defs.OpSchema]:
+    return onnx.defs.get_all_schemas_with_history()
+
+
+def work_of(x: Array) -> DTypeLike | None:
+    """Float32 for float32, as the standard has it; wider for halves, rounded step by step."""
+    return np.float32 if x.dtype == np.float32 else None
+
+
+def axes_from(axis: int, x: Array) -> tuple[int, ...]:
+    """The axes from `axis` to the last."""
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis is {axis}, but X has {x.ndim} axes, of shape {x.shape}")
+    return tuple(range(axis % x.ndim, x.ndim))
+
+
+def stash_dtype(stash_type: int) -> np.dtype[Any]:
+    """The dtype with the number that ONNX gives to it."""
+    kinds = onnx.TensorProto
+    allowed = kinds.FLOAT, kinds.FLOAT16, kinds.DOUBLE, kinds.BFLOAT16
+    if stash_type not in allowed:
+        raise ValueError(
+            f"stash_type is {stash_type}, but 1 (float32), 10 (float16), 11 (float64) or 16 "
+            "(bfloat16) was expected"
+        )
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(stash_type))
+
+
+def staged(
+    normalize: Callable[..., tuple[Array, Cache]],
+    x: Array,
+    scale: Array,
+    bias: Array | None,
+    exact: tuple[int, ...],
+    along: tuple[int, ...] | None,
+    stash_type: int,
+) -> tuple[Array, Cache]:
+    """Normalize in the type `stash_type`, round to that of x, then scale and shift.
+
+    One pass does it where both types are the same, no half precision (whose results depend on every
+    rounding), and the parameters have the `exact` shape. `along` is the shape in which parameters
+    broadcast against x, if it is not theirs.
+    """
+    stash = stash_dtype(stash_type)
+    if (
+        x.dtype == stash
+        and stash.itemsize >= 4
+        and all(a is None or (a.shape, a.dtype) == (exact, stash) for a in (scale, bias))
+    ):
+        return normalize(x, scale, bias)
+    x_hat, cache = normalize(x.astype(stash))
+    y = x_hat.astype(x.dtype) * (scale if along is None else scale.reshape(along))
+    if bias is not None:
+        y = y + (bias if along is None else bias.reshape(along))
+    return y.astype(scale.dtype, copy=False), cache

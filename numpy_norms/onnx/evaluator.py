@@ -1,0 +1,117 @@
+"""A model, read from its file and run with the norms of this library."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike, fspath
+from typing import Any
+
+import onnx
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from . import contrib, fusion, operators
+from .batch_normalization import BatchNormalization
+from .graph import Graph
+from .read import external_array, read
+
+new_ops: list[type[OpRun]] = [
+    BatchNormalization,
+    operators.InstanceNormalization,
+    operators.GroupNormalization,
+    operators.LayerNormalization,
+    operators.RMSNormalization,
+    operators.MeanVarianceNormalization,
+    operators.LpNormalization,
+    operators.LRN,
+    contrib.SimplifiedLayerNormalization,
+    # A class' name is the operator's; this one is in two domains.
+    type(
+        "SimplifiedLayerNormalization",
+        (contrib.SimplifiedLayerNormalization,),
+        {"op_domain": "com.microsoft"},
+    ),
+    contrib.SkipLayerNormalization,
+    contrib.SkipSimplifiedLayerNormalization,
+    contrib.EmbedLayerNormalization,
+    contrib.GroupNorm,
+    contrib.SkipGroupNorm,
+    *fusion.operators,
+]
+
+
+def evaluator(
+    model: str | PathLike[str] | onnx.ModelProto, *, fuse: bool = True
+) -> ReferenceEvaluator:
+    """Return ONNX' reference evaluator of `model`, with the norms of this library in it.
+
+    Those in subgraphs and in the model's own functions are this library's, too.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        A model, or the file that holds it. Weights in files beside it, in its folder, may be
+        larger than 2 GB: they take memory only where they are used.
+    fuse : bool, default True
+        Run each norm that an exporter has written in many nodes, and that `fused` finds, as one.
+        Results are those of the nodes to rounding, and better where these lose digits.
+
+    Returns
+    -------
+    ReferenceEvaluator
+        Its ``run(None, inputs)`` returns the outputs.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no ONNX model, or a norm has an attribute or a value that its version
+        does not know.
+    NotImplementedError
+        If the evaluator does not know an operator.
+    OSError
+        If it cannot be opened.
+    """
+    kind = _FusingEvaluator if fuse else _Evaluator
+    if isinstance(model, onnx.ModelProto):
+        return kind(model)
+    name = fspath(model)
+    proto = read(name, weights=False)
+    try:
+        # By class, as the evaluators of functions and subgraphs are made.
+        here: type[_Evaluator] = type(kind.__name__, (kind,), {"folder": os.path.dirname(name)})
+        return here(proto)
+    except NotImplementedError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    except Exception as error:  # of every kind that a damaged model makes ONNX raise
+        what = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name} cannot be run ({type(error).__name__}: {what})") from error
+
+
+class _Evaluator(ReferenceEvaluator):
+    """Gives the operators to the evaluators of functions and subgraphs, which are made by class."""
+
+    folder: str | None = None
+
+    def __init__(self, proto: Any, *args: Any, **options: Any):
+        super().__init__(proto, *args, **options | {"new_ops": new_ops})
+
+    def retrieve_external_data(self, initializer: onnx.TensorProto) -> Any:
+        """Weights in the model's folder, where a file was given."""
+        if self.folder is None:
+            return super().retrieve_external_data(initializer)
+        return external_array(initializer, self.folder)
+
+
+class _FusingEvaluator(_Evaluator):
+    """Fuses the norms of each graph before its nodes are loaded; `proto` stays as it is."""
+
+    def _init(self) -> None:
+        model = self.proto_ if isinstance(self.proto_, onnx.ModelProto) else None
+        external = None if self.folder is None else self.retrieve_external_data
+        proto = self.onnx_graph_ or self.proto_
+        graph = Graph(proto, self.opsets_.get("", 1), model, external)
+        self.nodes_ = fusion.nodes_fused(graph)
+        self.opsets_ = {**self.opsets_, fusion.DOMAIN: 1}
+        super()._init()

@@ -1,0 +1,186 @@
+"""A graph as its values: which node makes one, who uses it, and which are constant."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+Array = NDArray[Any]
+Node = onnx.NodeProto
+Shape = tuple[int | None, ...]
+
+# What exporters leave between a constant and its use.
+_OF_CONSTANTS = {"Add", "Cast", "Constant", "Div", "Identity", "Mul", "Neg", "Reciprocal"}
+_OF_CONSTANTS |= {"Reshape", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
+_OF_CONSTANTS |= {"Concat", "Gather", "Range", "Size", "Slice"}  # of shapes that are known
+_LARGE = 2**22  # elements; what is larger takes long to compute with
+
+
+class Graph:
+    """The nodes of a model's graph, of a subgraph or of a function."""
+
+    def __init__(
+        self,
+        proto: Any,
+        opset: int,
+        model: onnx.ModelProto | None = None,
+        external: Callable[[onnx.TensorProto], Array] | None = None,
+    ):
+        self.opset = opset
+        self.nodes: list[Node] = list(proto.node)
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        if isinstance(proto, onnx.GraphProto):
+            given = {entry.name for entry in proto.input}
+            overridable = given if model is None or model.ir_version >= 4 else set()
+            self.initializers = {t.name: t for t in proto.initializer if t.name not in overridable}
+            self.outputs = {entry.name for entry in proto.output}
+        else:
+            self.outputs = set(proto.output)
+        self.makers = {name: node for node in self.nodes for name in node.output if name}
+        self.users: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for name in needs(node):
+                self.users[name].append(node)
+        self._model, self._external = model, external
+        self._constants: dict[str, Array | None] = {}
+
+    def made_by(self, name: str, *operators: str) -> Node | None:
+        """The node that makes a value, if it is one of these operators of the standard."""
+        node = self.makers.get(name)
+        return node if node is not None and is_a(node, *operators) else None
+
+    def only_user(self, name: str) -> Node | None:
+        """The one node that uses a value, which is no output of the graph."""
+        users = self.users[name]
+        return users[0] if len(users) == 1 and name not in self.outputs else None
+
+    def constant(self, name: str) -> Array | None:
+        """The array that a value always is."""
+        if name not in self._constants:
+            self._constants[name] = None  # if the graph runs in a circle
+            self._constants[name] = self._find(name)
+        return self._constants[name]
+
+    def number(self, name: str) -> float | None:
+        """The number that a value always is."""
+        a = self.constant(name)
+        return float(a.reshape(())) if a is not None and a.size == 1 else None
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """The integers that a value always is."""
+        a = self.constant(name)
+        return None if a is None or a.dtype.kind != "i" else tuple(a.ravel().tolist())
+
+    def shape(self, name: str) -> Shape | None:
+        """What is known of a value's shape before the graph runs."""
+        if name in self.initializers:
+            return tuple(self.initializers[name].dims)
+        return self._shapes.get(name)
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape]:
+        return {} if self._model is None else inferred_shapes(self._model)
+
+    def _find(self, name: str) -> Array | None:
+        tensor = self.initializers.get(name)
+        if tensor is not None:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                return None if self._external is None else self._external(tensor)
+            return onnx.numpy_helper.to_array(tensor)
+        node = self.made_by(name, *_OF_CONSTANTS, "Shape")
+        if node is None:
+            return None
+        if node.op_type == "Shape":
+            shape = self.shape(node.input[0])
+            known = shape is not None and None not in shape and not node.attribute
+            return np.array(shape, np.int64) if known else None
+        inputs = {}
+        for n in filter(None, node.input):
+            if (a := self.constant(n)) is None or a.size > _LARGE:
+                return None
+            inputs[n] = a
+        end = onnx.ValueInfoProto(name=name)
+        starts = [onnx.ValueInfoProto(name=n) for n in inputs]
+        graph = onnx.helper.make_graph([node], "constant", starts, [end])
+        (value,) = ReferenceEvaluator(graph, opsets={"": self.opset}).run([name], inputs)
+        return np.asarray(value)
+
+    def kept(self, replaced: Mapping[str, Node]) -> list[Node]:
+        """The nodes that still count once some values are made by others.
+
+        A new node stands where the old one stood, so that its inputs come before it.
+        """
+        wanted, kept = set(self.outputs), []
+        for old in reversed(self.nodes):
+            node = next((replaced[name] for name in old.output if name in replaced), old)
+            if wanted.intersection(node.output):
+                wanted.update(needs(node))
+                kept.append(node)
+        return kept[::-1]
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard that a model is written in; 1 in the oldest files."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+
+
+def is_a(node: Node, *operators: str) -> bool:
+    """Whether it is one of these operators of the standard."""
+    return node.domain in ("", "ai.onnx") and node.op_type in operators
+
+
+def needs(node: Node) -> Iterator[str]:
+    """The values that a node uses, in its subgraphs too."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            for inner in graph.node:
+                yield from needs(inner)
+            yield from (entry.name for entry in graph.output)
+
+
+def attribute(node: Node, name: str, default: Any = None) -> Any:
+    """The value of a node's attribute."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return onnx.helper.get_attribute_value(entry)
+    return default
+
+
+def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    """The shapes that ONNX infers, without the numbers in large weights."""
+    light = onnx.ModelProto(ir_version=model.ir_version)
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    graph = model.graph
+    for field in ("node", "input", "output", "value_info"):
+        getattr(light.graph, field).extend(getattr(graph, field))
+    known = {entry.name for entry in graph.input}
+    for tensor in graph.initializer:
+        is_here = tensor.data_location != onnx.TensorProto.EXTERNAL
+        if is_here and math.prod(tensor.dims) <= 1024:
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in known:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    try:
+        found = onnx.shape_inference.infer_shapes(light).graph
+    except (onnx.shape_inference.InferenceError, ValueError):  # as if nothing were known
+        found = light.graph
+    return dict(_shapes_of((*found.input, *found.value_info, *found.output)))
+
+
+def _shapes_of(entries: Iterable[onnx.ValueInfoProto]) -> Iterator[tuple[str, Shape]]:
+    for entry in entries:
+        if entry.type.tensor_type.HasField("shape"):
+            dims = entry.type.tensor_type.shape.dim
+            yield entry.name, tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)

@@ -1,0 +1,255 @@
+"""What is found in a state: the names of every framework, the norms it holds, and eps."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+import numpy_norms as nn
+from numpy_norms.conventions import CONVENTIONS, eps_from_config, load, norms_in
+
+rng = np.random.default_rng(5)
+FEW = {"gamma", "beta", "running_mean", "running_var"}
+
+
+def draw(*shape):
+    """Draw numbers of both signs."""
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+# Frameworks.
+
+X = draw(4, 3, 5).astype(np.float64)
+
+
+ROWS = [c for c in CONVENTIONS if c.names and c.framework not in ("paper", "caffe")]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda c: f"{c.framework}-{c.norm}")
+def test_every_framework_s_names_are_loaded_and_listed(row):
+    prefix = row.separator.join(("net", row.norm)) if row.separator != "_" else row.norm
+    state = {f"{prefix}{row.separator}{n}": 1 + draw(3) ** 2 for n in row.names.values()}
+    options = {"eps": 1e-5} if row.eps is None else {}
+    options |= {"fix_gamma": False} if row.framework == "mxnet" and row.norm == "batch_norm" else {}
+    got = load(state, row.framework, prefix, norm=row.norm, **options)
+    assert got.keys() == row.names.keys() | {"eps"}
+    if row.framework != "onnx":
+        (found,) = norms_in(state, row.framework)
+        assert (found.prefix, found.norm, found.missing) == (prefix, row.norm, ())
+        assert found.shapes == dict.fromkeys(row.names, (3,))
+
+
+def test_caffe_s_factor_divides_mean_and_variance():
+    mean, var, gamma, beta = draw(3), 1 + draw(3) ** 2, draw(3), draw(3)
+    state = {"bn/0": 40 * mean, "bn/1": 40 * var, "bn/2": np.array([40], np.float32)}
+    state |= {"scale/0": gamma, "scale/1": beta}
+    got = load(state, "caffe", "bn", names={"gamma": "scale/0", "beta": "scale/1"})
+    y, _ = nn.batch_norm_inference_forward(X, **got)
+    along = (slice(None), None)
+    expected = (X - mean[along]) / np.sqrt(var[along] + 1e-5) * gamma[along] + beta[along]
+    assert_allclose(y, expected, rtol=1e-5)
+    assert set(load(state, "caffe", "bn")) == {"running_mean", "running_var", "eps"}
+    assert [(f.prefix, f.framework) for f in norms_in(state)] == [("bn", "caffe")]
+    blobs = {"bn": [state[f"bn/{i}"] for i in range(3)], "scale": (gamma, beta)}
+    names = {"gamma": "scale/0", "beta": "scale/1"}
+    for ours, a in load(blobs, "caffe", "bn", names=names).items():
+        assert_array_equal(a, got[ours])
+    never_trained = state | {"bn/2": np.zeros(1)}
+    assert not load(never_trained, "caffe", "bn")["running_var"].any()
+    del state["bn/2"]
+    with pytest.raises(ValueError, match="'bn/2' is missing"):
+        load(state, "caffe", "bn")
+
+
+def test_darknet_s_eps_outside_the_root_is_brought_inside():
+    names = ("scales", "biases", "rolling_mean", "rolling_variance")
+    state = dict(
+        zip((f"c/{n}" for n in names), (draw(3), draw(3), draw(3), draw(3) ** 2), strict=True)
+    )
+    state["c/rolling_variance"][0] = 1e-10  # where eps is seen
+    got = load(state, "darknet", "c")
+    y, _ = nn.batch_norm_inference_forward(X, **got)
+    gamma, beta, mean, var = (a.astype(float)[:, None] for a in state.values())
+    assert_allclose(y, gamma * (X - mean) / (np.sqrt(var) + 1e-6) + beta, rtol=1e-6)
+    with pytest.raises(ValueError, match="leave eps out"):
+        load(state, "darknet", "c", eps=1e-5)
+
+
+def test_mxnet_s_fixed_gamma_is_never_silent():
+    state = {f"bn0_{n}": 1 + draw(3) ** 2 for n in ("gamma", "beta", "moving_mean", "moving_var")}
+    with pytest.raises(ValueError, match=r"bn0_gamma is not 1, .* pass fix_gamma=True or False"):
+        load(state, "mxnet", "bn0")
+    assert_array_equal(load(state, "mxnet", "bn0", fix_gamma=True)["gamma"], np.ones(3))
+    assert load(state, "mxnet", "bn0", fix_gamma=False)["gamma"] is state["bn0_gamma"]
+    ones = state | {"bn0_gamma": np.ones(3)}
+    assert_array_equal(load(ones, "mxnet", "bn0")["gamma"], np.ones(3))
+    tagged = {f"{'aux' if 'moving' in n else 'arg'}:{n}": a for n, a in ones.items()}
+    assert load(tagged, "mxnet", "bn0").keys() == FEW | {"eps"}
+    with pytest.raises(ValueError, match="fix_gamma is MXNet's"):
+        load({"bn/gamma": np.ones(3)}, "keras", "bn", without=["beta"], fix_gamma=True)
+
+
+def test_gamma_and_beta_of_old_transformers():
+    state = {"h.LayerNorm.gamma": draw(3), "h.LayerNorm.beta": draw(3)}
+    got = load(state, "pytorch", "h.LayerNorm", eps=1e-12)
+    assert got == {"gamma": got["gamma"], "beta": got["beta"], "eps": 1e-12}
+    (found,) = norms_in(state)
+    assert (found.framework, found.norm, found.missing) == ("pytorch", "layer_norm", ())
+
+
+@pytest.mark.parametrize("end", [".", "/", "_"])
+@pytest.mark.parametrize("framework", ["pytorch", "keras", "gluon"])
+def test_any_separator_after_the_prefix_is_found(framework, end):
+    names = {"pytorch": ("weight", "bias")}.get(framework, ("gamma", "beta"))
+    state = {f"bn0{end}{name}": draw(3) for name in names}
+    assert load(state, framework, "bn0").keys() == {"gamma", "beta", "eps"}
+
+
+def test_names_of_one_s_own():
+    state = {"n.g": draw(3), "n.b": draw(3), "apart": 1 + draw(3) ** 2, "n.m": draw(3)}
+    names = {"gamma": "g", "beta": "b", "running_mean": "m", "running_var": "apart"}
+    got = load(state, "pytorch", "n", names=names)
+    assert all(got[ours] is state.get(f"n.{n}", state.get(n)) for ours, n in names.items())
+    with pytest.raises(ValueError, match="names names 'scale'; layer_norm has gamma, beta"):
+        load(state, "pytorch", "n", norm="layer_norm", names={"scale": "g"})
+
+
+@pytest.mark.parametrize("norm", ["instance_norm", "layer_norm", "group_norm"])
+def test_tracked_statistics_are_never_dropped_without_a_word(norm):
+    module = torch.nn.InstanceNorm1d(3, affine=True, track_running_stats=True)
+    state = {
+        f"in.{k}": v
+        for k, v in module(torch.from_numpy(draw(4, 3, 5))) is not None
+        and module.state_dict().items()
+    }
+    with pytest.raises(
+        ValueError, match=r"'in\.running_mean' is a running statistic, which pytorch"
+    ):
+        load(state, "pytorch", "in", norm=norm)
+    module.eval()
+    x = draw(4, 3, 5)
+    y, _ = nn.batch_norm_inference_forward(x, **load(state, "pytorch", "in", norm="batch_norm"))
+    assert_allclose(y, module(torch.from_numpy(x)).detach(), rtol=1e-5, atol=1e-6)
+    got = load(state, "pytorch", "in", norm=norm, without=("running_mean", "running_var"))
+    assert got.keys() == {"gamma", "beta", "eps"}
+
+
+def test_a_bias_that_the_norm_would_not_use_is_not_dropped():
+    state = {"n.weight": draw(3), "n.bias": draw(3)}
+    with pytest.raises(ValueError, match=r"'n\.bias' is there, and pytorch's rms_norm has no beta"):
+        load(state, "pytorch", "n", norm="rms_norm")
+    assert "beta" not in load(state, "pytorch", "n", norm="rms_norm", without=["beta"])
+
+
+def test_a_norm_without_a_default_asks_for_eps():
+    with pytest.raises(ValueError, match="candle's rms_norm has no default eps"):
+        load({"n.weight": draw(3)}, "candle", "n", norm="rms_norm")
+    assert load({"n.weight": draw(3)}, "candle", "n", norm="rms_norm", eps=1e-6)["eps"] == 1e-6
+
+
+# What a state holds.
+
+
+class Network(torch.nn.Module):
+    """Norms among what looks like them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn1 = torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)
+        self.bn2 = torch.nn.BatchNorm2d(8, affine=False)
+        self.gn1, self.ln = torch.nn.GroupNorm(2, 8), torch.nn.LayerNorm(8)
+        self.input_layernorm, self.act = torch.nn.RMSNorm(8), torch.nn.PReLU(8)
+        self.fc, self.words = torch.nn.Linear(8, 8), torch.nn.Embedding(9, 8)
+        self.blocks = torch.nn.Sequential(torch.nn.LayerNorm(8), torch.nn.Linear(8, 1))
+        self.tracked = torch.nn.InstanceNorm1d(8, affine=True, track_running_stats=True)
+
+
+def test_norms_in_a_network_of_pytorch():
+    state = Network().state_dict()
+    found = {f.prefix: (f.norm, f.missing) for f in norms_in(state)}
+    assert found == {
+        "bn1": ("batch_norm", ()),
+        "bn2": ("batch_norm", ("gamma", "beta")),
+        "gn1": ("group_norm", ()),
+        "ln": ("layer_norm", ()),
+        "input_layernorm": ("rms_norm", ()),
+        "blocks.0": ("layer_norm", ()),
+        "tracked": ("batch_norm", ()),
+    }
+    assert {f.framework for f in norms_in(state)} == {"pytorch"}
+
+
+def test_what_is_listed_can_be_loaded():
+    state = {n: a.numpy() for n, a in Network().state_dict().items()}
+    for found in norms_in(state):
+        got = load(state, found.framework, found.prefix, norm=found.norm, without=found.missing)
+        assert got.keys() == found.shapes.keys() | {"eps"}
+
+
+def test_a_nested_state_of_flax_is_listed():
+    state = {
+        "params": {"Dense_0": {"kernel": draw(3, 4), "bias": draw(4)},
+                   "BatchNorm_0": {"scale": draw(3), "bias": draw(3)},
+                   "LayerNorm_0": {"scale": draw(3)},
+                   "GroupNorm_0": {"scale": draw(3), "bias": draw(3)}},
+        "batch_stats": {"BatchNorm_0": {"mean": draw(3), "var": draw(3) ** 2}},
+    }  # fmt: skip
+    found = {f.prefix: (f.norm, f.framework, f.missing) for f in norms_in(state)}
+    assert found == {
+        "BatchNorm_0": ("batch_norm", "flax", ()),
+        "LayerNorm_0": ("layer_norm", "flax", ("beta",)),
+        "GroupNorm_0": ("group_norm", "flax", ()),
+    }
+    with pytest.raises(ValueError, match="framework is 'theano'; pass one of 'pytorch'"):
+        norms_in(state, "theano")
+
+
+# Configurations.
+
+
+@pytest.mark.parametrize(
+    ("norm", "config", "eps"),
+    [
+        ("layer_norm", {"layer_norm_eps": 1e-12}, 1e-12),
+        ("layer_norm", {"layer_norm_epsilon": 1e-6}, 1e-6),
+        ("rms_norm", {"rms_norm_eps": 1e-6, "layer_norm_eps": 1.0}, 1e-6),
+        ("rms_norm", {"layer_norm_epsilon": 1e-6}, 1e-6),  # T5
+        ("group_norm", {"norm_eps": 1e-5}, 1e-5),  # diffusers
+        ("batch_norm", {"batch_norm_eps": 1e-3, "layer_norm_eps": 1.0}, 1e-3),
+        ("rms_norm", {"text_config": {"rms_norm_eps": 1e-5}, "vision_config": {"a": 1}}, 1e-5),
+        ("layer_norm", {"layer_norm_eps": 1e-7, "decoder": {"layer_norm_eps": 1}}, 1e-7),
+    ],
+)
+def test_eps_is_read_from_a_configuration(tmp_path, norm, config, eps):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    assert eps_from_config(path, norm) == eps
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ({"hidden": 3, "norm_epsilons": 1}, {}, "no eps for layer_norm; .* norm_epsilons = 1"),
+        ({"a": {"layer_norm_eps": 1}, "b": {"layer_norm_eps": 2}}, {}, "pass section=, one of 'a'"),
+        ({"layer_norm_eps": "small"}, {}, "wrong layer_norm_eps: eps is 'small'"),
+        ({"layer_norm_eps": -1}, {}, "eps is -1"),
+        ([], {}, "holds no configuration, but list"),
+        ({"layer_norm_eps": 1}, {"section": "text"}, "no eps for layer_norm in 'text'"),
+    ],
+)
+def test_a_configuration_without_a_clear_eps_is_named(tmp_path, config, options, message):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        eps_from_config(path, "layer_norm", **options)
+
+
+def test_a_section_of_a_configuration(tmp_path):
+    config = {"a": {"layer_norm_eps": 1e-3}, "b": {"layer_norm_eps": 1e-4}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert eps_from_config(tmp_path / "config.json", "layer_norm", section="b") == 1e-4
+    (tmp_path / "text.json").write_text("version https://git-lfs")
+    with pytest.raises(ValueError, match=r"text\.json"):
+        eps_from_config(tmp_path / "text.json", "layer_norm")

@@ -1,0 +1,283 @@
+"""Files of weights of every kind."""
+
+import io
+import json
+import re
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+import torch
+from extras import need
+from numpy.testing import assert_array_equal
+from safetensors.numpy import save_file
+from test_files import damaged
+
+from numpy_norms.conventions import load, norms_in, read_state
+from numpy_norms.onnx import evaluator
+
+rng = np.random.default_rng(5)
+
+
+def draw(*shape):
+    """Draw numbers of both signs."""
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+# Files.
+
+
+def write_safetensors(path, tensors):
+    """Write tensors of any type, from (type, shape, bytes)."""
+    header, at = {}, 0
+    for name, (kind, shape, data) in tensors.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    content = b"".join(data for *_, data in tensors.values())
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content)
+
+
+def test_one_type_that_numpy_lacks_leaves_the_rest_readable(tmp_path):
+    path, gamma = tmp_path / "a.safetensors", draw(3)
+    tensors = {"n.weight": ("F32", [3], gamma.tobytes())}
+    tensors |= {kind: (kind, [4], bytes(4)) for kind in ("F8_E4M3", "F8_E5M2", "F8_E8M0")}
+    write_safetensors(path, tensors)
+    state = read_state(path)
+    assert list(state) == ["n.weight"]
+    assert_array_equal(state["n.weight"], gamma)
+    with pytest.raises(ValueError, match=r"'F8_E4M3' in .*a\.safetensors has the type F8_E4M3"):
+        state["F8_E4M3"]
+    with pytest.raises(KeyError, match="absent"):
+        state["absent"]
+    with pytest.raises(ValueError, match="has the type F8_E5M2, which NumPy does not have"):
+        load(state, "pytorch", norm="rms_norm", names={"gamma": "F8_E5M2"})
+
+
+def test_bfloat16_is_read_by_a_process_that_has_not_imported_ml_dtypes(tmp_path):
+    path = tmp_path / "b.safetensors"
+    save_file({"w": np.ones(3, ml_dtypes.bfloat16)}, path)
+    code = "from numpy_norms.conventions import read_state; import sys"
+    code += f"; print(read_state({str(path)!r})['w'].dtype)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["bfloat16"], done.stderr
+
+
+def test_bfloat16_without_ml_dtypes_names_it(tmp_path, monkeypatch):
+    path = tmp_path / "b.safetensors"
+    save_file({"w": np.ones(3, ml_dtypes.bfloat16), "v": np.ones(2)}, path)
+    find = sys.modules["numpy_norms.conventions.read"].find_spec
+    monkeypatch.setattr(
+        "numpy_norms.conventions.read.find_spec", lambda n: None if n == "ml_dtypes" else find(n)
+    )
+    state = read_state(path)
+    assert list(state) == ["v"]
+    with pytest.raises(ImportError, match=r"'w' in .* needs ml_dtypes: pip install ml_dtypes"):
+        state["w"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "package"),
+    [(".safetensors", "safetensors"), (".h5", "h5py"), (".keras", "h5py"), (".gguf", "gguf"),
+     (".onnx", "onnx")],
+)  # fmt: skip
+def test_a_package_that_is_absent_is_named(tmp_path, monkeypatch, ending, package):
+    monkeypatch.setattr("numpy_norms.conventions.read.find_spec", lambda _: None)
+    with pytest.raises(ImportError, match=f"w{ending} needs {package}: pip install {package}"):
+        read_state(tmp_path / f"w{ending}")
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pth"])
+def test_a_file_of_pytorch_is_refused_with_the_lines_that_convert_it(tmp_path, ending):
+    path, module = tmp_path / f"net{ending}", torch.nn.BatchNorm1d(3)
+    state = module.state_dict() | {"b": torch.ones(2, dtype=torch.bfloat16)}
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="is PyTorch's, and can run code") as caught:
+        read_state(path)
+    _, *lines = str(caught.value).split("\n", 1)
+    exec(lines[0], {})
+    got = read_state(tmp_path / "net.npz")
+    assert set(got) == set(state)
+    assert got["running_var"].dtype == np.float32
+    assert_array_equal(got["b"], [1, 1])
+
+
+def write_gguf(path):
+    """Write a norm's weight, and one array of other types; return them."""
+    need("gguf")
+    import gguf
+
+    norm, wide = draw(6), draw(2, 64)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("blk.0.attn_norm.weight", norm)
+    writer.add_tensor("half", wide.astype(np.float16))
+    for kind in (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.BF16):
+        writer.add_tensor(kind.name, gguf.quants.quantize(wide, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return norm, wide
+
+
+def test_gguf(tmp_path):
+    norm, wide = write_gguf(tmp_path / "m.gguf")
+    state = read_state(tmp_path / "m.gguf")
+    assert_array_equal(state["blk.0.attn_norm.weight"], norm)
+    assert_array_equal(state["half"], wide.astype(np.float16))
+    assert_array_equal(state["BF16"], wide.astype(ml_dtypes.bfloat16))
+    with pytest.raises(ValueError, match=r"'Q8_0' in .* has the type Q8_0"):
+        state["Q8_0"]
+    (found,) = norms_in(state)
+    assert (found.prefix, found.norm) == ("blk.0.attn_norm", "rms_norm")
+
+
+def write_onnx(path):
+    """Write a model with two initializers; return them."""
+    arrays = {"g": draw(3), "h": draw(2, 3).astype(ml_dtypes.bfloat16)}
+    tensors = [onnx.numpy_helper.from_array(a, n) for n, a in arrays.items()]
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [2, 3]) for name in "xy")
+    node = onnx.helper.make_node("LayerNormalization", ["x", "g"], ["y"], epsilon=1e-3)
+    graph = onnx.helper.make_graph([node], "g", [x], [y], tensors)
+    onnx.save(onnx.helper.make_model(graph), path)
+    return arrays
+
+
+def test_onnx_initializers(tmp_path):
+    arrays = write_onnx(tmp_path / "m.onnx")
+    state = read_state(tmp_path / "m.onnx")
+    for name, a in arrays.items():
+        assert_array_equal(state[name], a)
+    assert load(state, "onnx", norm="rms_norm", names={"gamma": "g"})["gamma"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "read"),
+    [(write_gguf, "x.gguf", read_state), (write_onnx, "x.onnx", read_state),
+     (write_onnx, "x.onnx", evaluator)],
+)  # fmt: skip
+def test_a_damaged_file_is_named_or_read(tmp_path, write, name, read):
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        check_damage(Path(folder) / name, write, name, read)
+
+
+def check_damage(path, write, name, read):
+    """Read a file in 3000 damaged forms."""
+    write(path)
+    good, said = path.read_bytes(), []
+    for trial in range(3000):
+        path.write_bytes(damaged(good, trial))
+        try:
+            read(str(path))
+        except NotImplementedError:  # a damaged operator's name
+            assert read is evaluator
+        except ValueError as error:
+            said.append(str(error))
+    assert len(said) > 1000
+    assert all(name in line for line in said)
+
+
+# Keras 3.15 wrote files of this form; `vars` has the layer's name.
+LAYERS = {
+    "batch_normalization": ("bn1", ["gamma", "beta", "moving_mean", "moving_variance"], {}),
+    "batch_normalization_1": ("bn2", ["beta", "moving_mean", "moving_variance"], {"scale": False}),
+    "layer_normalization": ("ln", ["gamma", "beta"], {}),
+    "rms_normalization": ("rms", ["scale"], {}),
+    "dense": ("fc", ["vars/0", "vars/1"], {}),
+}
+CLASSES = {"batch": "BatchNormalization", "layer": "LayerNormalization", "rms": "RMSNormalization"}
+
+
+def keras_weights(file):
+    """Write weights as Keras 3 does; return them by the names that are expected."""
+    import h5py
+
+    expected = {}
+    with h5py.File(file, "w") as root:
+        for key, (name, weights, _) in LAYERS.items():
+            group = root.create_group(f"layers/{key}/vars")
+            group.attrs["name"] = name
+            for i, weight in enumerate(weights):
+                expected[f"{name}/{weight}"] = a = 1 + draw(3) ** 2
+                group.create_dataset(str(i), data=a)
+    return expected
+
+
+def test_keras_weights_get_their_names_where_it_is_certain(tmp_path):
+    need("h5py")
+    expected = keras_weights(tmp_path / "k.weights.h5")
+    state = read_state(tmp_path / "k.weights.h5")
+    uncertain = {f"bn2/vars/{i}": n for i, n in enumerate(n for n in expected if "bn2" in n)}
+    assert set(state) == {n for n in expected if "bn2" not in n} | set(uncertain)
+    for name, a in state.items():
+        assert_array_equal(a, expected[uncertain.get(name, name)])
+    assert set(load(state, "keras", "bn1")) == {
+        *(["gamma", "beta", "running_mean", "running_var", "eps"])
+    }
+
+
+def test_keras_archives_tell_which_weights_a_layer_has(tmp_path):
+    need("h5py")
+    buffer = io.BytesIO()
+    expected = keras_weights(buffer)
+    layers = [
+        {"class_name": CLASSES.get(key.split("_")[0], "Dense"), "config": {"name": name, **flags}}
+        for key, (name, _, flags) in LAYERS.items()
+    ]
+    with zipfile.ZipFile(tmp_path / "k.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+        archive.writestr("model.weights.h5", buffer.getvalue())
+    state = read_state(tmp_path / "k.keras")
+    assert set(state) == set(expected)
+    for name, a in state.items():
+        assert_array_equal(a, expected[name])
+    found = {f.prefix: (f.norm, f.framework, f.missing) for f in norms_in(state)}
+    assert found == {
+        "bn1": ("batch_norm", "keras", ()),
+        "bn2": ("batch_norm", "keras", ("gamma",)),
+        "ln": ("layer_norm", "keras", ()),
+        "rms": ("rms_norm", "keras", ()),
+    }
+
+
+def test_keras_2_files_and_those_of_others(tmp_path):
+    need("h5py")
+    import h5py
+
+    gamma, blob = draw(3), draw(2)
+    with h5py.File(tmp_path / "old.h5", "w") as root:
+        group = root.create_group("model_weights/bn")
+        group.attrs["weight_names"] = [b"bn/gamma:0"]
+        group.create_dataset("bn/gamma:0", data=gamma)
+        root.create_dataset("data/scale/0", data=blob)
+    state = read_state(tmp_path / "old.h5")
+    assert_array_equal(state["bn/gamma"], gamma)
+    assert_array_equal(state["data/scale/0"], blob)
+
+
+def test_hdf5_that_would_unpack_to_much_more_is_refused(tmp_path):
+    need("h5py")
+    import h5py
+
+    with h5py.File(tmp_path / "bomb.h5", "w") as root:
+        root.create_dataset("a", (1 << 30,), "f4", chunks=(1 << 20,), compression="gzip")
+    with pytest.raises(ValueError, match=r"bomb\.h5 would take 4294967296 bytes of memory"):
+        read_state(tmp_path / "bomb.h5")
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras", ".gguf", ".onnx"])
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs", b"GGUF" + bytes(40)])
+def test_a_file_that_is_not_what_it_says_is_named(tmp_path, ending, content):
+    need("h5py", "gguf")
+    path = tmp_path / f"net{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"net{ending}")):
+        read_state(path)
