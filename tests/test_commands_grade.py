@@ -181,7 +181,7 @@ def test_a_right_function_passes_in_every_form(grade, name):
         ("no_mean_backward", "your dx: you left the mean term out of dx"),
         (
             "half_mean_backward",
-            "your dx: it equals ours, but the mean term is halved: 1/2 E[dx_hat]",
+            "your dx: it equals ours, but the mean term r E[dx_hat] is halved",
         ),
         ("doubled_backward", "your dx: it equals ours, but dx is counted twice"),
         (
