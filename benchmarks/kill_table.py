@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_norms.commands.gradient_checkers import CHECKERS, Checker, Kernel
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 from numpy_norms.verify import Mutant, cases, check_gradients, mutants
 from numpy_norms.verify.kernel import Trial
 from numpy_norms.verify.plain import plain_kernel
 
+from .gradient_checkers import CHECKERS, Checker, Kernel
 from .machine import cores
 
 OURS, GRADIENTS = "check_kernel", "check_gradients"

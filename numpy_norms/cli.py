@@ -20,7 +20,7 @@ COMMANDS = {
     "grade": "grade.command",
     "golden": "golden",
     "info": "info",
-    "mutants": "mutants",
+    "judge": "judge.command",
     "show": "show",
     "sweep": "sweep",
     "trace": "trace",

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from . import checks
 from .engine import lifting
 from .engine.plans import Asked, Plan, plan_for
+from .engine.tiles import Table, Tile
 from .layer_norm import layout
 from .masks import mask_of
 from .passes import Statistics
-from .pieces import counts, statistics
+from .pieces import counts, find
 
 Array = NDArray[Any]
 
@@ -121,7 +122,17 @@ class Moments:
         sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
         plan = plan_for(sets, checks.working_dtype(x, None), x.dtype, Asked())
         mask = None if where is None else mask_of(plan, checks.mask(where, x), x)
-        return of_statistics(plan, counts(plan, mask), statistics(plan, x, 0.0, mask))
+        count, kept = counts(plan, mask), Table()
+
+        def keep(tile: Tile, *numbers: Any) -> None:
+            (n,) = tile.sets((count,))
+            tile.keep(kept, *_in_units_of_x(plan, n, *numbers))
+
+        find(plan, x, 0.0, mask, keep)
+        if not kept:  # of an empty array
+            kept.update({0: np.zeros(plan.set_shape, plan.few)})
+        mean, m2 = kept[0], kept.get(1, kept[0])
+        return Moments(plan.in_order(count), plan.report(mean), plan.report(m2))
 
     @classmethod
     def empty(cls, shape: int | Sequence[int]) -> Moments:
@@ -281,10 +292,14 @@ def _checked(part: Any) -> Moments:
 
 def of_statistics(plan: Plan, count: Array, of_sets: Statistics) -> Moments:
     """Moments of sets whose counts and statistics are known."""
-    pivot, exponent, mean, var = of_sets
-    assert mean is not None
+    mean, m2 = _in_units_of_x(plan, count, *of_sets)
+    return Moments(plan.in_order(count), plan.report(mean), plan.report(m2))
+
+
+def _in_units_of_x(
+    plan: Plan, count: Array, pivot: Any, exponent: Any, mean: Any, var: Array
+) -> tuple[Array, Array]:
+    """Mean and sum of squared deviations of sets, which were lifted."""
     with np.errstate(all="ignore"):
         mean, m2 = lifting.mean_of(plan, pivot, exponent, mean), count * var
-        if exponent is not None:
-            m2 = plan.times(m2, -2 * exponent)
-    return Moments(plan.in_order(count), plan.report(mean), plan.report(m2))
+        return mean, m2 if exponent is None else plan.times(m2, -2 * exponent)

@@ -7,6 +7,7 @@ about one pivot before they are averaged, which loses nothing, and the pivot sta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,8 +27,18 @@ Array = NDArray[Any]
 
 def statistics(plan: Plan, x: Array, eps: float, mask: Mask | None) -> Statistics:
     """The statistics of every set, of the positions that count."""
-    (x,) = plan.views(x)
     kept: Table = {}
+    find(plan, x, eps, mask, lambda tile, *numbers: tile.keep(kept, *numbers))
+    pivot, exponent, mean, var = map(kept.get, range(4))
+    if var is None:
+        var = np.zeros(plan.set_shape, plan.few)  # of an empty array
+        mean = var if plan.asked.means else None
+    return Statistics(pivot, exponent, mean, var)
+
+
+def find(plan: Plan, x: Array, eps: float, mask: Mask | None, keep: Callable[..., None]) -> None:
+    """Call ``keep(tile, pivot, exponent, mean, var)`` with the statistics of each tile's sets."""
+    (x,) = plan.views(x)
 
     def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
         if mask is None:
@@ -41,16 +52,8 @@ def statistics(plan: Plan, x: Array, eps: float, mask: Mask | None) -> Statistic
     def finish(mean: Any, mean_square: Any) -> Any:
         return mean, eq.variance(mean, mean_square)
 
-    def apply(tile: Tile, *numbers: Any) -> None:
-        tile.keep(kept, *numbers)
-
     nearer = partial(lifting.nearer, plan, eps)
-    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    pivot, exponent, mean, var = map(kept.get, range(4))
-    if var is None:
-        var = np.zeros(plan.set_shape, plan.few)  # of an empty array
-        mean = var if plan.asked.means else None
-    return Statistics(pivot, exponent, mean, var)
+    run(plan, prepare, reduce, finish, keep, about=(None, None), nearer=nearer, slots=1)
 
 
 def counts(plan: Plan, mask: Mask | None) -> Array:

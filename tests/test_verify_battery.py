@@ -11,8 +11,9 @@ import pytest
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 from numpy_norms.verify import Accumulator, cases
 from numpy_norms.verify.arrangement import Arrangement
+from numpy_norms.verify.judge import Judge
 from numpy_norms.verify.plain import plain_kernel
-from numpy_norms.verify.runs import Judge, run
+from numpy_norms.verify.runs import run
 
 
 def named(norm, **options):

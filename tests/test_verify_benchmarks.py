@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import calibrate_tolerances, kill_table, random_bugs
-from numpy_norms.commands.gradient_checkers import CHECKERS, Kernel
+from benchmarks.gradient_checkers import CHECKERS, Kernel
 from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import cases, mutants
 from numpy_norms.verify.plain import plain_kernel

@@ -10,11 +10,11 @@ from trials import trial
 
 from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import cases, mutants
-from numpy_norms.verify.catalogue import MISTAKES
+from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.plain import plain_kernel
 
-# Each mistake once, on one of the norms that can have it.
-EACH = [(mistake.norms[i % len(mistake.norms)], mistake.name) for i, mistake in enumerate(MISTAKES)]
+# Each fault once, on one of the norms that can have it.
+EACH = [(fault.norms[i % len(fault.norms)], fault.name) for i, fault in enumerate(KNOWN)]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -24,12 +24,12 @@ def test_every_norm_has_at_least_twenty_mutants_with_names_of_their_own(norm):
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
-def test_every_mistake_says_what_where_and_how(mistake):
-    assert re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", mistake.issue)
-    assert mistake.what
-    assert mistake.formula
-    assert mistake.what[0].islower() or mistake.what.startswith("dy")
+@pytest.mark.parametrize("fault", KNOWN, ids=lambda fault: fault.name)
+def test_every_mistake_says_what_where_and_how(fault):
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", fault.issue)
+    assert fault.what
+    assert fault.formula
+    assert fault.what[0].islower() or fault.what.startswith("dy")
 
 
 @pytest.mark.parametrize(("norm", "name"), EACH, ids=lambda value: value)

@@ -113,7 +113,7 @@ class Plan:
         rest = tuple([a for a in range(len(shape)) if a not in self.along])
         if inner is None:
             of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
-            narrow = few != self.work
+            narrow = self.work.itemsize < 8
 
             def E(a: Any, b: Any = None) -> Any:
                 s = of_sets(a.now, None if b is None else b.now)

@@ -59,6 +59,11 @@ class Arrangement:
         """Return the four-axis view of an `x` that has been brought inward."""
         return View.of(self.norm, x.shape, gamma.shape, num_groups or 1)
 
+    def view_of(self, shape: tuple[int, ...], num_groups: int | None) -> View:
+        """Return the four-axis view of an `x` of this shape, brought inward."""
+        features = shape[-self.features :] if self.norm in FEATURE_NORMS else shape[1:2]
+        return View.of(self.norm, shape, features, num_groups or 1)
+
     def arranged(self, forward: Kernel, backward: Kernel) -> tuple[Kernel, Kernel]:
         """Wrap a kernel for channels second, or features last, to take the caller's order."""
         if self == Arrangement(self.norm):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,11 @@ from numpy_norms.oracle.sets import FEATURE_NORMS
 
 from .arrangement import Arrangement
 from .draft import draw
-from .plain import Array
-from .recipes import RECIPES, Recipe
-from .shapes import shapes
+from .plain import Array, as_dtype
+from .recipes import EMPTY, RECIPES, Recipe
+from .shapes import COUNTS, LENGTHS, Shape, shapes, sized
 
-__all__ = ["Case", "cases"]
+__all__ = ["Case", "Values", "case_of", "cases"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Case:
         Of a group norm.
     exact_for : tuple of str
         The orders of summation whose results must equal the exact ones to the last bit.
+    residual : ndarray or None
+        The part of `x` that the kernel is given apart, to be added first.
     """
 
     name: str
@@ -47,22 +51,63 @@ class Case:
     eps: float
     num_groups: int | None = None
     exact_for: tuple[str, ...] = ()
+    residual: Array | None = field(default=None, repr=False)
 
     @property
     def forward_arguments(self) -> tuple[Any, ...]:
         """What `check_kernel` passes to a forward pass."""
-        groups = () if self.num_groups is None else (self.num_groups,)
-        beta = () if self.norm == "rms_norm" else (self.beta,)
-        return (self.x, *groups, self.gamma, *beta, self.eps)
+        rest = self.backward_arguments[2:]
+        if self.residual is None:
+            return (self.x, *rest)
+        return (self.x - self.residual, self.residual, *rest)
 
     @property
     def backward_arguments(self) -> tuple[Any, ...]:
         """What `check_kernel` passes to a backward pass."""
-        return (self.dy, *self.forward_arguments)
+        groups = () if self.num_groups is None else (self.num_groups,)
+        beta = () if self.norm == "rms_norm" else (self.beta,)
+        return (self.dy, self.x, *groups, self.gamma, *beta, self.eps)
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the arrays of every case have in common.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of `x` and `dy`.
+    weights : dtype or None
+        Of `gamma` and `beta`; that of `x` by default.
+    scheme : str
+        "gemma" where gamma is stored as its distance from 1.
+    eps : float or None
+        For all cases; None to let each choose its own.
+    residual : bool
+        Whether a part of x is given apart.
+    """
+
+    dtype: np.dtype[Any]
+    weights: np.dtype[Any] | None = None
+    scheme: str = "exact"
+    eps: float | None = None
+    residual: bool = False
 
 
 def cases(
-    norm: str, *, dtype: DTypeLike = np.float32, seed: int = 0, **options: Any
+    norm: str,
+    *,
+    dtype: DTypeLike = np.float32,
+    seed: int = 0,
+    weights: DTypeLike | None = None,
+    scheme: str = "exact",
+    eps: float | None = None,
+    residual: bool = False,
+    sizes: str = "usual",
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    num_groups: int | None = None,
+    empty: bool = False,
+    **options: Any,
 ) -> tuple[Case, ...]:
     """Return the battery for a norm.
 
@@ -76,67 +121,146 @@ def cases(
         The type of the arrays, whose values are thus what it can represent.
     seed : int, default 0
         Other seeds give other values in the same structure.
+    weights : dtype, optional
+        The type of gamma and beta; `dtype` by default.
+    scheme : str, default "exact"
+        With ``"gemma"`` gamma is stored as its distance from 1.
+    eps : float, optional
+        One eps for all cases.
+    residual : bool, default False
+        Whether a part of x is given apart, as `Case.residual`.
+    sizes : {"usual", "all"}
+        ``"all"`` adds the lengths of sets and numbers of rows at which kernels change their ways,
+        from 1 to 65537 and 100,000; the usual battery has at most ten different shapes.
+    shapes : sequence of shapes, optional
+        The shapes of x that there shall be, and no others.
+    num_groups : int, optional
+        Of a group norm, with `shapes`.
+    empty : bool, default False
+        Whether there is a batch of none.
     **options
         `axis` or `channel_axis`, as in this library's functions.
 
     Raises
     ------
     ValueError
-        If there is no such norm.
+        If there is no such norm, or no such choice of sizes.
 
     Examples
     --------
     >>> battery = {case.name: case for case in cases("layer_norm")}
     >>> battery["long_sets"].x.shape
-    (3, 1301)
+    (3, 65537)
     >>> battery["long_sets"].why
-    'sets longer than a block of 1024'
+    'sets longer than 65536, and than any block'
     """
+    if sizes not in ("usual", "all"):
+        raise ValueError(f"sizes is {sizes!r}; it must be 'usual' or 'all'")
     arrangement = Arrangement.of(norm, options)
-    kinds = shapes(norm, arrangement.features)
+    values = Values(
+        as_dtype(dtype), None if weights is None else as_dtype(weights), scheme, eps, residual
+    )
+    plan = list(_planned(norm, arrangement, shapes, num_groups))
+    if sizes == "all":
+        plan += _sizes(norm, arrangement.features)
+    if empty:
+        plan.append((EMPTY, _emptied(plan[0][1])))
     return tuple(
-        _make(recipe, arrangement, *kinds[recipe.kind], np.dtype(dtype), [seed, number])
-        for number, recipe in enumerate(RECIPES)
-        if recipe.kind in kinds and norm in recipe.norms
+        case_of(recipe, arrangement, shape, values, [seed, number])
+        for number, (recipe, shape) in enumerate(plan)
     )
 
 
-def _make(
-    recipe: Recipe,
+def _planned(
+    norm: str,
     arrangement: Arrangement,
-    shape: tuple[int, ...],
+    own: Sequence[tuple[int, ...]] | None,
     num_groups: int | None,
-    dtype: np.dtype[Any],
-    seed: list[int],
+) -> Iterator[tuple[Recipe, Shape]]:
+    """Yield every recipe with its shape: those of the battery, or the caller's own."""
+    usable = [recipe for recipe in RECIPES if norm in recipe.norms]
+    if own is None:
+        kinds = shapes(norm, arrangement.features)
+        yield from ((recipe, kinds[recipe.kind]) for recipe in usable if recipe.kind in kinds)
+        return
+    if norm == "group_norm" and num_groups is None:
+        raise ValueError("shapes of group_norm need num_groups; pass num_groups too")
+    for number, given in enumerate(own):
+        shape = arrangement.inward(np.empty(given, bool)).shape
+        for recipe in usable:
+            if recipe.fits(arrangement.view_of(shape, num_groups)) and (
+                number == 0 or recipe.name in ("ordinary", "large_offset")
+            ):
+                name = recipe.name if number == 0 else f"{recipe.name} {given}"
+                yield replace(recipe, name=name), (shape, num_groups)
+
+
+def _sizes(norm: str, features: int) -> Iterator[tuple[Recipe, Shape]]:
+    plain = RECIPES[0]
+    for length in LENGTHS:
+        if length > 1 or norm != "batch_norm":
+            name = f"sets_of_{length}"
+            yield (
+                replace(plain, name=name, why=f"sets of {length}"),
+                sized(norm, length, 2 if norm == "batch_norm" else 3, features),
+            )
+    for count in COUNTS:
+        name = f"batch_of_{count}"
+        yield replace(plain, name=name, why=f"{count} rows"), sized(norm, 8, count, features)
+
+
+def _emptied(shape: Shape) -> Shape:
+    sizes, groups = shape
+    return (0, *sizes[1:]), groups
+
+
+def case_of(
+    recipe: Recipe, arrangement: Arrangement, shape: Shape, values: Values, seed: list[int]
 ) -> Case:
-    features = shape[-arrangement.features :] if arrangement.norm in FEATURE_NORMS else shape[1:2]
-    view = arrangement.view(np.empty(shape, bool), np.empty(features, bool), num_groups)
+    """Return a recipe's case with x of some shape, channels second or features last."""
+    sizes, num_groups = shape
+    features = sizes[-arrangement.features :] if arrangement.norm in FEATURE_NORMS else sizes[1:2]
+    view = arrangement.view_of(sizes, num_groups)
     draft = draw(
         np.random.default_rng(seed),
         view,
         std=recipe.std,
-        mean=recipe.mean(dtype),
+        mean=recipe.mean(values.dtype),
         eps=recipe.eps,
     )
     recipe.change(draft)
     if arrangement.norm == "rms_norm":
         draft.beta[...] = 0
+    stored = draft.gamma - 1 if values.scheme == "gemma" else draft.gamma
 
-    def rounded(a: Array, to: tuple[int, ...]) -> Array:
-        return a.astype(dtype).reshape(to)
+    def rounded(a: Array) -> Array:
+        made = a.astype(values.dtype).reshape(sizes)
+        return np.ascontiguousarray(arrangement.outward(made))
 
-    x, dy = (
-        np.ascontiguousarray(arrangement.outward(rounded(a, shape))) for a in (draft.x, draft.dy)
-    )
+    def parameter(a: Array) -> Array:
+        return recipe.parameter_layout(a.astype(values.weights or values.dtype).reshape(features))
+
+    x = recipe.x_layout(rounded(draft.x))
     return Case(
         recipe.name,
         arrangement.norm,
         recipe.why,
-        recipe.x_layout(x),
-        rounded(draft.gamma, features),
-        rounded(draft.beta, features),
-        recipe.dy_layout(dy),
-        draft.eps,
+        x,
+        parameter(stored),
+        parameter(draft.beta),
+        recipe.dy_layout(rounded(draft.dy)),
+        draft.eps if values.eps is None else values.eps,
         num_groups,
-        recipe.exact_for,
+        recipe.exact_for if values.eps is None else (),
+        _leading(x) if values.residual else None,
     )
+
+
+def _leading(x: Array) -> Array:
+    """Return x to three bits, so that x less this, and the sum again, are exact."""
+    wide = np.asarray(x, np.float64)
+    with np.errstate(all="ignore"):
+        mantissa, exponent = np.frexp(wide)
+        found = np.ldexp(np.round(mantissa * 8) / 8, exponent)
+    limit = float(np.finfo(x.dtype).max) if x.dtype.kind == "f" else math.inf
+    return np.asarray(np.where(abs(found) <= limit, found, wide).astype(x.dtype))

@@ -1,22 +1,55 @@
-"""The catalogue of known-wrong kernels: each mistake has been shipped by somebody."""
+"""The catalogue of known-wrong kernels: each fault has been shipped by somebody."""
 
 from __future__ import annotations
 
-from .mistake import Mistake, Mutant
-from .mistakes_backward import BACKWARD_MISTAKES
-from .mistakes_forward import FORWARD_MISTAKES
-from .mistakes_memory import MEMORY_MISTAKES
-from .plain import known_norm
+from dataclasses import dataclass, field
 
-__all__ = ["MISTAKES", "Mutant", "mutants"]
+from .faults.grammar import Fault
+from .faults.known_backward import BACKWARD_FAULTS
+from .faults.known_forward import FORWARD_FAULTS
+from .plain import Kernel, known_norm
 
-MISTAKES: tuple[Mistake, ...] = FORWARD_MISTAKES + BACKWARD_MISTAKES + MEMORY_MISTAKES
+__all__ = ["KNOWN", "Mutant", "mutants"]
+
+KNOWN: tuple[Fault, ...] = FORWARD_FAULTS + BACKWARD_FAULTS
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A kernel that is known to be wrong.
+
+    Parameters
+    ----------
+    name : str
+        Unique within its norm, for instance ``"mean_term_dropped"``.
+    norm : str
+    kind : str
+        Of the fault, for instance ``"term left out"``.
+    what : str
+        What is wrong, as a phrase that completes "equals ours, but ...".
+    formula : str
+        The wrong formula, in the notation of the equations.
+    issue : str
+        A public issue or pull request that had it: ``"owner/repository#number"``.
+    forward, backward : callable
+        The kernel in the form that `check_kernel` takes. Computes in the type of `x`, in float32
+        if that is narrower, and returns the type of each argument.
+    """
+
+    name: str
+    norm: str
+    kind: str
+    what: str
+    formula: str
+    issue: str
+    forward: Kernel = field(repr=False)
+    backward: Kernel = field(repr=False)
 
 
 def mutants(norm: str) -> tuple[Mutant, ...]:
     """Return the known-wrong kernels of a norm.
 
-    Each is the plain kernel with one mistake in it, and has a public issue that reports it. A
+    Each is the plain kernel with one fault in it, and has a public issue that reports it. A
     checker is to be trusted as far as it tells them from right ones.
 
     Parameters
@@ -42,4 +75,8 @@ def mutants(norm: str) -> tuple[Mutant, ...]:
     'BVLC/caffe#1891'
     """
     known_norm(norm)
-    return tuple(mistake.mutant(norm) for mistake in MISTAKES if norm in mistake.norms)
+    return tuple(
+        Mutant(f.name, norm, f.kind, f.what, f.formula, f.issue, *f.kernel(norm))
+        for f in KNOWN
+        if norm in f.norms
+    )

@@ -57,7 +57,7 @@ def grade(
     ...     x_hat, rows = rstd * (x - mean), tuple(range(x.ndim - 1))
     ...     return rstd * gamma * dy, (dy * x_hat).sum(rows), dy.sum(rows)
     >>> print(grade(backward, "layer_norm", rank=2).reasons()[0])
-    your dx equals ours, but the mean and the variance are held constant: dx = r (dx_hat)
+    your dx: you held the mean and the variance constant: they depend on x too: dx = r dx_hat
     """
     from numpy_norms.commands.grade.marking import mark_here
 

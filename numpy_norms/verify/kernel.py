@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .arrangement import Arrangement
-from .battery import cases
+from .battery import Case, Values, case_of, cases
+from .diagnosis import diagnose
+from .diagnosis.sharpening import Probe
+from .finding import Finding
+from .judge import Judge
 from .laws import law_rows
-from .plain import Kernel, plain_kernel
+from .plain import SCHEMES, Kernel, as_dtype, plain_kernel
+from .properties import REQUIRABLE, properties, required_rows
+from .recipes import RECIPES
 from .report import Report, Row
-from .runs import Judge, Run, library_kernel, run
-from .suspects import suspects
+from .runs import Contract, Run, library_kernel, run
+from .shapes import sized
 from .tolerances import Accumulator
 
 __all__ = ["Trial", "check_kernel"]
+
+SMALL = 20_000  # elements of a case that several threads work on at once
 
 
 def check_kernel(
@@ -27,29 +39,69 @@ def check_kernel(
     dtype: DTypeLike = np.float32,
     accumulate: DTypeLike | Accumulator | None = None,
     seed: int = 0,
+    scheme: str = "exact",
+    weights: DTypeLike | None = None,
+    eps: float | None = None,
+    saved: bool = False,
+    residual: bool = False,
+    in_place: str | Sequence[str] = (),
+    require: str | Sequence[str] = (),
+    sizes: str = "usual",
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    num_groups: int | None = None,
+    empty: bool = False,
+    threads: int = 2,
     **options: Any,
 ) -> Report:
-    """Check a normalization kernel on a designed battery, and say what is wrong with it.
+    """Check a normalization kernel on a designed battery, and say what is wrong with it, and where.
 
     Its results are compared with those of this library in a wider type, within tolerances that
-    know the condition of each set, and with laws that need no expected values.
+    know the condition of each set, and with laws that need no expected values. Every case is run
+    twice, and the small ones from several threads at once.
 
     Parameters
     ----------
     norm : str
         One of "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm".
     forward : callable, optional
-        ``forward(x, gamma, beta, eps) -> y``; group norm has ``num_groups`` after ``x``, RMS norm
-        no ``beta``. Anything that ``np.asarray`` takes may come back.
+        ``forward(x, gamma, beta, eps) -> y``, or ``(y, mean, rstd)``, which are judged too; group
+        norm has ``num_groups`` after ``x``, RMS norm no ``beta`` and no ``mean``. Anything that
+        ``np.asarray`` takes may come back.
     backward : callable, optional
-        ``backward(dy, x, gamma, beta, eps) -> (dx, dgamma, dbeta)``, likewise. A pass that is not
-        given is not checked; if neither is, this library's own are.
+        ``backward(dy, x, gamma, beta, eps) -> (dx, dgamma, dbeta)``, or dx alone, or None for what
+        it does not compute. A pass that is not given is not checked; if neither is, this library's
+        own are.
     dtype : dtype, default float32
         The type of the arrays that the kernel is given.
     accumulate : dtype or Accumulator, optional
         What the kernel declares to add up in; the wider of float32 and `dtype` by default.
     seed : int, default 0
         Of the values in the battery.
+    scheme : {"exact", "llama", "gemma", "onnx"}
+        Where the kernel rounds, or that its gamma is stored as a distance from 1.
+    weights : dtype, optional
+        The type of gamma and beta, if another than `dtype`.
+    eps : float, optional
+        The one eps that the kernel knows.
+    saved : bool, default False
+        Whether backward is given, after eps, what forward returned after y.
+    residual : bool, default False
+        Whether forward is ``forward(x, residual, gamma, ...)`` and adds the two first. It returns
+        y, or y and the sum; backward is given the sum as x.
+    in_place : str or sequence of str
+        Arguments that it may write into.
+    require : str or sequence of {"repeatable", "batch_invariant"}
+        Properties that the report tells of every kernel, and that this one promises.
+    sizes : {"usual", "all"}
+        All the sizes at which kernels change their ways, or ten shapes.
+    shapes : sequence of shapes, optional
+        What the kernel supports: nothing else is run.
+    num_groups : int, optional
+        Of a group norm with `shapes`.
+    empty : bool, default False
+        Whether it is to be right for an empty batch.
+    threads : int, default 2
+        How many threads call it at once; 0 for none.
     **options
         `axis` (layer, RMS norm) or `channel_axis`: where the kernel expects its axes.
 
@@ -60,7 +112,7 @@ def check_kernel(
     Raises
     ------
     ValueError
-        If there is no such norm.
+        If there is no such norm, scheme or property.
     TypeError
         If the norm has no such option.
 
@@ -72,10 +124,31 @@ def check_kernel(
     >>> report = check_kernel("layer_norm", forward)
     >>> report.passed
     False
-    >>> report.suspects[0]
-    'eps_outside_root'
+    >>> print(report.diagnosis[0])
+    y: eps is added to the standard deviation: r = 1 / (sqrt(var) + eps)
     """
-    return Trial(norm, dtype, accumulate, seed, options).of(forward, backward)
+    places = (in_place,) if isinstance(in_place, str) else tuple(in_place)
+    battery = {
+        "weights": weights,
+        "eps": eps,
+        "residual": residual,
+        "sizes": sizes,
+        "shapes": shapes,
+        "num_groups": num_groups,
+        "empty": empty,
+    }
+    return Trial(
+        norm,
+        dtype,
+        accumulate,
+        seed,
+        options,
+        contract=Contract(saved, residual, places),
+        scheme=scheme,
+        require=(require,) if isinstance(require, str) else tuple(require),
+        threads=threads,
+        **battery,
+    ).of(forward, backward)
 
 
 class Trial:
@@ -88,42 +161,198 @@ class Trial:
         accumulate: DTypeLike | Accumulator | None,
         seed: int,
         options: dict[str, Any],
+        *,
+        contract: Contract | None = None,
+        scheme: str = "exact",
+        require: tuple[str, ...] = (),
+        threads: int = 2,
+        **battery: Any,
     ) -> None:
+        _known("scheme", scheme, SCHEMES)
+        for promise in require:
+            _known("require", promise, REQUIRABLE)
         self.arrangement = Arrangement.of(norm, options)
-        self.dtype = np.dtype(dtype)
-        more = "".join(f", {name}={value!r}" for name, value in options.items())
-        self.made_by = f'cases("{norm}", dtype="{self.dtype}", seed={seed}{more})'
-        battery = cases(norm, dtype=self.dtype, seed=seed, **options)
-        self.judges = [Judge(case, self.arrangement, self.dtype, accumulate) for case in battery]
-        plain = self.arrangement.arranged(*plain_kernel(norm))
-        self.plain = [run(case, *plain) for case in battery]
+        self.dtype = as_dtype(dtype)
+        self.contract = contract or Contract()
+        self.scheme, self.require, self.threads = scheme, require, threads
+        asked = {"dtype": self.dtype, "seed": seed, **options}
+        usual = (None, False, "usual")
+        asked |= {name: value for name, value in battery.items() if value not in usual}
+        if scheme == "gemma":
+            asked["scheme"] = scheme
+        chosen = cases(norm, **asked)
+        self.made_by = _written(norm, asked)
+        self.seed, self.accumulate = seed, accumulate
+        self.values = Values(
+            self.dtype,
+            as_dtype(asked["weights"]) if "weights" in asked else None,
+            scheme,
+            asked.get("eps"),
+            bool(asked.get("residual")),
+        )
+        self.whole, self.any_eps = "shapes" not in asked, "eps" not in asked
+        self.judges = [
+            Judge(case, self.arrangement, self.dtype, accumulate, scheme) for case in chosen
+        ]
+        plain = self.arrangement.arranged(*plain_kernel(norm, scheme=scheme))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of means of nothing
+            self.plain = [run(replace(case, residual=None), *plain) for case in chosen]
 
     def of(self, forward: Kernel | None, backward: Kernel | None) -> Report:
         """Return what a kernel does on the battery."""
         norm = self.arrangement.norm
         if forward is None and backward is None:
-            forward, backward = library_kernel(norm, **self.arrangement.options)
-        runs = [run(judge.case, forward, backward) for judge in self.judges]
+            forward, backward = self._library()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._report(norm, forward, backward)
+
+    def _report(self, norm: str, forward: Kernel | None, backward: Kernel | None) -> Report:
+        def call(case: Case) -> Run:
+            return run(case, forward, backward, self.contract)
+
+        first = [call(judge.case) for judge in self.judges]
+        again = [call(judge.case) for judge in self.judges[::-1]][::-1]
+        has = properties(
+            self.arrangement,
+            self.judges[0].case,
+            call,
+            zip(first, again, strict=True),
+            alone=self.whole,
+        )
+        judges, runs, plain = list(self.judges), list(first), list(self.plain)
+        names = [judge.case.name for judge in judges]
+        for number in range(len(first))[::-1]:
+            if again[number].bits() != first[number].bits():
+                self._add(judges, runs, plain, names, number, again[number], "called again")
+        for number, found in self._threaded(call, first):
+            found.traits["threads"] = 1
+            self._add(judges, runs, plain, names, number, found, "several threads")
+        outputs = dict.fromkeys(n for found in first for n in (*found.results, *found.failures))
         rows = [
-            row
-            for judge, found, plain in zip(self.judges, runs, self.plain, strict=True)
-            for row in _rows(judge, found, plain)
+            replace(row, case=name)
+            for name, judge, found, beside in zip(names, judges, runs, plain, strict=True)
+            for row in _rows(judge, found, beside, list(outputs))
         ]
         with np.errstate(all="ignore"):
-            rows += law_rows(self.arrangement, self.judges, forward, backward)
-        failed = {row.case for row in rows if not row.passed}
-        worst = max(rows, key=lambda row: row.ratio).case
-        return Report(
+            rows += law_rows(self.arrangement, self.judges, call, any_eps=self.any_eps)
+        rows += required_rows(has, self.require)
+        passed = all(row.passed for row in rows)
+        report = Report(
             f"{norm}, {self.dtype} kernel against numpy_norms",
             tuple(rows),
-            suspects(self.arrangement, self.judges, runs, failed),
+            () if passed else self._diagnosis(judges, runs, call),
             f"plain {np.promote_types(self.dtype, np.float32)} NumPy",
-            f'{{case.name: case for case in {self.made_by}}}["{worst}"]',
-            f"1 unit is {self.dtype} roundoff times the magnitude of the terms added up",
+            unit=f"1 unit is {self.dtype} roundoff times the magnitude of the terms added up",
+            remark="\n".join(self._remarks(first, list(outputs))),
+            properties=has,
         )
+        worst = report.worst.case.partition(" (")[0]
+        known = worst if worst in names else names[0]
+        line = f'case = {{case.name: case for case in {self.made_by}}}["{known}"]'
+        return replace(report, reproduce=f"from numpy_norms.verify import cases; {line}")
+
+    def _diagnosis(
+        self, judges: Sequence[Judge], runs: Sequence[Run], call: Any
+    ) -> tuple[Finding, ...]:
+        probe = self._prober(call) if self.whole else None
+        return diagnose(self.arrangement, judges, runs, self.scheme, probe)
+
+    def _prober(self, call: Any) -> Probe:
+        """Return what tries the kernel on a case of a given size."""
+
+        def probe(trait: str, value: int, output: str) -> tuple[int, bool] | None:
+            features, norm = self.arrangement.features, self.arrangement.norm
+            by_length = trait == "set size"
+            length, count = (value, 2) if by_length else (8, value)
+            shape = sized(norm, length, count, features)
+            case = case_of(RECIPES[0], self.arrangement, shape, self.values, [self.seed, value])
+            judge = Judge(case, self.arrangement, self.dtype, self.accumulate, self.scheme)
+            found = call(case)
+            got = found.results.get(output)
+            if got is None or got.shape != judge.expected[output].shape:
+                return None
+            size = int(judge.traits(self.arrangement)[trait])
+            return size, judge.apart(output, got, judge.expected[output]) > 1
+
+        return probe
+
+    def _library(self) -> tuple[Kernel, Kernel]:
+        options = dict(self.arrangement.options)
+        if self.scheme != "exact":
+            options["scheme"] = self.scheme
+        return library_kernel(self.arrangement.norm, **options)
+
+    def _add(
+        self,
+        judges: list[Judge],
+        runs: list[Run],
+        plain: list[Run],
+        names: list[str],
+        number: int,
+        found: Run,
+        what: str,
+    ) -> None:
+        """Judge a call apart that gave other bits than the first of the same case."""
+        judges.append(self.judges[number])
+        runs.append(found)
+        plain.append(self.plain[number])
+        names.append(f"{self.judges[number].case.name} ({what})")
+
+    def _threaded(self, call: Any, first: Sequence[Run]) -> Iterator[tuple[int, Run]]:
+        """Yield what gives other bits when several threads call the kernel at once."""
+        small = [n for n, judge in enumerate(self.judges) if judge.case.x.size <= SMALL]
+        if self.threads < 2:
+            return
+        own = [_copied(self.judges[n].case) for n in small for _ in range(self.threads)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            found = list(pool.map(call, own))
+        for i, n in enumerate(small):
+            wanted = call(own[i * self.threads]).bits()  # of these copies, which are contiguous
+            for one in found[i * self.threads : (i + 1) * self.threads]:
+                if one.bits() != wanted and not first[n].failures:
+                    yield n, one
+                    break
+
+    def _remarks(self, first: Sequence[Run], outputs: Sequence[str]) -> Iterator[str]:
+        absent = dict.fromkeys(name for found in first for name in found.absent)
+        unseen = [n for n in absent if n in ("dgamma", "dbeta") and n not in outputs]
+        if unseen:
+            yield f"Not checked: {' and '.join(unseen)}, which the kernel does not return."
+        if not self.whole:
+            usual = cases(self.arrangement.norm, **self.arrangement.options)
+            there = {judge.case.name for judge in self.judges}
+            left = [case.name for case in usual if case.name not in there]
+            yield f"Run on the given shapes alone. Not run: {', '.join(left)}."
 
 
-def _rows(judge: Judge, found: Run, plain: Run) -> list[Row]:
-    rows = [judge.row(name, found, plain) for name in (*found.results, *found.failures)]
+def _rows(judge: Judge, found: Run, plain: Run, outputs: Sequence[str]) -> Iterator[Row]:
     name = judge.case.name
-    return rows + [Row.failure(name, a, "argument was overwritten") for a in found.changed]
+    for output in outputs:
+        if output in found.results or output in found.failures:
+            yield judge.row(output, found, plain)
+        elif output in ("y", "dx", "dgamma", "dbeta"):
+            yield Row.failure(name, output, "returned None here, and an array elsewhere")
+    for argument in found.changed:
+        yield Row.failure(name, argument, "argument was overwritten")
+
+
+def _copied(case: Case) -> Case:
+    return replace(case, **{name: getattr(case, name).copy() for name in ("x", "gamma", "dy")})
+
+
+def _known(what: str, value: str, choices: Any) -> None:
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{what} is {value!r}; it must be one of {listed}")
+
+
+def _written(norm: str, options: dict[str, Any]) -> str:
+    """Return the call of `cases` as it is written."""
+    types = {n: str(as_dtype(v)) if n in ("dtype", "weights") else v for n, v in options.items()}
+    listed = ", ".join(
+        f'{name}="{value}"' if isinstance(value, str) else f"{name}={value!r}"
+        for name, value in types.items()
+    )
+    return f'cases("{norm}", {listed})'

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from .arrangement import Arrangement
 from .battery import Case
 from .catalogue import mutants
+from .judge import Judge
 from .plain import Array
-from .runs import Judge, run
+from .runs import run
 
 __all__ = ["Weakness", "why_weak"]
 

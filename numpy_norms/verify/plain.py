@@ -6,25 +6,30 @@ with the library's own kernels, so that a slip there is not repeated here.
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 
 __all__ = [
+    "SCHEMES",
     "STEPS",
     "Array",
+    "Edit",
     "Kernel",
     "Step",
     "View",
     "Work",
+    "as_dtype",
     "known_norm",
     "plain_kernel",
+    "worked",
 ]
 
 Array = NDArray[Any]
@@ -36,6 +41,22 @@ def known_norm(norm: str) -> str:
     if norm not in NORMS:
         raise ValueError(f"there is no norm {norm!r} here; choose one of {', '.join(NORMS)}")
     return norm
+
+
+def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return a dtype, bfloat16 among them, which is not NumPy's own.
+
+    Raises
+    ------
+    ImportError
+        If it is bfloat16, and `ml_dtypes` is not installed.
+    """
+    if dtype == "bfloat16":
+        try:
+            dtype = importlib.import_module("ml_dtypes").bfloat16
+        except ImportError:
+            raise ImportError("bfloat16 arrays need ml_dtypes: pip install ml_dtypes") from None
+    return np.dtype(dtype)
 
 
 @dataclass(frozen=True)
@@ -80,13 +101,14 @@ class View:
 class Work:
     """What one run of a kernel has computed so far, each array on the four-axis view.
 
-    `samples` is the length of the first axis of `x`, `half` its type if that has 16 bits, and
-    otherwise float16.
+    `shape` is that of `x` before it was seen so, `features` the number of axes that gamma has,
+    `half` the type of `x` if that has 16 bits, and otherwise float16.
     """
 
     norm: str
     view: View
-    samples: int
+    shape: tuple[int, ...]
+    features: int
     half: np.dtype[Any]
     eps: Any
     x: Any
@@ -97,11 +119,19 @@ class Work:
     var: Any = None
     rstd: Any = None
     x_hat: Any = None
+    scale: Any = None
     y: Any = None
     dx_hat: Any = None
+    centre: Any = None
+    projection: Any = None
     dx: Any = None
     dgamma: Any = None
     dbeta: Any = None
+
+    @property
+    def centred(self) -> bool:
+        """Whether the norm subtracts the mean."""
+        return self.norm != "rms_norm"
 
     def average(self, a: Array) -> Array:
         """Return the mean over each set."""
@@ -113,38 +143,36 @@ class Work:
 
 
 Step = Callable[[Work], Any]
-Average = Callable[[Work, Array], Array]
-
-
-def _mean(w: Work) -> Array:
-    return np.zeros_like(w.average(w.x)) if w.norm == "rms_norm" else w.average(w.x)
-
+Edit = Callable[[Work, Any], Any]
 
 STEPS: dict[str, Step] = {
-    "mean": _mean,  # (1)
+    "mean": lambda w: w.average(w.x) if w.centred else np.zeros_like(w.average(w.x)),  # (1)
     "var": lambda w: w.average((w.x - w.mean) ** 2),  # (2)
     "rstd": lambda w: 1 / np.sqrt(w.var + w.eps),  # (3)
     "x_hat": lambda w: (w.x - w.mean) * w.rstd,  # (4)
-    "y": lambda w: w.gamma * w.x_hat + w.beta,  # (5)
+    "scale": lambda w: w.gamma,
+    "y": lambda w: w.scale * w.x_hat + w.beta,  # (5)
     "dbeta": lambda w: w.total(w.dy),  # (6)
     "dgamma": lambda w: w.total(w.dy * w.x_hat),  # (7)
-    "dx_hat": lambda w: w.gamma * w.dy,  # (8)
-    "dx": lambda w: (
-        w.rstd * (w.dx_hat - _centre(w) - w.x_hat * w.average(w.dx_hat * w.x_hat))
-    ),  # (12), (13)
+    "dx_hat": lambda w: w.scale * w.dy,  # (8)
+    "centre": lambda w: w.average(w.dx_hat) if w.centred else 0,
+    "projection": lambda w: w.x_hat * w.average(w.dx_hat * w.x_hat),
+    "dx": lambda w: w.rstd * (w.dx_hat - w.centre - w.projection),  # (12), (13)
 }
-FORWARD = ("mean", "var", "rstd", "x_hat", "y")
-BACKWARD = ("mean", "var", "rstd", "x_hat", "y", "dbeta", "dgamma", "dx_hat", "dx")
-
-
-def _centre(w: Work) -> Any:
-    return 0 if w.norm == "rms_norm" else w.average(w.dx_hat)
+FORWARD = ("mean", "var", "rstd", "x_hat", "scale", "y")
+SCHEMES: dict[str, dict[str, Edit]] = {  # where they change more than the place of roundings
+    "exact": {},
+    "llama": {},
+    "gemma": {"scale": lambda w, gamma: gamma + 1},
+    "onnx": {},
+}
 
 
 def plain_kernel(
     norm: str,
-    steps: Mapping[str, Step] | None = None,
-    backward_steps: Mapping[str, Step] | None = None,
+    edits: Mapping[str, Edit] | None = None,
+    backward_edits: Mapping[str, Edit] | None = None,
+    scheme: str = "exact",
 ) -> tuple[Kernel, Kernel]:
     """Return `forward` and `backward` of a norm in the form that `check_kernel` takes.
 
@@ -153,27 +181,23 @@ def plain_kernel(
     Parameters
     ----------
     norm : str
-    steps : mapping of str to callable, optional
-        Replacements for the steps of both passes.
-    backward_steps : mapping of str to callable, optional
-        Further replacements, for the backward pass alone.
+    edits : mapping of str to callable, optional
+        What is made of the value of a step, in both passes: ``edit(work, value)``.
+    backward_edits : mapping of str to callable, optional
+        Likewise in the backward pass alone, in place of those.
+    scheme : str
+        What the scale is stored as.
     """
-    ahead = STEPS | dict(steps or {})
-    back = ahead | dict(backward_steps or {})
-
-    def run(arrays: tuple[Any, ...], dy: Any, chosen: Mapping[str, Step]) -> Work:
-        work = _start(norm, arrays, dy)
-        with np.errstate(all="ignore"):
-            for name in FORWARD if dy is None else BACKWARD:
-                setattr(work, name, chosen[name](work))
-        return work
+    first = SCHEMES.get(scheme, {})
+    ahead = dict(edits or {})
+    back = ahead | dict(backward_edits or {})
 
     def forward(*arrays: Any) -> Any:
-        work = run(arrays, None, ahead)
+        work = worked(norm, arrays, None, (first, ahead))
         return _finish(work.y, arrays[0])
 
     def backward(dy: Any, *arrays: Any) -> Any:
-        work = run(arrays, dy, back)
+        work = worked(norm, arrays, dy, (first, back))
         like = (arrays[0], arrays[-3], arrays[-2])
         gradients = tuple(map(_finish, (work.dx, work.dgamma, work.dbeta), like))
         return gradients[:2] if norm == "rms_norm" else gradients
@@ -184,6 +208,20 @@ def plain_kernel(
             lambda dy, x, gamma, eps: backward(dy, x, gamma, np.zeros_like(gamma), eps),
         )
     return forward, backward
+
+
+def worked(
+    norm: str, arrays: tuple[Any, ...], dy: Any, edits: Sequence[Mapping[str, Edit]]
+) -> Work:
+    """Return every step of a pass on (x, gamma, beta, eps), backward where there is a dy."""
+    work = _start(norm, arrays, dy)
+    with np.errstate(all="ignore"):
+        for name in FORWARD if dy is None else STEPS:
+            value = STEPS[name](work)
+            for chosen in edits:
+                value = chosen[name](work, value) if name in chosen else value
+            setattr(work, name, value)
+    return work
 
 
 def _start(norm: str, arrays: tuple[Any, ...], dy: Any) -> Work:
@@ -198,7 +236,8 @@ def _start(norm: str, arrays: tuple[Any, ...], dy: Any) -> Work:
     return Work(
         norm,
         view,
-        samples=np.shape(x)[0],
+        shape=np.shape(x),
+        features=np.ndim(gamma),
         half=given if given.itemsize == 2 else np.dtype(np.float16),
         eps=working.type(eps),
         x=lift(x, view.shape),
@@ -210,4 +249,5 @@ def _start(norm: str, arrays: tuple[Any, ...], dy: Any) -> Work:
 
 def _finish(a: Array, like: Any) -> Array:
     with np.errstate(all="ignore"):
-        return a.reshape(np.shape(like)).astype(np.asarray(like).dtype)
+        shape, dtype = np.shape(like), np.asarray(like).dtype
+        return np.asarray(a).reshape(shape).astype(dtype)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy_norms.oracle.sets import NORMS
 
 from . import draft
-from .mistake import CENTRED
-from .plain import Array
+from .faults.grammar import CENTRED
+from .plain import Array, View
 from .tolerances import roundoff
 
-__all__ = ["RECIPES", "Recipe"]
+__all__ = ["EMPTY", "RECIPES", "Recipe"]
 
 Change = Callable[[draft.Draft], None]
 Layout = Callable[[Array], Array]
@@ -68,8 +68,18 @@ class Recipe:
     change: Change = _as_is
     x_layout: Layout = _contiguous
     dy_layout: Layout = _contiguous
+    parameter_layout: Layout = _contiguous
     norms: tuple[str, ...] = NORMS
     exact_for: tuple[str, ...] = ()
+
+    def fits(self, view: View) -> bool:
+        """Return whether an x of the caller's own shape can have these values."""
+        size = view.set_size
+        if self.kind in ("exact", "exact_long"):
+            return self.kind == "exact" and size >= 4 and size & (size - 1) == 0 and size <= 4096
+        if self.kind == "tail":
+            return view.shape[0] > 3
+        return self.kind not in ("single", "pair", "long", "many", "flat", "few")
 
     def mean(self, dtype: np.dtype[Any]) -> float:
         """Return the mean in units of the standard deviation."""
@@ -79,6 +89,7 @@ class Recipe:
         return float(largest) if self.offset == "large" else float(np.sqrt(2 * largest))
 
 
+EMPTY = Recipe("empty", "a batch of none: y and dx are empty, dgamma and dbeta 0")
 _ANY = ("any", "pairwise", "naive")
 _SUMS = ("pairwise", "naive")
 
@@ -107,20 +118,25 @@ RECIPES = (
     Recipe(
         "far_constant",
         "sets without variance, far from 0, with a small eps",
-        "broad",
+        "deep",
         std=1.0,
         offset="large",
         eps=1e-4,
         change=draft.constant_about_mean,
     ),
     Recipe("half_overflow", "values whose squares overflow float16", std=300.0),
-    Recipe("long_sets", "sets longer than a block of 1024", "long"),
+    Recipe("long_sets", "sets longer than 65536, and than any block", "long"),
     Recipe("many_sets", "more than 65535 sets", "many"),
     Recipe(
         "tail", "1031 rows, the gradient in the last 3", "tail", change=draft.dy_only_in_last_rows
     ),
     Recipe("strided_x", "x with a stride of 2 in its last axis", x_layout=every_second),
     Recipe("strided_dy", "dy with a stride of 2 in its last axis", dy_layout=every_second),
+    Recipe(
+        "strided_gamma",
+        "gamma and beta with a stride of 2 in their last axis",
+        parameter_layout=every_second,
+    ),
     Recipe(
         "column_major",
         "x and dy with their first axis fastest",
@@ -141,7 +157,7 @@ RECIPES = (
     ),
     Recipe(
         "exact_long",
-        "the same beyond a block of 1024",
+        "the same in sets of 4096",
         "exact_long",
         change=partial(draft.exact, 0.0),
         exact_for=_ANY,

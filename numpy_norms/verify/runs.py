@@ -1,32 +1,57 @@
-"""Running a kernel on a case, and measuring what comes back."""
+"""Running a kernel on a case: what came back, what raised, what was overwritten."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 import numpy_norms
 
-from .arrangement import Arrangement
 from .battery import Case
 from .plain import Array, Kernel
-from .report import Row
-from .tolerances import Accumulator, Tolerances, bounds
 
-__all__ = ["Judge", "Run", "gradient_names", "library_kernel", "run"]
+__all__ = ["Contract", "Run", "gradient_names", "library_kernel", "run"]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a kernel is given, and what it may do.
+
+    Parameters
+    ----------
+    saved : bool
+        Whether backward is given, after eps, what forward returned after y.
+    residual : bool
+        Whether forward adds a residual to x first, and returns the sum after y if it returns it.
+    in_place : tuple of str
+        The arguments that it may write into.
+    """
+
+    saved: bool = False
+    residual: bool = False
+    in_place: tuple[str, ...] = ()
 
 
 @dataclass
 class Run:
-    """What a kernel did with a case: results by name, exceptions by name, arguments it changed."""
+    """What a kernel did with a case: results by name, exceptions by name, arguments it changed.
+
+    `absent` is what it returned None for, or did not return; `traits` what was special about the
+    call.
+    """
 
     results: dict[str, Array] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    traits: dict[str, Any] = field(default_factory=dict)
+
+    def bits(self) -> dict[str, bytes]:
+        """Return the bits of every result."""
+        return {name: a.tobytes() for name, a in self.results.items()}
 
 
 def gradient_names(norm: str) -> tuple[str, ...]:
@@ -34,46 +59,101 @@ def gradient_names(norm: str) -> tuple[str, ...]:
     return ("dx", "dgamma") if norm == "rms_norm" else ("dx", "dgamma", "dbeta")
 
 
-def run(case: Case, forward: Kernel | None, backward: Kernel | None) -> Run:
+def output_names(norm: str, contract: Contract) -> list[tuple[str, ...]]:
+    """Return what a forward pass may return, the shortest first."""
+    statistics = ("rstd",) if norm == "rms_norm" else ("mean", "rstd")
+    if not contract.residual:
+        return [("y",), ("y", *statistics)]
+    return [("y",), ("y", "sum"), ("y", "sum", *statistics)]
+
+
+def run(
+    case: Case,
+    forward: Kernel | None,
+    backward: Kernel | None,
+    contract: Contract | None = None,
+) -> Run:
     """Run the passes that are given; exceptions are kept, not raised."""
+    contract = contract or Contract()
     found = Run()
     before = {name: getattr(case, name).copy() for name in ("x", "gamma", "beta", "dy")}
+    saved: tuple[Any, ...] = ()
     with np.errstate(all="ignore"):
         if forward is not None:
-            _call(found, ("y",), lambda: (forward(*case.forward_arguments),))
-            _restore(found, case, before)
+            names = output_names(case.norm, contract)
+            returned = _call(found, names, lambda: forward(*case.forward_arguments))
+            saved = tuple(returned[1:]) if contract.saved else ()
+            _restore(found, case, before, contract)
         if backward is not None:
-            names = gradient_names(case.norm)
-            _call(found, names, lambda: backward(*case.backward_arguments))
-            _restore(found, case, before)
+            every = gradient_names(case.norm)
+            arguments = (*case.backward_arguments, *saved)
+            _call(found, [every[:1], every], lambda: backward(*arguments))
+            _restore(found, case, before, contract)
     return found
 
 
-def _restore(found: Run, case: Case, before: Mapping[str, Array]) -> None:
+def _restore(found: Run, case: Case, before: Mapping[str, Array], contract: Contract) -> None:
     """Note which arguments were changed, and give them their values back."""
     for name, array in before.items():
         if array.tobytes() != getattr(case, name).tobytes():
             getattr(case, name)[...] = array
-            found.changed = tuple(dict.fromkeys((*found.changed, name)))
+            if name not in contract.in_place:
+                found.changed = tuple(dict.fromkeys((*found.changed, name)))
 
 
-def _call(found: Run, names: tuple[str, ...], call: Any) -> None:
+def _call(found: Run, kinds: Sequence[tuple[str, ...]], call: Any) -> Sequence[Any]:
+    """Call a pass and keep what it returned by name; return it as it came."""
     try:
         returned = call()
-        if not isinstance(returned, (tuple, list)) or len(returned) != len(names):
-            got = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else "one value"
-            raise ValueError(f"returned {got}; {len(names)} are expected: {', '.join(names)}")
-        for name, value in zip(names, returned, strict=True):
-            found.results[name] = _real_array(value)
+        values = _several(returned, kinds)
+        names = next(names for names in kinds if len(names) == len(values))
+        for name, value in zip(names, values, strict=True):
+            if value is None and name not in ("y", "dx"):
+                found.absent = (*found.absent, name)
+            else:
+                found.results[name] = _real_array(name, value)
+        found.absent = (*found.absent, *(n for n in kinds[-1] if n not in names))
     except Exception as error:  # whatever somebody else's kernel raises is a finding
-        for name in names:
-            found.failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        note = f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, _NotAResult):
+            note = str(error)
+        for name in kinds[0] if kinds[0] == ("y",) else kinds[-1]:
+            found.results.pop(name, None)
+            found.failures[name] = note
+        return ()
+    return values
 
 
-def _real_array(value: Any) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind in "OUSb":
-        raise TypeError(f"returned an array of {array.dtype}; numbers are expected")
+class _NotAResult(TypeError):
+    """What came back cannot be measured; the message begins with "returned"."""
+
+
+def _several(returned: Any, kinds: Sequence[tuple[str, ...]]) -> Sequence[Any]:
+    """Return what came back as the values of one of the kinds."""
+    counts = {len(names) for names in kinds}
+    if isinstance(returned, (tuple, list)) and len(returned) in counts:
+        nested = any(isinstance(value, (tuple, list)) for value in returned)
+        if isinstance(returned, tuple) or not nested:
+            return returned
+    if isinstance(returned, tuple):
+        expected = "; or ".join(", ".join(names) for names in kinds)
+        count = f"{len(returned)} value{'s' * (len(returned) != 1)}"
+        raise _NotAResult(f"returned {count}; expected {expected}")
+    return (returned,)
+
+
+def _real_array(name: str, value: Any) -> Array:
+    if value is None:
+        raise _NotAResult(f"returned None for {name}; an array is expected")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise _NotAResult(f"returned a {type(value).__name__} for {name}: {error}") from None
+    if array.dtype.kind in "OUSbc":
+        raise _NotAResult(
+            f"returned a {type(value).__name__} of {array.dtype} for {name}; "
+            "an array of real numbers is expected"
+        )
     return array.astype(np.promote_types(array.dtype, np.float64))
 
 
@@ -89,98 +169,3 @@ def library_kernel(norm: str, **options: Any) -> tuple[Kernel, Kernel]:
         return backward(dy, forward(*arrays[:-1], eps=arrays[-1], **options)[1])
 
     return ahead, back
-
-
-class Judge:
-    """The expected values of a case and how far a kernel may be from them."""
-
-    def __init__(
-        self, case: Case, arrangement: Arrangement, dtype: np.dtype[Any], accumulate: Any
-    ) -> None:
-        self.case = case
-        wide = np.longdouble if dtype == np.float64 else np.float64
-        names = ("x", "gamma", "beta", "dy")
-        lifted = replace(case, **{name: getattr(case, name).astype(wide) for name in names})
-        forward, backward = library_kernel(case.norm, **arrangement.options)
-        with np.errstate(all="ignore"):
-            y = forward(*lifted.forward_arguments)
-            gradients = backward(*lifted.backward_arguments)
-        self.expected: dict[str, Array] = {
-            "y": y,
-            **dict(zip(gradient_names(case.norm), gradients, strict=True)),
-        }
-        found = bounds(
-            arrangement,
-            case.x,
-            case.gamma,
-            case.beta,
-            case.dy,
-            case.eps,
-            case.num_groups,
-            dtype,
-            accumulate,
-        )
-        self.tolerances, self.scales = (_by_name(t) for t in found)
-        self.order = Accumulator.declared(dtype, accumulate).order
-        self.exact = self.order in case.exact_for
-        if self.exact:
-            self.expected = {
-                name: value.astype(dtype).astype(wide) for name, value in self.expected.items()
-            }
-
-    def allowed(self, name: str) -> Array:
-        """Return the tolerances of an output: 0 where every operation is exact.
-
-        The sums of products with x_hat in dgamma are exact only in kernels that centre first, so
-        that an undeclared kernel is allowed one unit there.
-        """
-        if not self.exact:
-            return self.tolerances[name]
-        units = 1 if name == "dgamma" and self.order == "any" else 0
-        return units * self.scales[name]
-
-    def apart(self, name: str, one: Array, other: Array) -> float:
-        """Return the largest distance between two results, in units of the tolerance."""
-        return float(_distances(one, other, self.tolerances[name]).max(initial=0))
-
-    def errors(self, name: str, got: Array) -> Array:
-        """Return the distance of each element from the expected one, in units of its scale."""
-        return _distances(got, self.expected[name], self.scales[name])
-
-    def row(self, name: str, found: Run, baseline: Run) -> Row:
-        """Return what one output came to."""
-        if name in found.failures:
-            return Row.failure(self.case.name, name, found.failures[name])
-        got, expected = found.results[name], self.expected[name]
-        if got.shape != expected.shape:
-            note = f"has shape {got.shape}; {expected.shape} is expected"
-            return Row.failure(self.case.name, name, note)
-        ratios = _distances(got, expected, self.allowed(name))
-        errors = self.errors(name, got)
-        worst = np.unravel_index(int(np.argmax(ratios)), ratios.shape) if ratios.size else ()
-        top = float(ratios[worst]) if ratios.size else 0.0
-        return Row(
-            self.case.name,
-            name,
-            float(errors.max(initial=0)),
-            float(np.quantile(errors, 0.99, method="higher")) if errors.size else 0.0,
-            top,
-            passed=top <= 1,
-            baseline=float(self.errors(name, baseline.results[name]).max(initial=0)),
-            worst=tuple(int(i) for i in worst),
-            got=float(got[worst]) if ratios.size else math.nan,
-            expected=float(expected[worst]) if ratios.size else math.nan,
-            note="not equal to the last bit" if self.exact and top > 0 else "",
-        )
-
-
-def _distances(got: Array, expected: Array, unit: Array) -> Array:
-    """Return |got - expected| / unit; 0 where both are NaN, infinity where one is."""
-    with np.errstate(all="ignore"):
-        same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-        distances = np.where(same, 0, abs(got - expected) / unit)
-    return np.where(np.isnan(distances), np.inf, distances)
-
-
-def _by_name(arrays: Tolerances) -> dict[str, Array]:
-    return {name: a for name, a in arrays._asdict().items() if a is not None}

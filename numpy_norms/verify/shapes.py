@@ -4,64 +4,76 @@ from __future__ import annotations
 
 from numpy_norms.oracle.sets import FEATURE_NORMS
 
-__all__ = ["shapes"]
+__all__ = ["COUNTS", "LENGTHS", "Shape", "shapes", "sized"]
 
 Shape = tuple[tuple[int, ...], int | None]
 
+# At most ten different shapes for each norm, since some kernels are compiled anew for each.
 _BATCH = {
     "ordinary": (7, 5, 3, 2),
     "flat": (19, 6),
     "deep": (3, 4, 2, 5, 7),
-    "few": (1, 5, 17),
+    "few": (1, 5, 3, 2),
     "pair": (2, 7),
-    "broad": (13, 37),
-    "long": (13, 3, 97),
+    "long": (13, 3, 5043),
     "many": (2, 65539),
     "tail": (1031, 3),
     "exact": (8, 3, 4),
-    "exact_long": (64, 3, 32),
+    "exact_long": (64, 3, 64),
 }
 _FEATURES = {
     "ordinary": (5, 7, 13),
     "flat": (7, 19),
-    "deep": (2, 3, 5, 7, 11),
-    "few": (1, 17),
+    "deep": (2, 3, 5, 7, 17),
+    "few": (1, 7, 13),
     "single": (5, 3, 1),
-    "pair": (7, 3, 2),
-    "broad": (41, 13),
-    "long": (3, 1301),
+    "pair": (1031, 2),
+    "long": (3, 65537),
     "many": (65539, 2),
-    "tail": (1031, 3),
+    "tail": (1031, 2),
     "exact": (3, 7, 32),
-    "exact_long": (3, 2048),
+    "exact_long": (3, 4096),
 }
 _GROUP = {
     "ordinary": ((3, 10, 7, 2), 2),
-    "flat": ((7, 6), 2),
+    "flat": ((7, 6), 3),
     "deep": ((2, 12, 3, 5, 7), 3),
-    "few": ((1, 6, 17), 1),
+    "few": ((1, 10, 7, 2), 2),
     "single": ((5, 3, 1), 3),
-    "pair": ((5, 7, 2), 7),
-    "broad": ((7, 22, 5), 11),
-    "long": ((2, 6, 523), 2),
+    "pair": ((7, 6), 3),
+    "long": ((2, 6, 21846), 2),
     "many": ((257, 257, 2), 257),
     "tail": ((1031, 6, 2), 3),
     "exact": ((3, 8, 4, 2), 2),
-    "exact_long": ((3, 8, 512), 2),
+    "exact_long": ((3, 8, 1024), 2),
 }
 _INSTANCE = {
     "ordinary": (3, 5, 7, 2),
     "flat": (7, 4, 19),
     "deep": (3, 4, 2, 5, 7),
-    "few": (1, 5, 17),
+    "few": (1, 5, 7, 2),
     "pair": (5, 7, 2),
-    "broad": (7, 11, 5),
-    "long": (2, 3, 1301),
+    "long": (2, 3, 65537),
     "many": (257, 257, 2),
     "tail": (1031, 3, 5),
     "exact": (3, 5, 8, 4),
-    "exact_long": (3, 2, 2048),
+    "exact_long": (3, 2, 4096),
 }
+# What kernels are compiled for, their neighbours, and where block and grid sizes end.
+_POWERS = (32, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
+LENGTHS = (1, 2, 3, 4, 768, *(n + off for n in _POWERS for off in (-1, 0, 1)))
+COUNTS = (2, 31, 32, 33, 128, 129, 192, 193, 256, 257, 1024, 1025, 65535, 65536, 100_000)
+
+
+def sized(norm: str, length: int, count: int, features: int = 1) -> Shape:
+    """Return the shape of `count` rows or samples, with sets of about `length` values each."""
+    if norm in FEATURE_NORMS:
+        return _split((count, length), features), None
+    if norm == "group_norm":
+        return ((count, 4, -(-length // 2)), 2) if length > 1 else ((count, 2, 1), 2)
+    if norm == "batch_norm":
+        return (count, 3, -(-length // count)), None
+    return (count, 3, length), None
 
 
 def shapes(norm: str, features: int = 1) -> dict[str, Shape]:

@@ -17,9 +17,9 @@ from numpy_norms.oracle.sets import FEATURE_NORMS
 from . import draft
 from .arrangement import Arrangement
 from .battery import Case
+from .judge import Judge
 from .plain import Array
 from .recipes import every_second, first_row_only
-from .runs import Judge
 from .tolerances import Accumulator, roundoff
 
 __all__ = ["aim", "norm_cases"]

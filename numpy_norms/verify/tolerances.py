@@ -8,8 +8,12 @@ condition of centring (0 for RMS norm)::
     (V2) dx:     r (u_w (a + 12) + (u_w a kappa)^2) S + u_w r a kappa K + u_o |dx|
     (V3) dgamma: u_w ((a_N + a/2 + 8) sum |dy h| + a sum kappa |dy|) + u_o |dgamma|
     (V4) dbeta:  u_w a_N sum |dy| + u_o |dbeta|
+    (V5) mean:   u_w a E|x| + u_s |mean|
+    (V6) rstd:   r (u_w (a/2 + 8 + a kappa) + u_s)
 
-u_w and u_o are the roundoff of the accumulator and of the output. S is |g| + E|g| + |h| E|g h|. K
+u_w and u_o are the roundoff of the accumulator and of the output, u_s that of what is saved:
+float32, or the type of x if that is wider. A kernel that rounds between the steps, as Llama's
+does, is allowed u_o S r more in dx and 2 u_o sum |dy h| in dgamma. S is |g| + E|g| + |h| E|g h|. K
 is E|g h| + (1 + |h|) E|g|, or, for a kernel declared to be centred, |E[g h]| + |h E[g]|. How much
 of these bounds right kernels use is measured by ``benchmarks/calibrate_tolerances.py``.
 """
@@ -26,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .arrangement import Arrangement
-from .plain import Array, View
+from .plain import Array, View, as_dtype
 
 __all__ = ["Accumulator", "Bounds", "Tolerances", "bounds", "roundoff", "tolerances"]
 
@@ -41,10 +45,11 @@ class Tolerances(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """The tolerances, and the scales in which errors are expressed."""
+    """The tolerances; the scales in which errors are expressed; those of mean and rstd."""
 
     tolerances: Tolerances
     scales: Tolerances
+    statistics: tuple[Array, Array]
 
 
 _GROWTH: dict[str, Callable[[int], float]] = {
@@ -94,7 +99,7 @@ class Accumulator:
             return accumulate
         if accumulate is None:
             return cls(np.promote_types(dtype, np.float32))
-        return cls(np.dtype(accumulate))
+        return cls(as_dtype(accumulate))
 
 
 def roundoff(dtype: DTypeLike) -> float:
@@ -174,6 +179,8 @@ def bounds(
     num_groups: int | None,
     dtype: DTypeLike,
     accumulate: DTypeLike | Accumulator | None,
+    *,
+    cast_between: bool = False,
 ) -> Bounds:
     """Return the tolerances and scales of every output, in the caller's order of axes."""
     theirs = np.dtype(dtype)
@@ -195,7 +202,8 @@ def bounds(
     )
     once = accumulate is not None and roundoff(declared.dtype) < roundoff(theirs)
     with np.errstate(all="ignore"):
-        pairs = terms.pairs(declared, roundoff(theirs), 1 if once else 3)
+        pairs = terms.pairs(declared, roundoff(theirs), 1 if once else 3, cast_between)
+        statistics = terms.statistics(declared, roundoff(np.promote_types(theirs, np.float32)))
     tiny = float(_limits(theirs).smallest_subnormal)
 
     def outward(a: Array, parameter: bool) -> Array:
@@ -210,7 +218,8 @@ def bounds(
         )
         for i, plus in ((0, tiny), (1, 0.0))
     ]
-    return Bounds(*found)
+    mean, rstd = (a.squeeze(view.over) for a in statistics)
+    return Bounds(found[0], found[1], (mean, rstd))
 
 
 class _Terms(NamedTuple):
@@ -218,6 +227,7 @@ class _Terms(NamedTuple):
 
     view: View
     centred: bool
+    x: Array
     gamma: Array
     beta: Array
     dy: Array
@@ -236,9 +246,18 @@ class _Terms(NamedTuple):
             deviation = x - average(x) if centred else x
             r = 1 / np.sqrt(average(deviation**2) + eps)
             kappa = average(abs(x)) * r * centred
-        return cls(view, centred, gamma, beta, dy, deviation * r, r, kappa)
+        return cls(view, centred, x, gamma, beta, dy, deviation * r, r, kappa)
 
-    def pairs(self, by: Accumulator, u_o: float, casts: int) -> list[tuple[Array, Array]]:
+    def statistics(self, by: Accumulator, u_s: float) -> tuple[Array, Array]:
+        """Return the tolerances of the mean and of the reciprocal root."""
+        u_w, a = roundoff(by.dtype), by.growth(self.view.set_size)
+        size = abs(self.x).mean(axis=self.view.over, keepdims=True)
+        relative = u_w * (a / 2 + 8 + by.rsqrt_ulp + a * self.kappa) + u_s
+        return np.asarray(u_w * a * size + u_s * size), np.asarray(self.r * relative)
+
+    def pairs(
+        self, by: Accumulator, u_o: float, casts: int, cast_between: bool
+    ) -> list[tuple[Array, Array]]:
         """Return (tolerance, scale) of y, dx, dgamma and dbeta."""
         u_w = roundoff(by.dtype)
         a = by.growth(self.view.set_size) + 2 * by.rsqrt_ulp
@@ -267,9 +286,13 @@ class _Terms(NamedTuple):
         per_y = (a / 2 + 8) * product + shifted * abs(self.gamma) * (1 + h) + 2 * shift
         per_dx = self.r * ((a + 12 + u_w * shifted**2) * spread + shifted * common)
         per_dgamma = (a_n + a / 2 + 8) * total(size * h) + total(shifted * size)
+        between = u_o * cast_between
         return [
             (u_w * per_y + u_o * (abs(y) + (casts - 1) * product), u_o * (product + shift)),
-            (u_w * per_dx + u_o * abs(dx), u_o * self.r * spread),
-            (u_w * per_dgamma + u_o * abs(dgamma), u_o * total(size * np.maximum(h, 1))),
+            (u_w * per_dx + u_o * abs(dx) + between * self.r * spread, u_o * self.r * spread),
+            (
+                u_w * per_dgamma + u_o * abs(dgamma) + 2 * between * total(size * h),
+                u_o * total(size * np.maximum(h, 1)),
+            ),
             (u_w * a_n * total(size) + u_o * abs(dbeta), u_o * total(size)),
         ]

@@ -12,15 +12,15 @@ import numpy as np
 from numpy_norms.cli import UsageError
 from numpy_norms.commands.arguments import Progress
 from numpy_norms.commands.grade.answers import Answers
-from numpy_norms.commands.grade.diagnosis import diagnose, distance
 from numpy_norms.commands.grade.graded import battery, graded
-from numpy_norms.commands.grade.report import NOT_RUN, OUTPUTS, Grade
+from numpy_norms.commands.grade.report import NOT_RUN, OUTPUTS, Grade, distance
 from numpy_norms.commands.grade.student import Student
 from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import Case, Row
 from numpy_norms.verify.arrangement import Arrangement
-from numpy_norms.verify.runs import Judge, Run
-from numpy_norms.verify.suspects import suspects
+from numpy_norms.verify.diagnosis import diagnose
+from numpy_norms.verify.judge import Judge
+from numpy_norms.verify.runs import Run
 
 
 def mark(target: str, norm: str, seed: int, chosen: Sequence[Case], answers: Answers) -> Grade:
@@ -51,10 +51,8 @@ def mark(target: str, norm: str, seed: int, chosen: Sequence[Case], answers: Ans
     got, grade.failures = answers.runs[0].results, answers.runs[0].failures
     expected = {name: a.astype(np.float64) for name, a in judges[0].expected.items()}
     grade.differences = {name: distance(got[name], expected[name]) for name in got}
-    grade.findings = diagnose(chosen[0], got, expected, [n for n in grade.wrong if n in got])
-    failed = {row.case for row in grade.rows if not row.passed}
-    if failed and any(found.results for found in answers.runs):
-        grade.resembles = suspects(arrangement, judges, answers.runs, failed)
+    if not all(row.passed for row in grade.rows):
+        grade.findings = list(diagnose(arrangement, judges, answers.runs))
     return grade
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.commands.grade.answers import Answers
-from numpy_norms.commands.grade.diagnosis import Finding
+from numpy_norms.commands.grade.words import in_your_words
 from numpy_norms.commands.table import print_table, print_text
-from numpy_norms.verify import Case, Row, mutants
+from numpy_norms.verify import Case, Finding, Row
+from numpy_norms.verify.plain import Array
 
 OUTPUTS = ("y", "dx", "dgamma", "dbeta")
 MOST = 8  # failing cases that are listed
@@ -37,7 +38,6 @@ class Grade:
     failures: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    resembles: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -53,7 +53,7 @@ class Grade:
     def reasons(self) -> list[str]:
         """What is wrong, a sentence each: what happened, and what the outputs equal."""
         said = [*self.failures.values(), self.happened]
-        said += [f"your {finding.output} {finding.says}" for finding in self.findings]
+        said += [in_your_words(finding, self.chosen[0]) for finding in self.findings]
         return list(dict.fromkeys(filter(None, said)))
 
     def __str__(self) -> str:
@@ -69,8 +69,8 @@ class Grade:
         content = {"passed": self.passed, "wrong": self.wrong, **vars(self)}
         content["shape"] = content.pop("chosen")[0].x.shape
         content["rows"] = [asdict(row) for row in self.rows]
-        content["findings"] = [finding._asdict() for finding in self.findings]
-        return {name: _finite(value) for name, value in content.items()}
+        content["findings"] = [{**asdict(f), "sentence": str(f)} for f in self.findings]
+        return {name: finite(value) for name, value in content.items()}
 
 
 def print_aside(answers: Answers, traceback: bool) -> None:
@@ -103,12 +103,9 @@ def print_grade(grade: Grade, *, traceback: bool = False) -> None:
     if grade.rank:
         print_text(f"it works for x with {grade.rank} axes: --rank {grade.rank} grades that")
     for finding in grade.findings:
-        print_text(f"diagnosis: your {finding.output} {finding.says}")
-        print_text(f"           (largest difference {finding.difference:.0e})")
-    if grade.resembles and not grade.findings:
-        known = {mutant.name: mutant for mutant in mutants(grade.norm)}
-        for name in grade.resembles[:2]:
-            print_text(f"resembles a known mistake: {known[name].what}: {known[name].formula}")
+        if finding.kind not in ("raises", "shape"):  # said above, as it happened
+            print_text(f"diagnosis: {in_your_words(finding, grade.chosen[0])}")
+            print_text(f"           (this explains {finding.share:.0%} of what differs)")
 
 
 def _print_outputs(grade: Grade) -> None:
@@ -117,7 +114,8 @@ def _print_outputs(grade: Grade) -> None:
         for name in OUTPUTS
         if name in grade.differences or name in grade.failures
     ]
-    print_table(["output", "", "difference / largest value"], rows, align="llr")
+    print_table(["output", "", "largest difference"], rows, align="llr")
+    print_text("differences are relative to the largest value of the output that is expected")
     print_text("")
 
 
@@ -140,6 +138,14 @@ def _print_cases(grade: Grade) -> None:
         print_text(f"  all with {rank} axes are right: --rank {rank} grades only such")
 
 
+def distance(a: Array, b: Array) -> float:
+    """Return the largest difference, relative to the largest element of `b`; NaN is infinity."""
+    if a.shape != b.shape:
+        return np.inf
+    largest = float(np.max(np.abs(b), initial=0.0)) or 1.0
+    return float(np.nan_to_num(np.max(np.abs(a - b), initial=0.0) / largest, nan=np.inf))
+
+
 def _size(difference: float | None) -> str:
     if difference is None:
         return ""
@@ -151,9 +157,10 @@ def _reason(row: Row) -> str:
     return f"{row.output}: {row.note}" if overwritten else row.note or row.output
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain Python with what is not finite as text, as JSON has no word for it."""
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,107 @@
+"""The faults that may be meant: what each predicts, and which predict a few cases well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from numpy_norms.verify.arrangement import Arrangement
+from numpy_norms.verify.catalogue import KNOWN
+from numpy_norms.verify.faults.grammar import Fault
+from numpy_norms.verify.faults.sentences import sentences
+from numpy_norms.verify.plain import Array, Kernel
+from numpy_norms.verify.runs import Run, run
+
+from .evidence import Piece
+from .fitting import fitted
+
+__all__ = ["SMALL", "Candidates"]
+
+SMALL = 20_000  # elements: larger cases are asked only about what is likely
+SHORTLIST = 6
+STATISTICS = {"mean", "var", "rstd", "x_hat", "scale"}
+# The steps that an output depends on.
+STEPS = {
+    "y": STATISTICS | {"y"},
+    "dx": STATISTICS | {"dx_hat", "centre", "projection", "dx"},
+    "dgamma": STATISTICS | {"dgamma"},
+    "dbeta": {"dbeta"},
+}
+
+
+class Candidates:
+    """The faults of the grammar with their predictions, each computed once."""
+
+    def __init__(self, arrangement: Arrangement, scheme: str) -> None:
+        self.arrangement, self.scheme = arrangement, scheme
+        self._kernels: dict[int, tuple[Fault, tuple[Kernel, Kernel]]] = {}
+        self._runs: dict[tuple[int, int, bool], Run] = {}
+
+    def of(self, output: str, ill: list[Piece]) -> Iterator[list[Fault]]:
+        """Yield shortlists for an output: what is known or fitted first, then all sentences."""
+        chosen = _chosen(ill)
+        norm, case = self.arrangement.norm, chosen[0].judge.case
+        known = [f for f in KNOWN if norm in f.norms and _concerns(f, output)]
+        yield self._shortlist(chosen, [*known, *fitted(chosen, output, self.scheme)])
+        longest = max(p.view.set_size for p in chosen), max(p.view.sum_size for p in chosen)
+        every = sentences(norm, case.x.ndim, case.gamma.ndim, *longest)
+        yield self._shortlist(chosen, [fault for fault in every if _concerns(fault, output)])
+
+    def predicted(
+        self, pieces: Sequence[Piece], fault: Fault, most: float = np.inf
+    ) -> list[Array | None]:
+        """Return what a kernel with the fault would have returned in each piece, if not larger."""
+        return [self._predicted(p, fault) if p.got.size <= most else None for p in pieces]
+
+    def _predicted(self, piece: Piece, fault: Fault) -> Array | None:
+        ahead = piece.output == "y"
+        key = (id(fault), id(piece.judge), ahead)
+        if key not in self._runs:
+            if id(fault) not in self._kernels:
+                kernel = fault.kernel(self.arrangement.norm, self.scheme)
+                # The fault is kept with it, so that its id stays its own.
+                self._kernels[id(fault)] = fault, self.arrangement.arranged(*kernel)
+            forward, backward = self._kernels[id(fault)][1]
+            passes = (forward, None) if ahead else (None, backward)
+            self._runs[key] = run(piece.judge.case, *passes)
+        found = self._runs[key].results.get(piece.output)
+        if found is None or found.shape != piece.judge.expected[piece.output].shape:
+            return None
+        return np.asarray(piece.flat(found), np.float64)
+
+    def _shortlist(self, chosen: Sequence[Piece], pool: list[Fault]) -> list[Fault]:
+        ranked = [(fault, 0.0) for fault in pool]
+        for number, piece in enumerate(chosen, 1):
+            scores = [(fault, s + self._first_score(piece, fault)) for fault, s in ranked]
+            best = sorted(scores, key=lambda pair: -pair[1])  # stable: the simpler first
+            most = 60 if number < len(chosen) else SHORTLIST
+            ranked = [pair for pair in best[:most] if pair[1] > 0.3 * number]
+        return [fault for fault, _ in ranked]
+
+    def _first_score(self, piece: Piece, fault: Fault) -> float:
+        prediction = self._predicted(piece, fault)
+        if prediction is None:
+            return 0.0
+        some = piece.some
+        return 1 - float(piece.off_of(prediction, some).sum() / piece.off[some].sum())
+
+
+def _concerns(fault: Fault, output: str) -> bool:
+    """Whether a fault can change an output; what only overwrites an argument changes none."""
+    if not fault.edits and not fault.backward:
+        return fault.kind != "overwritten"
+    steps = {*fault.edits, *(fault.backward if output != "y" else ())}
+    return bool(steps & STEPS[output])
+
+
+def _chosen(ill: list[Piece]) -> list[Piece]:
+    """Return a few pieces to judge by: small ones with much that is wrong, of several shapes."""
+    order = sorted(
+        ill, key=lambda p: (p.got.size > SMALL, -p.wrong.mean() * (p.got.size > 30), p.got.size)
+    )
+    chosen: list[Piece] = []
+    for piece in order:
+        if all(piece.got.shape != other.got.shape for other in chosen):
+            chosen.append(piece)
+    return (chosen + [piece for piece in order if all(piece is not c for c in chosen)])[:4]

@@ -1,0 +1,183 @@
+"""Faults of the grammar tried against the evidence; the likeliest said first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from numpy_norms.verify.arrangement import Arrangement
+from numpy_norms.verify.faults.grammar import Fault
+from numpy_norms.verify.finding import Finding
+from numpy_norms.verify.judge import Judge
+from numpy_norms.verify.runs import Run
+from numpy_norms.verify.tolerances import roundoff
+
+from .candidates import SMALL, Candidates
+from .evidence import Piece, pieces
+from .placing import CERTAIN, Likely, everywhere, placed
+from .sharpening import Probe, sharpened
+from .symptoms import failures, overwritten
+
+__all__ = ["diagnose"]
+
+OUTPUTS = ("y", "dx", "dgamma", "dbeta")
+LEAST = 0.5  # of the evidence that a sentence has to explain
+SLIGHT = np.log(30)  # errors in tolerances, below which rounding may do it
+NO_FAULT = Fault("rounding", "")
+
+
+def diagnose(
+    arrangement: Arrangement,
+    judges: Sequence[Judge],
+    runs: Sequence[Run],
+    scheme: str = "exact",
+    probe: Probe | None = None,
+) -> tuple[Finding, ...]:
+    """Say what is wrong with a kernel, the likeliest first; nothing of one that is right.
+
+    Every sentence of the grammar predicts what a kernel returns. The share of the evidence that
+    it explains is 1 - D(kernel, predicted) / D(kernel, expected), where D adds up the logarithms
+    of the distances in units of the tolerance, as far as they are above 1.
+
+    Parameters
+    ----------
+    arrangement : Arrangement
+    judges, runs : sequence of Judge, Run
+        Every call in order: the case with its expected values, and what the kernel did.
+    scheme : str
+        What the kernel's scale is stored as.
+    probe : callable, optional
+        Tries the kernel on other sizes.
+    """
+    with np.errstate(all="ignore"):
+        doctor = _Doctor(arrangement, judges, runs, scheme, probe)
+        found = [*overwritten(runs), *failures(arrangement, judges, runs)]
+        found += [finding for output in doctor.evidence for finding in doctor.of(output)]
+    explains = {f.name: sum(o.share for o in found if o.name == f.name) for f in found}
+    vague = ("unknown", "rounding")
+    found.sort(
+        key=lambda f: (f.kind in vague, -explains[f.name] * bool(f.name), -round(f.share, 2))
+    )
+    return tuple(found)
+
+
+class _Doctor:
+    """The evidence about every output, and the faults that may explain it."""
+
+    def __init__(
+        self,
+        arrangement: Arrangement,
+        judges: Sequence[Judge],
+        runs: Sequence[Run],
+        scheme: str,
+        probe: Probe | None,
+    ) -> None:
+        self.probe = probe
+        outputs = [name for name in OUTPUTS if name in judges[0].expected]
+        self.evidence = {name: pieces(arrangement, judges, runs, name) for name in outputs}
+        self.candidates = Candidates(arrangement, scheme)
+
+    def of(self, output: str) -> Iterator[Finding]:
+        """Yield the likeliest sentence about an output, if it is wrong."""
+        evidence = self.evidence[output]
+        ill = [piece for piece in evidence if piece.wrong.any()]
+        if not ill:
+            return
+        predicted = self.candidates.predicted
+        plain = everywhere(evidence, NO_FAULT, predicted(evidence, NO_FAULT)).share
+        likely: list[Likely] = []
+        for faults in self.candidates.of(output, ill):
+            likely += [everywhere(evidence, fault, predicted(evidence, fault)) for fault in faults]
+            if any(one.share > CERTAIN for one in likely):
+                break
+        else:
+            likely = [placed(evidence, o.fault, predicted(evidence, o.fault)) for o in likely]
+            likely += _stale(evidence)
+        likely = [one for one in likely if one.score > max(LEAST, plain)]
+        one = max(likely, key=self._order) if likely else _unknown(output, evidence)
+        fault, when = one.fault, one.when
+        if when is not None and self.probe is not None:
+            when = sharpened(when, evidence, output, self.probe)
+        yield Finding(
+            output,
+            fault.kind,
+            fault.what,
+            str(one.place or ""),
+            str(when or ""),
+            round(min(max(one.share, 0.0), 1.0), 3),
+            fault.formula,
+            fault.name,
+            fault.issue,
+        )
+
+    def _order(self, one: Likely) -> float:
+        """Prefer, among equals, what explains all outputs together, and what has a name."""
+        total = left = 0.0
+        for evidence in self.evidence.values():
+            predicted = self.candidates.predicted(evidence, one.fault, SMALL)
+            for piece, prediction in zip(evidence, predicted, strict=True):
+                if prediction is not None:
+                    total += piece.weight * float(piece.off.sum())
+                    left += piece.weight * float(piece.off_of(prediction).sum())
+        together = max(1 - left / total, 0.0) if total else 0.0
+        return one.score + 0.05 * together + 0.01 * bool(one.fault.name)
+
+
+def _stale(evidence: Sequence[Piece]) -> Iterator[Likely]:
+    """Yield what an earlier call may have left: added to, or in place of, the results."""
+    output = evidence[0].output
+    for what, added in (("added to what an earlier call left", 1), ("that of an earlier call", 0)):
+        fault = Fault("stale buffer", f"{output} is {what}")
+        predicted = [
+            None if p.earlier is None or not p.earlier.size else p.earlier + added * p.expected
+            for p in evidence
+        ]
+        if any(prediction is not None for prediction in predicted):
+            yield placed(evidence, fault, predicted)
+
+
+def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
+    """Say where an output is wrong that no fault explains."""
+    ill = [piece for piece in evidence if piece.wrong.any()]
+    ratio = max(float(piece.off.max()) for piece in ill)
+    narrow = _narrower(output, ill)
+    if narrow:
+        what = f"{output} is computed in {narrow}: its errors are those of such a kernel"
+        fault = Fault("cast too early", what, f"accumulate={narrow!r} would allow it")
+    elif ratio < SLIGHT:
+        size = f"errors are up to {np.exp(ratio):.1f} tolerances, and no fault fits"
+        fault = Fault("rounding", f"{size}: it rounds more than was declared")
+    else:
+        fault = Fault("unknown", _described(output, ill))
+    typical = float(np.exp(np.median([piece.off[piece.wrong].mean() for piece in ill])))
+    predicted: list[np.ndarray | None] = []
+    for piece in evidence:  # as if it were right to find all wrong that is not rounding noise
+        right = ~piece.wrong & (not piece.judge.dull(output))
+        predicted.append(np.where(right, piece.got + typical * piece.tolerance, piece.got))
+    return placed(evidence, fault, predicted)
+
+
+def _narrower(output: str, ill: Sequence[Piece]) -> str:
+    """Return the type in which a right kernel would have had such errors, if there is one."""
+    roundoffs = {name: roundoff(name) for name in ("float32", "float16")}
+    own = ill[0].judge.dtype
+    types = [np.dtype(n) for n in roundoffs if roundoffs[n] > roundoff(own)]
+    for dtype in (*types, own) if own.itemsize == 2 else types:
+        within = 0.0
+        for piece in ill:
+            judge = Judge(piece.judge.case, piece.arrangement, own, dtype)
+            allowed = piece.flat(judge.tolerances[output])
+            within += float((abs(piece.got - piece.expected) <= allowed)[piece.wrong].mean())
+        if within > 0.95 * len(ill):
+            return str(dtype)
+    return ""
+
+
+def _described(output: str, ill: Sequence[Piece]) -> str:
+    got = np.concatenate([piece.got[piece.wrong] for piece in ill])
+    if np.isnan(got).all():
+        return f"{output} is NaN"
+    if not got.any():
+        return f"{output} is 0"
+    return f"{output} is wrong in no way that is known here"

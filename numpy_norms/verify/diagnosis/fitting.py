@@ -1,0 +1,149 @@
+"""Terms of the equations fitted to what came back, their factors recognised by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from numpy_norms.verify.faults.factors import SIZES, Factor, scalars
+from numpy_norms.verify.faults.grammar import Fault
+from numpy_norms.verify.plain import SCHEMES, Array, Work, worked
+
+from .evidence import Piece
+
+__all__ = ["fitted"]
+
+# The terms of each output, and their signs in it.
+TERMS: dict[str, dict[str, tuple[int, Any]]] = {
+    "y": {"gamma x_hat": (1, lambda w: w.scale * w.x_hat), "beta": (1, lambda w: w.beta + 0 * w.x)},
+    "dx": {
+        "r dx_hat": (1, lambda w: w.rstd * w.dx_hat),
+        "r E[dx_hat]": (-1, lambda w: w.rstd * w.centre + 0 * w.x),
+        "r x_hat E[dx_hat x_hat]": (-1, lambda w: w.rstd * w.projection),
+    },
+    "dgamma": {"dgamma": (1, lambda w: w.total(w.dy * w.x_hat))},
+    "dbeta": {"dbeta": (1, lambda w: w.total(w.dy))},
+}
+WORDS = {
+    "r dx_hat": "the first term r dx_hat",
+    "r E[dx_hat]": "the mean term r E[dx_hat]",
+    "r x_hat E[dx_hat x_hat]": "the variance term r x_hat E[dx_hat x_hat]",
+}
+SAME = 2e-4
+
+
+def fitted(pieces: Sequence[Piece], output: str, scheme: str) -> Iterator[Fault]:
+    """Yield the output as a combination of its own terms, if it is one."""
+    terms = _terms(output, pieces[0].arrangement.norm)
+    found: list[tuple[Array, Mapping[str, float]]] = []
+    for piece in pieces:
+        case = piece.judge.case
+        work = _work(piece, scheme)
+        basis = np.stack([(sign * term(work)).ravel() for sign, term in terms.values()], axis=1)
+        usable = piece.wrong & np.isfinite(piece.got) & np.isfinite(basis).all(axis=1)
+        kept = [i for i in range(len(terms)) if np.any(basis[:, i])]
+        if usable.sum() < max(2 * len(kept), 1):
+            continue
+        weights = 1 / np.maximum(piece.tolerance[usable], 1e-300)
+        matrix = basis[usable][:, kept] * weights[:, None]
+        factors = np.ones(len(terms))
+        factors[kept] = np.linalg.lstsq(matrix, piece.got[usable] * weights, rcond=None)[0]
+        left = piece.off_of(basis @ factors)[usable].mean()
+        if left > 0.1 * piece.off[usable].mean():
+            return
+        inner = piece.arrangement.inward(case.x).shape
+        found.append((factors, scalars(piece.view, inner, case.eps)))
+    if not found:
+        return
+    names = [_named([(f[i], known) for f, known in found]) for i in range(len(terms))]
+    if any(name is None for name in names):
+        return
+    named = dict(zip(terms, (name or "" for name in names), strict=True))
+    yield _fault(output, terms, named)
+
+
+def _terms(output: str, norm: str) -> dict[str, tuple[int, Any]]:
+    """Return the terms that a norm has: RMS norm has no beta, and no mean."""
+    lacking = ("beta", "r E[dx_hat]") if norm == "rms_norm" else ()
+    return {name: term for name, term in TERMS[output].items() if name not in lacking}
+
+
+def _work(piece: Piece, scheme: str) -> Work:
+    case, bring = piece.judge.case, piece.arrangement.inward
+    wide = [np.asarray(a, np.float64) for a in (bring(case.x), case.gamma, case.beta)]
+    groups = () if case.num_groups is None else (case.num_groups,)
+    arrays = (wide[0], *groups, *wide[1:], case.eps)
+    dy = np.asarray(bring(case.dy), np.float64)
+    return worked(case.norm, arrays, dy, (SCHEMES.get(scheme, {}),))
+
+
+def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
+    """Return the name that fits the factor in every case; the number where it is the same."""
+
+    def close(a: float, b: float) -> bool:
+        return abs(a - b) <= SAME * abs(b) + 1e-7 or (b == 0 and abs(a) < 1e-4)
+
+    first = values[0][0]
+    if all(close(value, 1) and abs(value - 1) < 2e-7 for value, _ in values):
+        return "1"
+    for name in values[0][1]:
+        if all(known.get(name) == 1 for _, known in values):
+            continue  # no factor, here
+        if all(name in known and close(value, known[name]) for value, known in values):
+            return name
+    if all(close(value, 1) for value, _ in values) and np.std([v for v, _ in values]) > 1e-6:
+        return "1"
+    if all(abs(value - first) <= 0.02 * min(abs(first - 1), abs(first)) for value, _ in values):
+        return f"{first:.6g}"
+    return None
+
+
+def _fault(output: str, terms: dict[str, tuple[int, Any]], names: dict[str, str]) -> Fault:
+    formula = ""
+    for term, (sign, _) in terms.items():
+        name = names[term]
+        minus = (sign < 0) != (name == "-1")
+        size = "" if name in ("1", "-1") else f"{name} "
+        formula += f" {'-' if minus else '+'} {size}{term}" if name != "0" else ""
+
+    def combined(w: Work, value: Any) -> Array:
+        known = scalars(w.view, w.shape, float(w.eps))
+        total: Any = 0.0
+        for term, (sign, made) in terms.items():
+            name = names[term]
+            total = total + sign * (known[name] if name in known else float(name)) * made(w)
+        return np.asarray(total)
+
+    return Fault(
+        _kind(list(names.values())),
+        _what(output, names),
+        f"{output} = {formula.removeprefix(' + ').strip() or '0'}",
+        edits={output: combined},
+    )
+
+
+def _kind(names: list[str]) -> str:
+    wrong = {name for name in names if name != "1"}
+    one = wrong.pop() if len(wrong) == 1 else ""
+    return SIZES[one].kind if one in SIZES else "factor"
+
+
+def _what(output: str, names: dict[str, str]) -> str:
+    values = list(names.values())
+    if len(set(values)) == 1:
+        return _times(values[0], output)
+    if output == "dx" and values[0] == "1" and set(values[1:]) == {"0"}:
+        held = "the mean and the variance are" if values[2:] else "the root mean square is"
+        return f"{held} held constant"
+    return " and ".join(
+        _times(name, WORDS.get(term, term)) for term, name in names.items() if name != "1"
+    )
+
+
+def _times(name: str, words: str) -> str:
+    if name == "0":
+        return f"{words} is never written: it is 0" if words in TERMS else f"{words} is left out"
+    by = SIZES.get(name) or Factor(name, lambda w: float(name))
+    return by.phrase("", words)

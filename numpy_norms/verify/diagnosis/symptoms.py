@@ -1,0 +1,66 @@
+"""What needs no fault to be said: arguments overwritten, exceptions, other shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from numpy_norms.verify.arrangement import Arrangement
+from numpy_norms.verify.catalogue import KNOWN
+from numpy_norms.verify.finding import Finding
+from numpy_norms.verify.judge import Judge
+from numpy_norms.verify.runs import Run
+
+from .evidence import Piece
+from .places import Ground, conditions
+
+__all__ = ["failures", "overwritten"]
+
+
+def overwritten(runs: Sequence[Run]) -> Iterator[Finding]:
+    """Yield the arguments that were written into."""
+    known = {fault.name: fault for fault in KNOWN}
+    for name in dict.fromkeys(n for made in runs for n in made.changed):
+        fault = known.get(f"{name}_overwritten")
+        if fault is None:
+            yield Finding(name, "overwritten", f"the argument {name} is overwritten")
+        else:
+            yield Finding(
+                name,
+                fault.kind,
+                fault.what,
+                formula=fault.formula,
+                name=fault.name,
+                issue=fault.issue,
+            )
+
+
+def failures(
+    arrangement: Arrangement, judges: Sequence[Judge], runs: Sequence[Run]
+) -> Iterator[Finding]:
+    """Yield what raised, or came back in another shape, and when."""
+    notes: dict[tuple[str, str], dict[str, set[int]]] = {}
+    for number, (judge, made) in enumerate(zip(judges, runs, strict=True)):
+        for output, note in made.failures.items():
+            kind = "shape" if note.startswith("returned") else "raises"
+            notes.setdefault((kind, note), {}).setdefault(output, set()).add(number)
+        for output, got in made.results.items():
+            expected = judge.expected[output].shape
+            if got.shape != expected:
+                what = "its shape is not that of the argument"
+                notes.setdefault(("shape", what), {}).setdefault(output, set()).add(number)
+    for (kind, note), outputs in notes.items():
+        ill = set.union(*outputs.values())
+        when = next(conditions([*_ground(arrangement, judges, runs, ill)]), None)
+        what = f"raises {note}" if kind == "raises" else note
+        yield Finding(", ".join(outputs), kind, what, condition=str(when) if when else "")
+
+
+def _ground(
+    arrangement: Arrangement, judges: Sequence[Judge], runs: Sequence[Run], ill: set[int]
+) -> Iterator[Ground]:
+    for number, (judge, made) in enumerate(zip(judges, runs, strict=True)):
+        bad = np.array([float(number in ill)])
+        traits = judge.traits(arrangement) | made.traits
+        yield Ground(Piece(arrangement, judge, "", bad, bad, bad, traits), bad, 1 - bad)

@@ -1,0 +1,137 @@
+"""What a sum may run over in place of its set: other axes, a block, a tile of neighbours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from numpy_norms.oracle.sets import FEATURE_NORMS
+from numpy_norms.verify.plain import Array, Work
+
+from .grammar import Average
+
+__all__ = ["axes_by_name", "blocks", "over_axes", "over_tiles", "within_set", "within_sum"]
+
+
+def axes_by_name(norm: str, rank: int, features: int) -> dict[str, tuple[int, ...]]:
+    """Return what the axes of an `x`, and their combinations, are called."""
+    every = tuple(range(rank))
+    if norm in FEATURE_NORMS:
+        named = {
+            "all axes but the first": every[1:],
+            "the first axis": every[:1],
+            "the rows: batch norm's axes": every[: rank - features],
+            "all axes": every,
+            "the last axis alone": every[-1:],
+            "the last two axes": every[-2:],
+            "all axes but the last": every[:-1],
+        }
+        own = every[rank - features :]
+    else:
+        positions = every[2:]
+        named = {
+            "N and S: these are batch norm's axes": (0, *positions),
+            "S alone: these are instance norm's axes": positions,
+            "C and S: these are layer norm's axes": every[1:],
+            "N, C and S: all axes": every,
+            "N alone": (0,),
+            "C alone": (1,),
+            "N and C": (0, 1),
+            "the last axis alone": every[-1:],
+        }
+        own = {"batch_norm": (0, *positions), "instance_norm": positions}.get(norm, ())
+    return {name: axes for name, axes in named.items() if axes and axes != own}
+
+
+def over_axes(name: str) -> Average:
+    """Return an average over other axes of `x`, by their name; their own where there are none."""
+
+    def average(w: Work, a: Array) -> Array:
+        axes = axes_by_name(w.norm, len(w.shape), w.features).get(name)
+        if axes is None:
+            return w.average(a)
+        whole = np.broadcast_to(a, w.view.shape).reshape(w.shape)
+        means = np.broadcast_to(whole.mean(axis=axes, keepdims=True), w.shape)
+        return np.asarray(means.reshape(w.view.shape))
+
+    return average
+
+
+def over_tiles(size: int) -> Average:
+    """Return an average over so many neighbouring sets at once."""
+
+    def average(w: Work, a: Array) -> Array:
+        means = w.average(np.broadcast_to(a, w.view.shape))
+        flat = means.reshape(-1)
+        starts = np.arange(0, flat.size, size)
+        counts = np.diff(np.append(starts, flat.size))
+        tiles = np.add.reduceat(flat, starts) / counts.astype(flat.dtype)
+        return np.asarray(np.repeat(tiles, counts).reshape(means.shape))
+
+    return average
+
+
+def _kept(name: str, size: int, count: int) -> Array:
+    """Return which of `count` terms a region holds."""
+    index = np.arange(count)
+    return {
+        "first": index < size,
+        "last block": index >= (count - 1) // size * size,
+        "whole blocks": index < count - count % size,
+        "but last": index < count - size,
+        "but first": index >= size,
+        "but last block": index < max((count - 1) // size * size, 1),
+    }[name]
+
+
+def _shaped(kept: Array, w: Work, axes: tuple[int, ...]) -> Array:
+    return kept.reshape([n if axis in axes else 1 for axis, n in enumerate(w.view.shape)])
+
+
+def within_set(name: str, size: int, *, own_count: bool = False) -> Average:
+    """Return an average that leaves out what lies beyond a region of each set.
+
+    It is divided by m, or by its own count of terms.
+    """
+
+    def average(w: Work, a: Array) -> Array:
+        kept = _kept(name, size, w.view.set_size)
+        share = w.x.dtype.type(w.view.set_size / max(int(kept.sum()), 1) if own_count else 1)
+        return np.asarray(w.average(a * _shaped(kept, w, w.view.over)) * share)
+
+    return average
+
+
+def within_sum(name: str, size: int, *, samples: bool = False) -> Average:
+    """Return a sum over a region of what dgamma and dbeta add up, or of the samples."""
+
+    def total(w: Work, a: Array) -> Array:
+        axes = (0,) if samples else w.view.summed
+        count = math.prod(w.view.shape[axis] for axis in axes)
+        return w.total(a * _shaped(_kept(name, size, count), w, axes))
+
+    return total
+
+
+WORDS = {
+    "first": "the first {} only",
+    "last block": "the last block of {} only",
+    "whole blocks": "whole blocks of {} only: the rest at the end is lost",
+    "but last": "all but the last {}",
+    "but first": "all but the first {}",
+    "but last block": "all but the last block of {}",
+}
+
+
+def blocks(largest: int) -> Iterator[tuple[str, int, str]]:
+    """Yield the regions that sums over at most so many terms can lose, with their words."""
+    powers = [2**k for k in range(20) if 2**k < largest]
+    for name in ("first", "last block", "whole blocks", "but last block"):
+        for size in powers if name != "whole blocks" else powers[1:]:
+            yield name, size, WORDS[name].format(size)
+    for name in ("but last", "but first"):
+        for size in (1, 2, 3):
+            if size < largest:
+                yield name, size, WORDS[name].format(size)

@@ -1,0 +1,254 @@
+"""All sentences of the grammar that the diagnosis tries, simple ones first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from numpy_norms.verify.plain import Array, Work
+
+from .factors import QUANTITIES, SIZES
+from .grammar import INSIDE, Fault, averaged, cast, factor, in_half, left_out, replaced, sign
+from .memory import by_address
+from .regions import axes_by_name, blocks, over_axes, over_tiles, within_set, within_sum
+
+__all__ = ["sentences"]
+
+GRADIENT_MEANS = ("centre", "projection")
+STATISTICS = ("mean", "var")
+GROUPS = (
+    ("projection",),
+    ("centre",),
+    GRADIENT_MEANS,
+    ("mean",),
+    ("var",),
+    STATISTICS,
+    (*STATISTICS, *GRADIENT_MEANS),
+)
+
+
+@cache
+def sentences(
+    norm: str, rank: int, features: int, set_size: int, sum_size: int
+) -> tuple[Fault, ...]:
+    """Return the sentences about a norm on an `x` of this rank, with sets and sums so long."""
+    axes = tuple(axes_by_name(norm, rank, features))
+    found = [
+        *_terms(),
+        *_factors(),
+        *_formulas(),
+        *_axes(axes),
+        *_counts(),
+        *_casts(),
+        *_blocks(set_size),
+        *_lost_sums(sum_size),
+        *(by_address(name) for name in ("x", "dy", "gamma", "beta")),
+    ]
+    return tuple(fault for fault in found if norm in fault.norms)
+
+
+def _terms() -> Iterator[Fault]:
+    nothing = {step: (lambda w, value: 0 * w.dx_hat) for step in GRADIENT_MEANS}
+    what = "the mean and the variance are held constant: both mean terms are left out"
+    yield Fault("term left out", what, "dx = r dx_hat", edits=nothing)
+    for step in ("projection", "centre", "mean", "scale", "x_hat", "rstd", "y", "dx"):
+        yield left_out(step)
+    for step in ("dgamma", "dbeta"):
+        yield left_out(step)
+    yield replaced("term left out", "gamma and beta are ignored", "y = x_hat", y=lambda w: w.x_hat)
+    yield replaced(
+        "term left out", "beta is not added", "y = gamma x_hat", y=lambda w: w.scale * w.x_hat
+    )
+    yield replaced(
+        "term left out",
+        "x is not centred: the mean is in the variance alone",
+        "x_hat = r x",
+        x_hat=lambda w: w.x * w.rstd,
+    )
+    yield replaced("term left out", "eps is ignored", "r = var^(-1/2)", rstd=lambda w: w.var**-0.5)
+    yield replaced(
+        "term left out",
+        "gamma is forgotten: dx_hat is dy",
+        "dx_hat = dy",
+        dx_hat=lambda w: w.dy,
+    )
+    for step in ("projection", "centre", "dx", "dgamma", "dbeta", "y", "x_hat", "mean", "scale"):
+        yield sign(step)
+    yield replaced(
+        "sign",
+        "beta has the wrong sign",
+        "y = gamma x_hat - beta",
+        y=lambda w: w.scale * w.x_hat - w.beta,
+    )
+    yield replaced(
+        "sign",
+        "eps has the wrong sign",
+        "r = (var - eps)^(-1/2)",
+        rstd=lambda w: (w.var - w.eps) ** -0.5,
+    )
+    yield Fault(
+        "term left out",
+        "the scale lacks its + 1",
+        "y = gamma x_hat",
+        edits={"scale": lambda w, scale: scale - 1},
+    )
+
+
+def _factors() -> Iterator[Fault]:
+    steps = ("projection", "centre", "dx", "dgamma", "dbeta", "var", "rstd", "mean", "y", "x_hat")
+    for name, by in SIZES.items():
+        for step in steps if name not in ("0", "-1") else ():
+            yield factor(step, by)
+        yield _eps_times(name)
+    for by in QUANTITIES.values():
+        for step in ("projection", "centre"):
+            yield factor(step, by, inside=True)
+        for step in ("projection", "centre", "dx", "dgamma", "dbeta", "dx_hat", "y", "x_hat"):
+            yield factor(step, by)
+
+
+def _eps_times(name: str) -> Fault:
+    value = SIZES[name].value
+    what, formula = f"eps is multiplied by {name}", f"r = (var + {name} eps)^(-1/2)"
+    return replaced("factor", what, formula, rstd=lambda w: (w.var + value(w) * w.eps) ** -0.5)
+
+
+def _gamma_outside(w: Work, inside: Array) -> Array:
+    return np.asarray(w.scale * w.average(inside))
+
+
+def _formulas() -> Iterator[Fault]:
+    def centre(w: Work) -> Any:
+        return _gamma_outside(w, w.dy) if w.centred else 0
+
+    def projection(w: Work) -> Array:
+        return np.asarray(w.x_hat * _gamma_outside(w, w.dy * w.x_hat))
+
+    outside = "gamma is outside of the averages, where it belongs inside"
+    formula = "gamma r (dy - E[dy] - x_hat E[dy x_hat])"
+    yield replaced("factor", outside, formula, centre=centre, projection=projection)
+    yield replaced("factor", f"{outside}, in the mean term", "gamma E[dy]", centre=centre)
+    formula = "gamma x_hat E[dy x_hat]"
+    yield replaced("factor", f"{outside}, in the variance term", formula, projection=projection)
+    yield replaced(
+        "term left out",
+        "gamma is forgotten in the averages",
+        "r (dx_hat - E[dy] - x_hat E[dy x_hat])",
+        centre=lambda w: w.average(w.dy) if w.centred else 0,
+        projection=lambda w: w.x_hat * w.average(w.dy * w.x_hat),
+    )
+    formulas = {
+        "var": {
+            "E[x^2], about 0": lambda w: w.average(w.x**2),
+            "E|x - mu|, not squared": lambda w: w.average(abs(w.x - w.mean)),
+        },
+        "rstd": {
+            "var + eps: the root is missing": lambda w: 1 / (w.var + w.eps),
+            "(var + eps^2)^(-1/2)": lambda w: (w.var + w.eps**2) ** -0.5,
+            "(var + eps)^(1/2): not its reciprocal": lambda w: (w.var + w.eps) ** 0.5,
+            "the standard deviation, not its reciprocal": lambda w: w.var**0.5,
+        },
+        "x_hat": {
+            "x - mu: r is missing": lambda w: w.x - w.mean,
+            "x": lambda w: w.x,
+            "y": lambda w: w.y if w.y is not None else w.x,
+            "y - beta = gamma x_hat": lambda w: w.scale * (w.x - w.mean) * w.rstd,
+        },
+        "dgamma": {
+            "sum dy x": lambda w: w.total(w.dy * w.x),
+            "sum dy (x - mu)": lambda w: w.total(w.dy * (w.x - w.mean)),
+            "sum dy y": lambda w: w.total(w.dy * (w.scale * w.x_hat + w.beta)),
+            "sum dy": lambda w: w.total(w.dy),
+            "sum x_hat": lambda w: w.total(w.x_hat),
+        },
+        "dbeta": {
+            "sum dx_hat": lambda w: w.total(w.dx_hat if w.dx_hat is not None else w.scale * w.dy),
+            "sum dy x_hat": lambda w: w.total(w.dy * w.x_hat),
+        },
+        "dx_hat": {
+            "gamma times the sum of dy over the batch": lambda w: w.scale * w.total(w.dy),
+            "gamma times the average of dy": lambda w: w.scale * w.average(w.dy),
+        },
+        "scale": {
+            "beta": lambda w: w.beta,
+            "gamma of the neighbour before": lambda w: _rolled(w.gamma, 1),
+            "gamma of the neighbour behind": lambda w: _rolled(w.gamma, -1),
+            "gamma in reverse order": lambda w: w.gamma.ravel()[::-1].reshape(w.gamma.shape),
+        },
+        "y": {"beta x_hat + gamma": lambda w: w.beta * w.x_hat + w.scale},
+    }
+    for step, ways in formulas.items():
+        for words, way in ways.items():
+            edits = {step: lambda w, value, way=way: way(w)}
+            yield Fault("formula", f"{step} is computed as {words}", edits=edits)
+
+
+def _rolled(a: Array, by: int) -> Array:
+    return np.roll(a.ravel(), by).reshape(a.shape)
+
+
+def _axes(axes: tuple[str, ...]) -> Iterator[Fault]:
+    for name in axes:
+        for steps in GROUPS:
+            yield averaged(steps, over_axes(name), "axis", name)
+    for size in (2, 4, 8, 16, 32):
+        for steps in GROUPS:
+            yield averaged(steps, over_tiles(size), "axis", f"tiles of {size} sets at once")
+
+
+def _counts() -> Iterator[Fault]:
+    for name, by in SIZES.items():
+        if by.kind == "count wrong" or name in ("m", "1/m"):
+            for steps in (GRADIENT_MEANS, STATISTICS, (*STATISTICS, *GRADIENT_MEANS)):
+                edits = {step: (lambda w, value, by=by: by.value(w) * value) for step in steps}
+                words = "the averages of dx" if steps == GRADIENT_MEANS else "the statistics"
+                words = "all averages" if len(steps) == 4 else words
+                phrase = by.phrase("", words).replace(" is ", " are ", 1)
+                yield Fault(by.kind, phrase, edits=edits)
+
+
+def _casts() -> Iterator[Fault]:
+    for step in ("y", "dx", "x_hat", "mean", "rstd", "var", "scale", "dx_hat", "centre"):
+        yield cast(step)
+    for step in ("projection", "dgamma", "dbeta"):
+        yield cast(step)
+    for step in ("dgamma", "dbeta"):
+        what = f"{step} is added up in half precision"
+        yield Fault("cast too early", what, edits={step: partial(_added_in_half, INSIDE[step])})
+    yield replaced(
+        "cast too early",
+        "x is rounded to half precision",
+        "half(x)",
+        x_hat=lambda w: (in_half(w, w.x) - w.mean) * w.rstd,
+    )
+
+
+def _added_in_half(inside: Callable[[Work], Any], w: Work, _: Any) -> Array:
+    """Add up one after the other, rounding each sum."""
+    terms = inside(w)
+    kept = [axis for axis in range(4) if axis not in w.view.summed]
+    rows = np.moveaxis(terms, kept, range(-len(kept), 0)).reshape(w.view.sum_size, -1)
+    total = np.add.accumulate(rows.astype(w.half), axis=0)[-1]
+    return np.asarray(total.astype(terms.dtype).reshape(w.view.params))
+
+
+def _blocks(longest: int) -> Iterator[Fault]:
+    for name, size, words in blocks(longest):
+        for steps in GROUPS:
+            yield averaged(steps, within_set(name, size), "block lost", f"{words}, of each set")
+            if name != "first" or size < longest:
+                own = within_set(name, size, own_count=True)
+                where = f"{words}, of each set, and divided by their number"
+                yield averaged(steps, own, "block lost", where)
+
+
+def _lost_sums(longest: int) -> Iterator[Fault]:
+    for name, size, words in blocks(longest):
+        for samples in (False, True):
+            of = "samples" if samples else "terms"
+            for step in ("dgamma", "dbeta"):
+                by = within_sum(name, size, samples=samples)
+                yield averaged((step,), by, "block lost", f"{words}, of the {of}")

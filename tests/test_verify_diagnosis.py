@@ -1,0 +1,180 @@
+"""The diagnosis says what is wrong, and where, of faults that are in no catalogue."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from trials import trial
+
+from benchmarks.labelled_faults import SAME
+from benchmarks.public_faults import public_faults
+from numpy_norms.verify import check_kernel
+from numpy_norms.verify.catalogue import KNOWN
+from numpy_norms.verify.faults.drawn import confined, drawn
+from numpy_norms.verify.faults.factors import QUANTITIES, SIZES
+from numpy_norms.verify.faults.grammar import factor, left_out, sign
+from numpy_norms.verify.faults.place import Condition, Place
+from numpy_norms.verify.plain import plain_kernel
+
+# Some of those that `benchmarks.labelled_faults` tries.
+PUBLIC = ("FlagGems#59", "MIOpen#104", "oneDNN#3543", "pytorch#183861", "quack#88", "llm.c#852")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_fault_is_caught_and_labelled_first(name):
+    public = next(p for p in public_faults() if p.report == name)
+    report = trial(public.norm).of(public.forward, public.backward)
+    assert not report.passed
+    first = report.diagnosis[0]
+    said = first.output, first.kind, first.place, first.condition
+    assert said == public.label or (said[:2] == public.label[:2] and first.share >= SAME)
+
+
+PLACES = [
+    (Place("feature", "each", (32, 63, 64)), "features 32..63 of each 64"),
+    (Place("feature", "last", (17,)), "the last 17 features"),
+    (Place("row", "from", (192,)), "rows from 192 on"),
+    (Place("feature", "each", (1, 1, 2)), "odd features"),
+    (Place("feature", "tail", (64,)), "the features after the last whole block of 64"),
+    (Place("row", "first", (1,)), "the first row alone"),
+]
+
+
+@pytest.mark.parametrize(("place", "words"), PLACES, ids=lambda value: str(value))
+def test_a_place_is_found_and_said(place, words):
+    output = "y" if place.axis == "row" else "dx"
+    fault = left_out("y") if output == "y" else sign("dx")
+    kernel = confined("layer_norm", fault, output, place, None)
+    found = trial("layer_norm").of(*kernel).diagnosis
+    assert str(place) == words
+    assert [(f.output, f.kind, f.place, f.condition) for f in found] == [
+        (output, fault.kind, words, "")
+    ]
+
+
+GROUPED = [
+    (Place("group", "first", (1,)), "the first group alone"),
+    (Place("channel", "each", (1, 1, 2)), "odd channels"),
+]
+
+
+@pytest.mark.parametrize(("place", "words"), GROUPED, ids=lambda value: str(value))
+def test_groups_and_channels_are_places_too(place, words):
+    kernel = confined("group_norm", sign("y"), "y", place, None)
+    (found,) = trial("group_norm").of(*kernel).diagnosis
+    assert found.place == words
+
+
+CONDITIONS = [
+    (Condition("set size", 2048.0), "only for sets longer than 2048"),
+    (Condition("set size", 100.0), "only for sets longer than 100"),
+    (Condition("rows", 128.0), "only for more than 128 rows"),
+    (Condition("dy strided"), "only when dy is strided"),
+    (Condition("calls"), "only when called a second time"),
+]
+
+
+@pytest.mark.parametrize(("when", "words"), CONDITIONS, ids=lambda value: str(value))
+def test_a_condition_is_found_to_its_exact_bound(when, words):
+    kernel = confined("layer_norm", left_out("projection"), "dx", None, when)
+    (found,) = check_kernel("layer_norm", *kernel, threads=0).diagnosis
+    assert found.condition == words
+    assert found.name == "projection_dropped"
+
+
+def test_a_place_and_a_condition_are_said_together():
+    place, when = Place("feature", "last", (3,)), Condition("dy strided")
+    kernel = confined("layer_norm", sign("dx"), "dx", place, when)
+    (found,) = trial("layer_norm").of(*kernel).diagnosis
+    assert found.where == "the last 3 features, only when dy is strided"
+
+
+@pytest.mark.parametrize(
+    ("output", "step", "name", "words"),
+    [
+        ("dx", "projection", "m", "the variance term is summed where the average over m is meant"),
+        ("dgamma", "dgamma", "1/n", "dgamma is averaged over its n terms"),
+        ("dx", "dx", "1/N", "dx is divided by the batch size N"),
+        ("dx", "centre", "m/(m - 1)", "the mean term is divided by m - 1 instead of m"),
+    ],
+)
+def test_a_factor_is_recognised_by_its_name(output, step, name, words):
+    kernel = confined("layer_norm", factor(step, SIZES[name]), output, None, None)
+    (found,) = trial("layer_norm").of(*kernel).diagnosis
+    said = found.what.replace(" r E[dx_hat]", "").replace(" r x_hat E[dx_hat x_hat]", "")
+    assert words in said
+
+
+def test_gamma_twice_in_the_variance_term():
+    kernel = confined(
+        "rms_norm", factor("projection", QUANTITIES["gamma"], inside=True), "dx", None, None
+    )
+    (found,) = trial("rms_norm").of(*kernel).diagnosis
+    assert found.what == "gamma is once more in the variance term"
+
+
+def test_a_number_without_a_name_is_told():
+    forward, backward = plain_kernel("layer_norm")
+
+    def slightly(*arguments):
+        dx, dgamma, dbeta = backward(*arguments)
+        return dx * np.float32(1.037), dgamma, dbeta
+
+    (found,) = trial("layer_norm").of(forward, slightly).diagnosis
+    assert "dx is multiplied by 1.037" in found.what
+
+
+def test_two_faults_in_two_outputs_are_two_findings():
+    forward, _ = plain_kernel("layer_norm")
+    one = confined("layer_norm", left_out("centre"), "dx", None, None)[1]
+    two = confined("layer_norm", sign("dgamma"), "dgamma", None, None)[1]
+
+    def both(*arguments):
+        return one(*arguments)[0], two(*arguments)[1], one(*arguments)[2]
+
+    found = trial("layer_norm").of(forward, both).diagnosis
+    assert {(f.output, f.kind) for f in found} == {("dx", "term left out"), ("dgamma", "sign")}
+
+
+def test_sums_in_a_narrower_type_are_said_to_be_that():
+    forward, backward = plain_kernel("layer_norm")
+
+    def narrow(*arguments):
+        short = [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in arguments]
+        return tuple(a.astype(np.float64) for a in backward(*short))
+
+    found = check_kernel("layer_norm", forward, narrow, dtype="float64", threads=0).diagnosis
+    assert {(f.output, f.kind) for f in found} == {
+        (output, "cast too early") for output in ("dx", "dgamma", "dbeta")
+    }
+
+
+def test_a_right_kernel_has_no_diagnosis():
+    assert trial("layer_norm").of(*plain_kernel("layer_norm")).diagnosis == ()
+
+
+def test_drawn_faults_are_the_same_for_the_same_seed_and_carry_their_label():
+    def labels(seed):
+        return [one.label for _, one in zip(range(20), drawn(seed), strict=False)]
+
+    assert labels(3) == labels(3) != labels(4)
+    kinds = {kind for _, kind, _, _ in labels(3)}
+    assert len(kinds) >= 4
+    assert any(place for *_, place, _ in labels(3))
+    assert kinds <= {fault.kind for fault in KNOWN} | {"factor", "sign"}
+
+
+@pytest.mark.parametrize(
+    ("place", "size", "held"),
+    [
+        (Place("row", "from", (2,)), 4, [2, 3]),
+        (Place("row", "first", (2,)), 4, [0, 1]),
+        (Place("row", "last", (2,)), 5, [3, 4]),
+        (Place("row", "range", (1, 2)), 5, [1, 2]),
+        (Place("row", "each", (1, 2, 4)), 8, [1, 2, 5, 6]),
+        (Place("row", "tail", (4,)), 6, [4, 5]),
+        (Place("row", "tail", (4,)), 8, []),
+    ],
+)
+def test_a_place_is_a_set_of_indices(place, size, held):
+    assert list(np.flatnonzero(place.holds(size))) == held
