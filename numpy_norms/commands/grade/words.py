@@ -23,6 +23,10 @@ SAID = (
         "you divided {0} by m = {m} once more",
     ),
     ("(.+) is left out", "you left out {0}"),
+    (
+        "(.+) is taken as a constant: (.+) is missing from dx",
+        "you took {0} as a constant: {1} is missing from dx",
+    ),
     ("(.+) is missing from dx", "you left {0} out of dx"),
     ("(.+) is (?:lost|forgotten)", "you forgot {0}"),
     ("(.+) is never (?:written|computed).*", "you never compute {0}"),
@@ -48,6 +52,13 @@ def _said(what: str, case: Case) -> str:
     view = View.of(case.norm, case.x.shape, case.gamma.shape, case.num_groups or 1)
     rows = case.norm in ("layer_norm", "rms_norm")
     sizes = {"m": view.set_size, "terms": f"{view.sum_size} {'rows' if rows else 'positions'}"}
+    # In batch norm as many terms are added for dgamma as a set has elements.
+    if view.sum_size == view.set_size:
+        for name in ("dgamma", "dbeta"):
+            what = what.replace(
+                f"{name} is divided by m, the size of a set, once more",
+                f"{name} is averaged over its n terms, which are added in the definition",
+            )
     several = re.split(r"(?<=is meant) and ", what)
     if len(several) > 1:
         return " and ".join(_said(part, case) for part in several)
