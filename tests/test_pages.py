@@ -30,6 +30,7 @@ EXTRAS = {
     "autograd": {"autograd"},
     "dask": {"dask"},
     "hypothesis": {"strategies"},
+    "jax": {"jax"},
     "mpi4py": {"mpi"},
     "onnx": {"onnx", "models"},
     "onnxruntime": {"models"},

@@ -30,11 +30,11 @@ def run(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C, and return 0."""
     with _server(args.port) as server:
         address = f"http://{HOST}:{server.server_port}/"
-        print_text(f"The explorer is at {address} (Ctrl-C ends it)", flush=True)
-        if not args.no_browser:
-            # A browser in the terminal keeps its caller waiting; the page must be served meanwhile.
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         try:
+            print_text(f"The explorer is at {address} (Ctrl-C ends it)", flush=True)
+            if not args.no_browser:
+                # A browser in the terminal keeps its caller waiting; the page must be served.
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
             server.serve_forever()
         except KeyboardInterrupt:
             print_text("")
