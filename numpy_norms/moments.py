@@ -130,8 +130,9 @@ class Moments:
 
         find(plan, x, 0.0, mask, keep)
         if not kept:  # of an empty array
-            kept.update({0: np.zeros(plan.set_shape, plan.few)})
-        mean, m2 = kept[0], kept.get(1, kept[0])
+            nothing = np.zeros(plan.set_shape, plan.few)
+            kept.update({0: nothing, 1: nothing})
+        mean, m2 = kept[0], kept[1]
         return Moments(plan.in_order(count), plan.report(mean), plan.report(m2))
 
     @classmethod
