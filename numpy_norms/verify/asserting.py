@@ -18,8 +18,12 @@ def assert_kernel(
 
     Parameters
     ----------
-    norm, forward, backward, **options
-        As in `check_kernel`.
+    norm : str
+        As in `check_kernel`, like all that follows.
+    forward, backward : callable, optional
+        The kernel.
+    **options
+        Its other arguments.
 
     Returns
     -------
