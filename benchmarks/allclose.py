@@ -24,6 +24,7 @@ from numpy_norms.commands.judge.module import Subject
 from numpy_norms.commands.judge.problems import KERNELBENCH
 
 from .allclose_modules import reference, wrong_modules
+from .pages import deliver
 
 # Level 1, as of March 2026.
 SHAPES = {
@@ -130,11 +131,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=64)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    lines = list(page(options.megabytes))
-    if options.out is None:
-        print("\n".join(lines))
-    else:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    deliver(page(options.megabytes), options.out)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import deliver
 from benchmarks.peer_kernels import torch_kernel
 from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import Accumulator, tolerances
@@ -178,11 +179,7 @@ def main() -> None:
     parser.add_argument("--sweep-seeds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    lines = list(page(options.seeds, options.sweep_seeds))
-    if options.out is None:
-        print("\n".join(lines))
-    else:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    deliver(page(options.seeds, options.sweep_seeds), options.out)
 
 
 if __name__ == "__main__":

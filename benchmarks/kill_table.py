@@ -28,6 +28,7 @@ from numpy_norms.verify.plain import plain_kernel
 
 from .gradient_checkers import CHECKERS, Checker, Kernel
 from .machine import cores
+from .pages import deliver
 
 OURS, GRADIENTS = "check_kernel", "check_gradients"
 RIGHT = "(right kernels)"
@@ -183,11 +184,7 @@ def main() -> None:
     parser.add_argument("--our-seeds", type=int, default=50)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    lines = list(page(options.seeds, options.our_seeds))
-    if options.out is None:
-        print("\n".join(lines))
-    else:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    deliver(page(options.seeds, options.our_seeds), options.out)
 
 
 if __name__ == "__main__":

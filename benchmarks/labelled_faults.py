@@ -27,6 +27,7 @@ from numpy_norms.verify.kernel import Trial
 from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.runs import run
 
+from .pages import deliver
 from .public_faults import public_faults
 
 FAULTS = 60
@@ -143,11 +144,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=FAULTS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    lines = list(page(options.faults))
-    if options.out is None:
-        print("\n".join(lines))
-    else:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    deliver(page(options.faults), options.out)
 
 
 if __name__ == "__main__":

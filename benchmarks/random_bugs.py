@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import deliver
 from numpy_norms.verify.kernel import Trial
 
 # Each norm's view of x, the axes of a set and the axes that dgamma is summed over.
@@ -223,10 +224,7 @@ def main() -> None:
         "",
         "A minus sign under a square changes nothing: such a kernel is right.",
     ]
-    if options.out is None:
-        print("\n".join(lines))
-    else:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    deliver(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -106,11 +106,9 @@ def forward(
 
     nearer = partial(lifting.nearer, plan, eps)
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=2)
-    pivot, exponent, mean, var = map(statistics.get, range(4))
-    if var is None:
-        var = np.zeros(plan.set_shape, plan.few)  # of an empty array
-        mean = var if plan.asked.means else None
-    return Statistics(pivot, exponent, mean, var)
+    if not statistics:
+        return Statistics.of_nothing(plan)
+    return Statistics._make(map(statistics.get, range(4)))
 
 
 def backward(
@@ -147,8 +145,7 @@ def backward(
     def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        hidden = eq.scaled(tile.lift(dy), *tile.parameters(gamma))
-        dx.replace(tile.part(mask.hidden), eq.input_gradient_of_constants(hidden, rstd))
+        put_constants(tile, dx, dy, gamma, rstd, mask)
         if exponent is not None or power:
             tile.unlift(dx, power + (0 if exponent is None else exponent))
         tile.store(dx, dx_view)
@@ -178,6 +175,14 @@ def lifted(
     if empty is not None:
         tile_a.blank(empty)  # so that their x_hat is 0 where they hold NaN, too
     return tile_a
+
+
+def put_constants(
+    tile: Tile, dx: Any, dy: Array, gamma: Array | None, rstd: Any, mask: Mask
+) -> None:
+    """Have dx hold (14) where positions do not count: the statistics are constants to them."""
+    hidden = eq.scaled(tile.lift(dy), *tile.parameters(gamma))
+    dx.replace(tile.part(mask.hidden), eq.input_gradient_of_constants(hidden, rstd))
 
 
 def of_portion(tile: Tile, mask: Mask, *averages: Any) -> Any:

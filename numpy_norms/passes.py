@@ -28,6 +28,12 @@ class Statistics(NamedTuple):
     mean: Array | None
     var: Array
 
+    @classmethod
+    def of_nothing(cls, plan: Plan) -> Statistics:
+        """Those of an empty array, of which no tile has kept any."""
+        zeros = np.zeros(plan.set_shape, plan.few)
+        return cls(None, None, zeros if plan.asked.means else None, zeros)
+
 
 def forward(
     plan: Plan,
@@ -60,11 +66,9 @@ def forward(
 
     nearer = partial(lifting.nearer, plan, eps)
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    pivot, exponent, mean, var = map(statistics.get, range(4))
-    if var is None:
-        var = np.zeros(plan.set_shape, plan.few)  # of an empty array
-        mean = var if plan.asked.means else None
-    return Statistics(pivot, exponent, mean, var)
+    if not statistics:
+        return Statistics.of_nothing(plan)
+    return Statistics._make(map(statistics.get, range(4)))
 
 
 def backward(

@@ -29,11 +29,9 @@ def statistics(plan: Plan, x: Array, eps: float, mask: Mask | None) -> Statistic
     """The statistics of every set, of the positions that count."""
     kept: Table = {}
     find(plan, x, eps, mask, lambda tile, *numbers: tile.keep(kept, *numbers))
-    pivot, exponent, mean, var = map(kept.get, range(4))
-    if var is None:
-        var = np.zeros(plan.set_shape, plan.few)  # of an empty array
-        mean = var if plan.asked.means else None
-    return Statistics(pivot, exponent, mean, var)
+    if not kept:
+        return Statistics.of_nothing(plan)
+    return Statistics._make(map(kept.get, range(4)))
 
 
 def find(plan: Plan, x: Array, eps: float, mask: Mask | None, keep: Callable[..., None]) -> None:

@@ -11,7 +11,7 @@ from .. import equations as eq
 from ..engine import lifting
 from ..engine.plans import Plan
 from ..engine.tiles import Table, Tile, run
-from ..masks import Mask
+from ..masks import Mask, put_constants
 from ..passes import Statistics
 
 Array = NDArray[Any]
@@ -65,9 +65,7 @@ def input_gradient(
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
         if mask is not None:
-            dx.settle()
-            hidden = eq.scaled(tile.lift(dy), *tile.parameters(gamma))
-            dx.replace(tile.part(mask.hidden), eq.input_gradient_of_constants(hidden, rstd))
+            put_constants(tile, dx, dy, gamma, rstd, mask)
         if exponent is not None:
             tile.unlift(dx, exponent)
         tile.store(dx, dx_view)
