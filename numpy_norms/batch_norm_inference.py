@@ -12,7 +12,10 @@ from .batch_norm import layout
 from .cache import Array, Cache
 from .engine.lifting import factors_fit
 from .engine.plans import Asked, plan_for
+from .engine.programs import repeated
 from .engine.rounding import native
+
+_filled, _gradients = map(repeated, (passes.inference, passes.inference_backward))
 
 
 def batch_norm_inference_forward(
@@ -95,7 +98,7 @@ def batch_norm_inference_forward(
     y, kept = normalize.place(plan, x, out, gamma=gamma, beta=beta, **given)
     with np.errstate(all="ignore"):
         mean, var = running_mean.astype(wide), running_var.astype(wide)
-        passes.inference(plan, x, mean, var, gamma, beta, eps, y)
+        _filled(plan, x, mean, var, gamma, beta, eps, y)
     y = y if out is None else normalize.delivered(y, out)
     statistics = passes.Statistics(None, None, mean, var)
     cache = Cache("batch_norm_inference", kept, gamma, beta, eps, plan, statistics)
@@ -150,8 +153,6 @@ def batch_norm_inference_backward(
     assert cache.given is not None
     dx = np.empty(x.shape, native(x.dtype))
     with np.errstate(all="ignore"):
-        gradients = passes.inference_backward(
-            cache.plan, dy, x, mean, var, cache.gamma, cache.eps, dx
-        )
+        gradients = _gradients(cache.plan, dy, x, mean, var, cache.gamma, cache.eps, dx)
     parameters = *cache.given, cache.gamma, cache.beta
     return dx, *normalize.gradients_of(parameters, gradients)

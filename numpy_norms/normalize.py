@@ -14,6 +14,7 @@ from . import equations as eq
 from .cache import Cache
 from .engine.lifting import factors_fit
 from .engine.plans import Asked, Layout, Plan, plan_for
+from .engine.programs import repeated
 from .engine.rounding import native, round_to
 
 Array = NDArray[Any]
@@ -57,15 +58,14 @@ def forward(
         narrow,
     )
     eps = checks.epsilon(eps)
-    if plan.joins and not factors_fit(plan, gamma, eps):
-        plan = plan.kept_apart()
     if where is not None:
         where = checks.mask(where, x)
     y, kept = place(plan, x, out, gamma=gamma, beta=beta, where=where)
     mask = None if where is None else masks.mask_of(plan, where, x)
     if mask is None:
-        statistics = passes.forward(plan, x, gamma, beta, eps, y, output)
+        plan, statistics = _filled(plan, x, gamma, beta, eps, y, output)
     else:
+        plan = _careful(plan, gamma, eps)
         if norm == "batch_norm":
             checks.none_empty(None if mask.empty is None else plan.in_order(mask.empty))
         statistics = masks.forward(plan, x, gamma, beta, eps, y, output, mask)
@@ -100,12 +100,53 @@ def backward(
     dy, x = checks.upstream(dy, cache, norm)
     plan, gamma, beta, eps = cache.plan, cache.gamma, cache.beta, cache.eps
     dx = np.empty(x.shape, plan.result)
-    scale = gamma if cache.scale is None else cache.scale
     if cache.mask is None:
-        sums = passes.backward(plan, dy, x, scale, eps, cache.statistics, dx, ds)
-    else:
-        sums = masks.backward(plan, dy, x, scale, eps, cache.statistics, dx, cache.mask)
+        gradients = _gradients(
+            plan, dy, x, gamma, beta, cache.scale, eps, dx, ds, *cache.statistics
+        )
+        return dx, *gradients
+    scale = gamma if cache.scale is None else cache.scale
+    sums = masks.backward(plan, dy, x, scale, eps, cache.statistics, dx, cache.mask)
     return dx, *gradients_of((gamma, beta), (sums.get(0), sums.get(1)))
+
+
+@repeated
+def _filled(
+    plan: Plan,
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    eps: float,
+    y: Array,
+    output: Callable[..., Any],
+) -> tuple[Plan, passes.Statistics]:
+    """Fill y; return the plan that did, and the statistics."""
+    plan = _careful(plan, gamma, eps)
+    return plan, passes.forward(plan, x, gamma, beta, eps, y, output)
+
+
+def _careful(plan: Plan, gamma: Array | None, eps: float) -> Plan:
+    """The plan, or for factors that must not be put together that which keeps them apart."""
+    return plan.kept_apart() if plan.joins and not factors_fit(plan, gamma, eps) else plan
+
+
+@repeated
+def _gradients(
+    plan: Plan,
+    dy: Array,
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    scale: Array | None,
+    eps: float,
+    dx: Array,
+    ds: Array | None,
+    *statistics: Any,
+) -> Any:
+    """Fill dx; return dgamma and dbeta, rounded."""
+    scale = gamma if scale is None else scale
+    sums = passes.backward(plan, dy, x, scale, eps, passes.Statistics(*statistics), dx, ds)
+    return gradients_of((gamma, beta), (sums.get(0), sums.get(1)))
 
 
 @np.errstate(all="ignore")

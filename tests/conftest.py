@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from numpy_norms.engine import programs
+
 # The workers have a core each; threads of PyTorch's that wait for one cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -37,3 +39,11 @@ def _subnormal_numbers_survive():
 def rng():
     """Draw the same random numbers in every test, whatever ran before."""
     return np.random.default_rng(20150211)
+
+
+@pytest.fixture
+def _without_programs():
+    """Have no program of another test run in this one, nor the other way round."""
+    programs.kind.cache_clear()
+    yield
+    programs.kind.cache_clear()

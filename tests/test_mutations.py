@@ -23,6 +23,7 @@ from cases import FIVE, INFERENCE, Norm, parametrize
 from numpy_norms import equations as eq
 from numpy_norms import normalize
 
+pytestmark = pytest.mark.usefixtures("_without_programs")
 BY_HAND = {
     "batch_norm": test_batch_norm,
     "layer_norm": test_layer_norm,

@@ -14,6 +14,7 @@ from cases import FIVE, INFERENCE
 from numpy_norms import masks
 from numpy_norms.second_order import equations
 
+pytestmark = pytest.mark.usefixtures("_without_programs")
 NEAR = ast.Constant(1 + 1e-6)
 TURNED = {
     ast.Add: ast.Sub,

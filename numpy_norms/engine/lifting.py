@@ -77,7 +77,7 @@ def _moved(
     _, near, low, bounded, up, down = plan.limits
     mean = np.zeros_like(var) if mean is None else mean
     pivot = np.zeros_like(var) if lifted[0] is None else lifted[0]
-    exponent = np.zeros(var.shape, np.int64) if lifted[1] is None else lifted[1]
+    exponent = np.zeros_like(var, np.int64) if lifted[1] is None else lifted[1]
     finite, square = np.isfinite(mean) & np.isfinite(var), _size(mean_square)
     overflown = ~finite & (exponent == 0) & bounded
     vanished = finite & (square < low) & (exponent == 0) & bare
@@ -121,7 +121,7 @@ def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:
 
 def moderate(plan: Plan, gamma: Array | None) -> tuple[Array | None, int]:
     """gamma times two to a negative power, and that power, where its products might overflow."""
-    if not plan.steep or gamma is None or abs(np.vdot(gamma, gamma)) < MILD:
+    if not plan.steep or gamma is None or np.vdot(gamma, gamma) < MILD:
         return gamma, 0
     size = np.abs(gamma[np.isfinite(gamma)])
     power = max(0, int(np.frexp(size.max(initial=0))[1]))

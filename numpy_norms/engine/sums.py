@@ -8,7 +8,7 @@ for them; what the pieces give is added in float64. All sums keep the axes they 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -58,14 +58,14 @@ def few(shape: Shape, axes: Shape) -> Sum | None:
         return None
     if prod([shape[a] for a in axes]) > TERMS:
         return lambda s: _added(s, axes)
-    return lambda s: np.add.reduce(s, axis=axes, keepdims=True)
+    return partial(np.add.reduce, axis=axes, keepdims=True)
 
 
 def along(a: Array, b: Array | None = None) -> Array:
     """The sums of a, or of a * b, along rows."""
     m = a.shape[-1]
     if a.dtype.char not in "fd":  # no dot product that keeps to one order and does not conjugate
-        return np.asarray(np.add.reduce(a if b is None else a * b, axis=-1, keepdims=True))
+        return _added(a if b is None else a * b, -1)
     if m <= PIECE:
         s: Array = np.vecdot(a, ones(m, a.dtype) if b is None else b)[..., None]
         return s
@@ -87,16 +87,20 @@ def down(a: Array, b: Array | None = None) -> Array:
     if n == 1:
         return a.copy() if b is None else a * b
     if columns < NARROW:
-        a, b = np.ascontiguousarray(a), None if b is None else np.ascontiguousarray(b)
+        a = a if a.flags.c_contiguous else a.copy()
+        b = b if b is None or b.flags.c_contiguous else b.copy()
     if b is not None:
         return _slabs(a, b, DEEP) if n > DEEP else _products(a, b)
     if a.dtype.char not in "fd":
-        return np.asarray(np.add.reduce(a, axis=-2, keepdims=True))
+        return _added(a, -2)
+    s: Array
     if n * columns <= SLAB:
-        return np.asarray(np.matmul(ones((1, n), a.dtype), a))
+        s = np.matmul(ones((1, n), a.dtype), a)
+        return s
     wide = divisor(columns, PIECE)
     if n < 4 or 4 * wide < min(columns, PIECE):
-        return np.asarray(np.add.reduce(a, axis=-2, keepdims=True))
+        s = np.add.reduce(a, axis=-2, keepdims=True)
+        return s
     return _slabs(a, None, min(n, max(1, SLAB // wide)), wide)
 
 
@@ -125,7 +129,8 @@ def _products(a: Array, b: Array) -> Array:
 def _added(s: Array, axis: int | Shape) -> Array:
     # Cast apart: NumPy's small buffers are slow at casting within a sum.
     wide = s.astype(np.float64) if s.dtype.char == "f" else s
-    return np.asarray(np.add.reduce(wide, axis=axis, keepdims=True))
+    total: Array = np.add.reduce(wide, axis=axis, keepdims=True)
+    return total
 
 
 @lru_cache(maxsize=256)

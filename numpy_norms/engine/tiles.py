@@ -136,7 +136,7 @@ class Tile:
     def own(self, view: Array) -> Array:
         """Memory of the shape of a part, in turn: once all slots are taken the first is free."""
         if self.plan.small:
-            return np.empty(view.shape, self.plan.work)
+            return np.empty_like(view, self.plan.work, "C")
         if self.memory is None:
             self.memory = _taken(self.cut.slots * self.cut.slot)
         start = self.slot % self.cut.slots * self.cut.slot

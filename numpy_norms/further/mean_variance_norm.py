@@ -13,6 +13,7 @@ from .. import checks
 from .. import equations as eq
 from ..engine import lifting
 from ..engine.plans import Asked, Plan, plan_for
+from ..engine.programs import repeated
 from ..engine.tiles import Table, Tile, run
 from ..layer_norm import layout
 from ..passes import Statistics
@@ -123,6 +124,7 @@ def mean_variance_norm_backward(dy: ArrayLike, cache: MeanVarianceCache) -> Arra
     return dx
 
 
+@repeated
 def _forward(plan: Plan, x: Array, eps: float, y: Array) -> Statistics:
     x, y = plan.views(x, y)
     statistics: Table = {}

@@ -1,0 +1,171 @@
+"""A small pass done again by its calls of NumPy alone: the same bits, whatever the numbers are."""
+
+from contextlib import contextmanager
+from itertools import combinations
+
+import numpy as np
+import pytest
+from cases import FIVE, INFERENCE, batch_norm, group_norm, instance_norm, layer_norm, parametrize
+
+import numpy_norms
+from numpy_norms import batch_norm_inference as inference
+from numpy_norms import normalize
+from numpy_norms.engine import programs
+
+KINDS = [
+    *FIVE,
+    INFERENCE,
+    layer_norm((1, 70)),
+    layer_norm((3, 2000)),
+    batch_norm((40, 3)),
+    batch_norm((7, 3, 5, 2)),
+    batch_norm((6, 5), channel_axis=0),
+    group_norm((1, 6, 11), 3),
+    instance_norm((5, 7, 2), channel_axis=-1),
+]
+DTYPES = [(x, w) for x in "efd" for w in (None, np.float32) if not (x == "d" and w)]
+NUMBERS = {
+    "near": lambda x, rng: x,
+    "far": lambda x, rng: 50 + x,
+    "very far": lambda x, rng: 1 + x / 1024,
+    "one outlier": lambda x, rng: np.where(rng.random(x.shape) < 0.1, 200 * x, x),
+    "constant": lambda x, rng: np.ones_like(x),
+    "not finite": lambda x, rng: np.where(rng.random(x.shape) < 0.1, np.inf, x),
+    "tiny": lambda x, rng: x * np.finfo(x.dtype).tiny,
+    "large": lambda x, rng: x * (np.finfo(x.dtype).max / 8),
+    "zero": lambda x, rng: 0 * x,
+}
+
+pytestmark = pytest.mark.usefixtures("_without_programs")
+
+
+def outcome(norm, arrays, dy, **options):
+    """Everything that a pair gives."""
+    forward = getattr(numpy_norms, f"{norm.name}_forward")
+    y, cache = forward(**arrays, **norm.options, **options)
+    gradients = getattr(numpy_norms, f"{norm.name}_backward")(dy, cache)
+    return bits([y, *cache.statistics, *gradients])
+
+
+def bits(arrays):
+    """What is to be the same."""
+    return [a if a is None else (a.dtype, a.shape, a.tobytes()) for a in arrays]
+
+
+def drawn(norm, seed, name, dtype):
+    """Random arguments in a dtype, with x and every other gamma changed, and dy."""
+    rng = np.random.default_rng(seed)
+    arrays, dy = norm.draw(seed, mean=0.1)
+    with np.errstate(all="ignore"):
+        arrays = {k: a.astype(dtype) for k, a in arrays.items()}
+        arrays["x"] = NUMBERS[name](arrays["x"], rng).astype(dtype)
+        if seed % 2:
+            arrays["gamma"] *= np.finfo(dtype).max ** 0.5
+    return arrays, dy.astype(dtype)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Have programs made at the first call, and list them: None for what has none."""
+    programs_made = []
+    make = programs._program
+
+    def noted(*args):
+        programs_made.append(make(*args))
+        return programs_made[-1]
+
+    monkeypatch.setattr(programs, "_program", noted)
+    monkeypatch.setattr(programs, "OFTEN", 1)
+    return programs_made
+
+
+@contextmanager
+def passes_alone():
+    """No programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (normalize, inference):
+            for name in ("_filled", "_gradients"):
+                patch.setattr(module, name, getattr(module, name).__wrapped__)
+        yield
+
+
+@parametrize(KINDS)
+@pytest.mark.parametrize(("dtype", "work"), DTYPES)
+@pytest.mark.parametrize("first", ["near", "far"])
+def test_a_program_gives_the_bits_of_its_pass(norm, dtype, work, first, made):
+    for name in (first, *NUMBERS):
+        for seed in range(2):
+            arrays, dy = drawn(norm, seed, name, dtype)
+            found = outcome(norm, arrays, dy, dtype=work)
+            with passes_alone():
+                assert found == outcome(norm, arrays, dy, dtype=work), (name, seed)
+    assert sum(p is not None for p in made) >= 2
+
+
+@parametrize([*FIVE, INFERENCE])
+def test_what_comes_once_in_a_while_is_not_noted(norm, made, monkeypatch):
+    monkeypatch.setattr(programs, "OFTEN", 3)
+    arrays, dy = drawn(norm, 0, "near", "d")
+    for n in (0, 0, 2, 2):
+        outcome(norm, arrays, dy)
+        assert len(made) == n
+    assert None not in made
+
+
+def test_numbers_that_differ_are_noted_ever_less_often(made):
+    norm = layer_norm((4, 6))
+    for i in range(200):
+        arrays, _ = drawn(norm, 0, "far" if i % 2 else "near", "f")
+        numpy_norms.layer_norm_forward(**arrays, dtype=np.float32)
+    assert 2 <= len(made) <= 5
+
+
+@parametrize([*FIVE, INFERENCE])
+def test_x_may_be_overwritten_by_a_program_of_other_numbers(norm, made):
+    forward = getattr(numpy_norms, f"{norm.name}_forward")
+    for name in NUMBERS:
+        arrays, _ = drawn(norm, 0, name, "f")
+        options = {"dtype": np.float32, **norm.options}
+        y, _ = forward(**arrays, **options)
+        x = arrays["x"].copy()
+        found, _ = forward(**{**arrays, "x": x}, **options, out=x)
+        assert found is x
+        assert bits([x]) == bits([y])
+
+
+def test_results_are_arrays_of_their_own(made):
+    norm = layer_norm((4, 6))
+    arrays, dy = drawn(norm, 0, "near", "d")
+    for _ in range(3):
+        y, cache = numpy_norms.layer_norm_forward(**arrays)
+        results = [y, cache.mean, cache.var, *numpy_norms.layer_norm_backward(dy, cache)]
+        assert {type(a) for a in results} == {np.ndarray}
+        before = bits(results)
+        numpy_norms.layer_norm_backward(2 * dy, numpy_norms.layer_norm_forward(**arrays)[1])
+        assert bits(results) == before
+        assert not any(np.shares_memory(a, b) for a, b in combinations(results, 2))
+
+
+def test_a_question_that_is_not_noted_leaves_the_pass_without_a_program(made):
+    def asks(plan, a):
+        return a * float(a.sum())
+
+    plan = numpy_norms.layer_norm_forward(np.ones((2, 3)))[1].plan
+    repeated = programs.repeated(asks)
+    for a in (np.ones(3), np.full(3, 2.0)):
+        assert repeated(plan, a).tolist() == (a * a.sum()).tolist()
+    assert made[1:] == [None]
+
+
+def test_what_is_written_to_is_not_taken_for_what_it_was(made):
+    def writes(plan, a):
+        b, c = a + 1, a + 1
+        c += b
+        a += 1
+        return c, a + 1
+
+    plan = numpy_norms.layer_norm_forward(np.ones((2, 3)))[1].plan
+    repeated = programs.repeated(writes)
+    for _ in range(3):
+        c, d = repeated(plan, np.ones(3))
+        assert (c.tolist(), d.tolist()) == ([4.0] * 3, [3.0] * 3)
