@@ -103,12 +103,15 @@ class Alone:
         return [sendobj]
 
 
-def test_one_rank_needs_no_mpi_and_has_the_single_process_results():
+@pytest.mark.parametrize("size", [1, 1e38])
+def test_one_rank_needs_no_mpi_and_has_the_single_process_results(size):
     rng = np.random.default_rng(0)
     x, dy = rng.standard_normal((2, 7, 3, 5)).astype(np.float32)
-    gamma, beta = rng.standard_normal((2, 3)).astype(np.float32)
-    y, cache = sync_batch_norm_forward(x, gamma, beta, comm=Alone())
-    y_alone, cache_alone = nn.batch_norm_forward(x, gamma, beta)
+    x, dy = x * np.float32(1e5), dy * np.float32(1e3)  # gamma * dy overflows, and rstd mends it
+    gamma, beta = size * rng.standard_normal((2, 3)).astype(np.float32)
+    options = {"dtype": np.float32 if size > 1 else None}
+    y, cache = sync_batch_norm_forward(x, gamma, beta, comm=Alone(), **options)
+    y_alone, cache_alone = nn.batch_norm_forward(x, gamma, beta, **options)
     assert np.array_equal(y, y_alone)
     both = (
         sync_batch_norm_backward(dy, cache, comm=Alone()),
@@ -116,6 +119,7 @@ def test_one_rank_needs_no_mpi_and_has_the_single_process_results():
     )
     for a, b in zip(*both, strict=True):
         assert a.dtype == np.float32
+        assert np.isfinite(a).all()
         assert np.array_equal(a, b)
 
 

@@ -44,12 +44,16 @@ def input_gradient(
     dy: Array,
     x: Array,
     gamma: Array | None,
+    power: int,
     eps: float,
     statistics: Statistics,
     averages: tuple[Array, Array],
     mask: Mask | None,
 ) -> Array:
-    """dx of this part; `averages` are E[dx_hat] and E[dx_hat x_hat] of all."""
+    """dx of this part; `averages` are E[dx_hat] and E[dx_hat x_hat] of all.
+
+    They and gamma have been multiplied by two to the minus `power`.
+    """
     dx = np.empty(x.shape, plan.result)
     x, dy, dx_view = plan.views(x, dy, dx)
     (gamma,) = plan.parameters(gamma)
@@ -66,8 +70,8 @@ def input_gradient(
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
         if mask is not None:
             put_constants(tile, dx, dy, gamma, rstd, mask)
-        if exponent is not None:
-            tile.unlift(dx, exponent)
+        if exponent is not None or power:
+            tile.unlift(dx, power + (0 if exponent is None else exponent))
         tile.store(dx, dx_view)
 
     slots = 2 if mask is None else 3

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from .. import checks, pieces
 from ..batch_norm import layout
 from ..cache import Array, Cache
-from ..engine.lifting import factors_fit
+from ..engine import lifting
 from ..engine.plans import Asked, Plan, plan_for
 from ..engine.rounding import round_to
 from ..masks import Mask, mask_of
@@ -127,7 +127,7 @@ def sync_batch_norm_forward(
         work = checks.working_dtype(a, dtype)
         wide = np.promote_types(work, np.float64)
         plan = plan_for(layout(a, *parameters, c), work, a.dtype, Asked(True, wide, wide))
-        if not factors_fit(plan, parameters[0], value):
+        if not lifting.factors_fit(plan, parameters[0], value):
             plan = plan.kept_apart()
         mask = None if where is None else mask_of(plan, checks.mask(where, a), a)
         channels = tuple([a.shape[i] for i in c])
@@ -212,10 +212,12 @@ def sync_batch_norm_backward(
     gamma, beta = cache.cache.gamma, cache.cache.beta
     with np.errstate(all="ignore"):
         total = np.add.reduce(np.stack(parts), axis=0)
-        of_x_hat = total if gamma is None else gamma.astype(plan.few) * total
+        scale, power = lifting.moderate(plan, gamma)
+        of_x_hat = total if scale is None else scale.astype(plan.few) * total
         share = of_x_hat / np.maximum(cache.moments.count, 1).astype(plan.few)
     dx_hat_x_hat, dx_hat = share.reshape(2, *plan.set_shape)
-    dx = passes.input_gradient(plan, d, x, gamma, eps, statistics, (dx_hat, dx_hat_x_hat), mask)
+    averages = dx_hat, dx_hat_x_hat
+    dx = passes.input_gradient(plan, d, x, scale, power, eps, statistics, averages, mask)
     dgamma, dbeta = total if reduce_parameters else own
     return dx, _rounded(dgamma, gamma), _rounded(dbeta, beta)
 

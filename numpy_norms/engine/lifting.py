@@ -119,14 +119,18 @@ def mean_of(plan: Plan, pivot: Any, exponent: Any, mean: Array) -> Array:
     return mean if exponent is None else mean * plan.power(-np.minimum(exponent, 0))
 
 
-def moderate(plan: Plan, gamma: Array | None) -> tuple[Array | None, int]:
-    """gamma times two to a negative power, and that power, where its products might overflow."""
-    if not plan.steep or gamma is None or np.vdot(gamma, gamma) < MILD:
-        return gamma, 0
-    size = np.abs(gamma[np.isfinite(gamma)])
-    power = max(0, int(np.frexp(size.max(initial=0))[1]))
+def moderate(plan: Plan, *scales: Array | None) -> tuple[Any, ...]:
+    """gamma, and what it is added to, times two to a negative power where their products might
+    overflow; and that power.
+    """
+    given = [a for a in scales if a is not None]
+    if not plan.steep or all(np.vdot(a, a) < MILD for a in given):
+        return *scales, 0
+    size = max(np.abs(a[np.isfinite(a)]).max(initial=0) for a in given)
+    power = max(0, int(np.frexp(size)[1]))
     with np.errstate(all="ignore"):
-        return np.ldexp(1.0, -power) * gamma.astype(plan.few), power
+        factor = np.ldexp(1.0, -power)
+        return *(a if a is None else factor * a.astype(plan.few) for a in scales), power
 
 
 @np.errstate(all="ignore")

@@ -80,7 +80,6 @@ class Plan:
         self.spreads = self.beside is not None or self.few != work
         self.size, ndim = prod(self.shape), len(self.shape)
         self.limits = limits(work, x, self.m, self.few)
-        self.numbers: dict[float, Array] = {}
         self.small = self.size <= SMALL
         self.buffer = 16 if self.shape[-1] >= SHORT else 8192
         self.result = native(x)
@@ -157,10 +156,7 @@ class Plan:
 
     def number(self, a: Any) -> Any:
         """A number as an array: as a ufunc's argument three times as fast as the number itself."""
-        dtype = self.limits.near.dtype
-        if type(a) is not float:
-            return np.asarray(a, dtype)
-        return self.numbers.get(a) or self.numbers.setdefault(a, np.array(a, dtype))
+        return np.asarray(a, self.limits.near.dtype)
 
     def power(self, exponent: Array) -> Any:
         """Two to the power of few numbers, exactly."""

@@ -121,6 +121,7 @@ def cotangent(
     d_x: Array,
 ) -> Table:
     """Fill d_x; return d_gamma. `known` are averages of ddx, which `tangent` has returned."""
+    gamma, ddgamma, power = lifting.moderate(plan, gamma, ddgamma)
     x, dy, ddx, d_x = plan.views(x, dy, ddx, d_x)
     gamma, ddgamma = plan.parameters(gamma, ddgamma)
     sums: Table = {}
@@ -154,7 +155,10 @@ def cotangent(
         tile: Tile, d_x_hat: Any, x_hat: Any, x_hat_dot: Any, rstd: Any, *numbers: Any
     ) -> None:
         averages = numbers[-4:]
-        tile.store(eq.input_cotangent(d_x_hat, x_hat, x_hat_dot, rstd, *averages), d_x)
+        result = eq.input_cotangent(d_x_hat, x_hat, x_hat_dot, rstd, *averages)
+        if power:
+            tile.unlift(result, power)
+        tile.store(result, d_x)
 
     about = (*statistics, known.get(0), known.get(1))
     run(plan, prepare, reduce, finish, apply, about=about, sums=sums, slots=SLOTS)
