@@ -1,0 +1,133 @@
+"""Kernels that are given a mask: right ones pass, and of wrong ones it is said what they do."""
+
+import numpy as np
+import pytest
+
+from numpy_norms.verify import cases, check_kernel
+
+NORMS = {
+    "layer_norm": (-1,),
+    "rms_norm": (-1,),
+    "instance_norm": (2, 3, 4),
+    "batch_norm": (0, 2, 3, 4),
+}
+
+
+def axes_of(norm, ndim):
+    return tuple(a for a in NORMS[norm] if a < ndim)
+
+
+def kernel(norm, mistake=""):
+    """A masked kernel as it is written in half an hour, with a mistake or with none."""
+
+    def parts(x, gamma, where):
+        over = axes_of(norm, x.ndim)
+        shape = (-1,) if norm in ("layer_norm", "rms_norm") else (-1, *[1] * (x.ndim - 2))
+        if mistake == "ignored":
+            where = np.ones_like(where)
+        if mistake == "zeros":
+            x, where = np.where(where, x, 0), np.ones_like(where)
+        n = where.sum(over, keepdims=True)
+        if mistake == "divided":
+            n = np.full_like(n, where.size // n.size)
+
+        def average(a):
+            if mistake == "multiplied":
+                return (a * where).sum(over, keepdims=True) / n
+            return np.where(where, a, 0).sum(over, keepdims=True) / n
+
+        return x, over, shape, average, n
+
+    def statistics(x, average, n, over, where, eps):
+        mean = average(x) if norm != "rms_norm" else 0
+        squares = (x - mean) ** 2
+        if mistake == "distances":
+            squares = (np.where(where, x, 0) - mean) ** 2
+            var = squares.sum(over, keepdims=True) / n
+        else:
+            var = average(squares)
+        return mean, 1 / np.sqrt(var + eps)
+
+    def forward(x, gamma, *rest):
+        *beta, eps, where = rest
+        x, over, shape, average, n = parts(x, gamma, where)
+        mean, rstd = statistics(x, average, n, over, where, eps)
+        y = gamma.reshape(shape) * (x - mean) * rstd
+        return y + beta[0].reshape(shape) if beta else y
+
+    def backward(dy, x, gamma, *rest):
+        eps, where = rest[-2:]
+        x, over, shape, average, n = parts(x, gamma, where)
+        mean, rstd = statistics(x, average, n, over, where, eps)
+        x_hat, g = (x - mean) * rstd, gamma.reshape(shape) * dy
+        back = average
+        if mistake == "divided back":
+            share = n / (where.size // n.size)
+            back = lambda a: average(a) * share  # noqa: E731
+        dx = g - x_hat * back(g * x_hat)
+        if norm != "rms_norm":
+            dx = dx - back(g)
+        others = tuple(a for a, s in enumerate(np.broadcast_shapes(shape, (1,) * x.ndim)) if s == 1)
+        x_hat = x_hat if mistake == "multiplied" else np.where(where, x_hat, 0)
+        dgamma = (dy * x_hat).sum(others)
+        return (rstd * dx, dgamma, dy.sum(others))[: 3 - (norm == "rms_norm")]
+
+    return forward, backward
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(
+    "norm", ["batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"]
+)
+def test_this_library_passes(norm, dtype):
+    report = check_kernel(norm, dtype=dtype, where=True)
+    assert report.passed, report
+    assert {row.case for row in report.rows if "mask" in row.case} == {
+        f"mask_{kind}_{what}" for kind in ("holes", "ends") for what in ("far", "nan")
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_right_kernel_passes(norm, seed):
+    report = check_kernel(norm, *kernel(norm), where=True, seed=seed)
+    assert report.passed, report
+
+
+WRONG = {
+    "ignored": "the mask is not used",
+    "divided": "the number that counts",
+    "zeros": "is taken for 0",
+    "distances": "the square of the mean to the variance",
+    "divided back": "averages of (12)",
+    "multiplied": "select",
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_is_wrong_is_said(norm, mistake):
+    if norm == "rms_norm" and mistake == "distances":
+        pytest.skip("it has no mean")
+    if norm == "rms_norm" and mistake == "zeros":
+        pytest.skip("of RMS norm it is the same as dividing by the size of the set")
+    report = check_kernel(norm, *kernel(norm, mistake), where=True, threads=0)
+    assert not report.passed
+    said = [f for f in report.diagnosis if WRONG[mistake] in f.what]
+    assert {f.output for f in said} >= ({"dx"} if mistake == "divided back" else {"y", "dx"})
+    assert all(f.condition == "only where a mask leaves elements out" for f in said)
+    assert all(f.kind == "mask" for f in said)
+
+
+def test_a_kernel_that_takes_no_mask_is_told_so():
+    report = check_kernel("layer_norm", lambda x, gamma, beta, eps: x, where=True)
+    assert "raises TypeError" in str(report.diagnosis[0])
+
+
+def test_the_battery_hands_the_mask_over():
+    case = cases("layer_norm", where=True)[0]
+    *_, eps, where = case.forward_arguments
+    assert eps == case.eps
+    assert where.shape == case.x.shape
+    assert where.all()
+    assert cases("layer_norm")[0].forward_arguments[-1] == case.eps
