@@ -67,7 +67,8 @@ def kernel(norm, mistake=""):
         dx = g - x_hat * back(g * x_hat)
         if norm != "rms_norm":
             dx = dx - back(g)
-        others = tuple(a for a, s in enumerate(np.broadcast_shapes(shape, (1,) * x.ndim)) if s == 1)
+        own = x.ndim - 1 if len(shape) == 1 else 1
+        others = tuple(a for a in range(x.ndim) if a != own)
         x_hat = x_hat if mistake == "multiplied" else np.where(where, x_hat, 0)
         dgamma = (dy * x_hat).sum(others)
         return (rstd * dx, dgamma, dy.sum(others))[: 3 - (norm == "rms_norm")]
@@ -111,7 +112,8 @@ def test_what_is_wrong_is_said(norm, mistake):
         pytest.skip("it has no mean")
     if norm == "rms_norm" and mistake == "zeros":
         pytest.skip("of RMS norm it is the same as dividing by the size of the set")
-    report = check_kernel(norm, *kernel(norm, mistake), where=True, threads=0)
+    shapes = [(5, 7, 13), (4, 6)]
+    report = check_kernel(norm, *kernel(norm, mistake), where=True, threads=0, shapes=shapes)
     assert not report.passed
     said = [f for f in report.diagnosis if WRONG[mistake] in f.what]
     assert {f.output for f in said} >= ({"dx"} if mistake == "divided back" else {"y", "dx"})

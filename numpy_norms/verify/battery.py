@@ -39,6 +39,8 @@ class Case:
         The orders of summation whose results must equal the exact ones to the last bit.
     residual : ndarray or None
         The part of `x` that the kernel is given apart, to be added first.
+    where : ndarray of bool, True or None
+        What counts, for a kernel that is given it last; True for all.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Case:
     num_groups: int | None = None
     exact_for: tuple[str, ...] = ()
     residual: Array | None = field(default=None, repr=False)
+    where: Array | bool | None = field(default=None, repr=False)
 
     @property
     def forward_arguments(self) -> tuple[Any, ...]:
@@ -66,7 +69,8 @@ class Case:
         """What `check_kernel` passes to a backward pass."""
         groups = () if self.num_groups is None else (self.num_groups,)
         beta = () if self.norm == "rms_norm" else (self.beta,)
-        return (self.dy, self.x, *groups, self.gamma, *beta, self.eps)
+        where = () if self.where is None else (np.broadcast_to(self.where, self.x.shape).copy(),)
+        return (self.dy, self.x, *groups, self.gamma, *beta, self.eps, *where)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Values:
         For all cases; None to let each choose its own.
     residual : bool
         Whether a part of x is given apart.
+    where : bool
+        Whether a mask is given.
     """
 
     dtype: np.dtype[Any]
@@ -92,6 +98,7 @@ class Values:
     scheme: str = "exact"
     eps: float | None = None
     residual: bool = False
+    where: bool = False
 
 
 def cases(
@@ -103,6 +110,7 @@ def cases(
     scheme: str = "exact",
     eps: float | None = None,
     residual: bool = False,
+    where: bool = False,
     sizes: str = "usual",
     shapes: Sequence[tuple[int, ...]] | None = None,
     num_groups: int | None = None,
@@ -129,6 +137,8 @@ def cases(
         One eps for all cases.
     residual : bool, default False
         Whether a part of x is given apart, as `Case.residual`.
+    where : bool, default False
+        Whether a mask is given, as `Case.where`; all counts.
     sizes : {"usual", "all"}
         ``"all"`` adds the lengths of sets and numbers of rows at which kernels change their ways,
         from 1 to 65537 and 100,000; the usual battery has at most ten different shapes.
@@ -157,9 +167,8 @@ def cases(
     if sizes not in ("usual", "all"):
         raise ValueError(f"sizes is {sizes!r}; it must be 'usual' or 'all'")
     arrangement = Arrangement.of(norm, options)
-    values = Values(
-        as_dtype(dtype), None if weights is None else as_dtype(weights), scheme, eps, residual
-    )
+    own = None if weights is None else as_dtype(weights)
+    values = Values(as_dtype(dtype), own, scheme, eps, residual, where)
     plan = list(_planned(norm, arrangement, shapes, num_groups))
     if sizes == "all":
         plan += _sizes(norm, arrangement.features)
@@ -253,6 +262,7 @@ def case_of(
         num_groups,
         recipe.exact_for if values.eps is None else (),
         _leading(x) if values.residual else None,
+        True if values.where else None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from . import masked
 from .arrangement import Arrangement
 from .battery import Case, Values, case_of, cases
 from .diagnosis import diagnose
@@ -44,6 +45,7 @@ def check_kernel(
     eps: float | None = None,
     saved: bool = False,
     residual: bool = False,
+    where: bool = False,
     in_place: str | Sequence[str] = (),
     require: str | Sequence[str] = (),
     sizes: str = "usual",
@@ -88,6 +90,9 @@ def check_kernel(
     residual : bool, default False
         Whether forward is ``forward(x, residual, gamma, ...)`` and adds the two first. It returns
         y, or y and the sum; backward is given the sum as x.
+    where : bool, default False
+        Whether both passes are given, after eps, a boolean array of the shape of x that says what
+        counts. What it leaves out may be anything, and y and dx are not looked at there.
     in_place : str or sequence of str
         Arguments that it may write into.
     require : str or sequence of {"repeatable", "batch_invariant"}
@@ -132,6 +137,7 @@ def check_kernel(
         "weights": weights,
         "eps": eps,
         "residual": residual,
+        "where": where,
         "sizes": sizes,
         "shapes": shapes,
         "num_groups": num_groups,
@@ -189,15 +195,17 @@ class Trial:
             scheme,
             asked.get("eps"),
             bool(asked.get("residual")),
+            bool(asked.get("where")),
         )
         self.whole, self.any_eps = "shapes" not in asked, "eps" not in asked
-        self.judges = [
-            Judge(case, self.arrangement, self.dtype, accumulate, scheme) for case in chosen
-        ]
+        self.judges = [self._judge(case) for case in chosen]
         plain = self.arrangement.arranged(*plain_kernel(norm, scheme=scheme))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of means of nothing
-            self.plain = [run(replace(case, residual=None), *plain) for case in chosen]
+            self.plain = [run(replace(case, residual=None, where=None), *plain) for case in chosen]
+
+    def _judge(self, case: Case) -> Judge:
+        return Judge(case, self.arrangement, self.dtype, self.accumulate, self.scheme)
 
     def of(self, forward: Kernel | None, backward: Kernel | None) -> Report:
         """Return what a kernel does on the battery."""
@@ -238,11 +246,20 @@ class Trial:
         with np.errstate(all="ignore"):
             rows += law_rows(self.arrangement, self.judges, call, any_eps=self.any_eps)
         rows += required_rows(has, self.require)
-        passed = all(row.passed for row in rows)
+        diagnosis: tuple[Finding, ...] = ()
+        if not all(row.passed for row in rows):
+            diagnosis = self._diagnosis(judges, runs, call)
+        if self.values.where:
+            under, said = masked.checked(
+                self.arrangement, self.judges[0].case, call, self._judge, self.seed
+            )
+            told = {finding.output for finding in diagnosis}
+            diagnosis += tuple(finding for finding in said if finding.output not in told)
+            rows += under
         report = Report(
             f"{norm}, {self.dtype} kernel against numpy_norms",
             tuple(rows),
-            () if passed else self._diagnosis(judges, runs, call),
+            diagnosis,
             f"plain {np.promote_types(self.dtype, np.float32)} NumPy",
             unit=f"1 unit is {self.dtype} roundoff times the magnitude of the terms added up",
             remark="\n".join(self._remarks(first, list(outputs))),
@@ -268,7 +285,7 @@ class Trial:
             length, count = (value, 2) if by_length else (8, value)
             shape = sized(norm, length, count, features)
             case = case_of(RECIPES[0], self.arrangement, shape, self.values, [self.seed, value])
-            judge = Judge(case, self.arrangement, self.dtype, self.accumulate, self.scheme)
+            judge = self._judge(case)
             found = call(case)
             got = found.results.get(output)
             if got is None or got.shape != judge.expected[output].shape:
@@ -282,7 +299,7 @@ class Trial:
         options = dict(self.arrangement.options)
         if self.scheme != "exact":
             options["scheme"] = self.scheme
-        return library_kernel(self.arrangement.norm, **options)
+        return library_kernel(self.arrangement.norm, where=self.values.where, **options)
 
     def _add(
         self,

@@ -94,24 +94,30 @@ class _Masked:
         self.case, self.arrangement = case, arrangement
         self.inner = arrangement.inward(case.x).shape
         self.view = arrangement.view(arrangement.inward(case.x), case.gamma, case.num_groups)
-        self.counts = self.seen(case.where)
-        full = {n: self.repeated(getattr(case, n)) for n in ("x", "dy")}  # for the tolerances
-        self.judge = judge_of(replace(case, where=None, **full))
+        self.where = np.asarray(case.where)
+        self.counts = self.seen(self.where)
+        # Tolerances are those of sets of what counts, over and over.
+        x, dy = self.repeated(case.x), self.repeated(case.dy)
+        self.judge = judge_of(replace(case, where=None, x=x, dy=dy))
         self.judge.case = case
         self.judge.expected |= self.results()
+        for name, tolerance in self.judge.tolerances.items():
+            last = self.judge.roundoff * abs(self.judge.expected[name])  # which is another
+            self.judge.tolerances[name] = tolerance + last
 
     def seen(self, a: Any) -> Array:
         """Return an array with the four axes of the view."""
-        return self.arrangement.inward(np.asarray(a)).reshape(self.view.shape)
+        seen: Array = self.arrangement.inward(np.asarray(a)).reshape(self.view.shape)
+        return seen
 
     def repeated(self, a: Array) -> Array:
         """Return an array with the elements of a set that count in place of those that do not."""
         over = self.view.over
         last = tuple(range(-len(over), 0))
-        moved, counts = (np.moveaxis(self.seen(b), over, last).copy() for b in (a, self.case.where))
+        moved, counts = (np.moveaxis(self.seen(b), over, last).copy() for b in (a, self.where))
         sets = moved.reshape(-1, self.view.set_size)
         for row, that in zip(sets, counts.reshape(sets.shape), strict=True):
-            row[:] = np.resize(row[that], len(row))
+            row[~that] = np.resize(row[that], (~that).sum())
         there = np.moveaxis(sets.reshape(moved.shape), last, over)
         return np.ascontiguousarray(self.arrangement.outward(there.reshape(self.inner)))
 
@@ -130,7 +136,8 @@ class _Masked:
         m = np.full_like(n, self.view.set_size)
 
         def average(a: Array, number: Array) -> Array:
-            return np.where(counts, a, 0).sum(over, keepdims=True) / number
+            total: Array = np.where(counts, a, 0).sum(over, keepdims=True)
+            return total / number
 
         ahead = m if mistake == "divided" else n
         mean = average(x, ahead) if centred else 0 * n
@@ -158,14 +165,14 @@ class _Masked:
         for name in {"y", "dx"} & {*found.results}:
             got, expected = found.results[name], self.judge.expected[name]
             if got.shape == expected.shape:
-                found.results[name] = np.where(self.case.where, got, expected)
+                found.results[name] = np.where(self.where, got, expected)
         return found
 
     def off(self, name: str, got: Array, expected: Array) -> float:
         """Return how far results are apart that count, in tolerances, as a sum of logarithms."""
         apart = abs(got - expected) / self.judge.tolerances[name]
         if name in ("y", "dx"):
-            apart = apart[self.case.where]
+            apart = apart[self.where]
         return float(np.log(np.clip(np.nan_to_num(apart, nan=1e9, posinf=1e9), 1, 1e9)).sum())
 
 

@@ -157,15 +157,20 @@ def _real_array(name: str, value: Any) -> Array:
     return array.astype(np.promote_types(array.dtype, np.float64))
 
 
-def library_kernel(norm: str, **options: Any) -> tuple[Kernel, Kernel]:
+def library_kernel(norm: str, *, where: bool = False, **options: Any) -> tuple[Kernel, Kernel]:
     """Return this library's functions in the form that `check_kernel` takes."""
     forward = getattr(numpy_norms, f"{norm}_forward")
     backward = getattr(numpy_norms, f"{norm}_backward")
+    names = ("eps", "where") if where else ("eps",)
+
+    def both(arrays: tuple[Any, ...]) -> Any:
+        named = dict(zip(names, arrays[-len(names) :], strict=True))
+        return forward(*arrays[: -len(names)], **named, **options)
 
     def ahead(*arrays: Any) -> Any:
-        return forward(*arrays[:-1], eps=arrays[-1], **options)[0]
+        return both(arrays)[0]
 
     def back(dy: Any, *arrays: Any) -> Any:
-        return backward(dy, forward(*arrays[:-1], eps=arrays[-1], **options)[1])
+        return backward(dy, both(arrays)[1])
 
     return ahead, back

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -64,7 +65,8 @@ class Candidates:
                 self._kernels[id(fault)] = fault, self.arrangement.arranged(*kernel)
             forward, backward = self._kernels[id(fault)][1]
             passes = (forward, None) if ahead else (None, backward)
-            self._runs[key] = run(piece.judge.case, *passes)
+            plain = replace(piece.judge.case, residual=None, where=None)
+            self._runs[key] = run(plain, *passes)
         found = self._runs[key].results.get(piece.output)
         if found is None or found.shape != piece.judge.expected[piece.output].shape:
             return None

@@ -66,8 +66,8 @@ class Place:
 
 # What is known of a case, and how a condition on it is said: above a number, below it; or alone.
 CONDITIONS: dict[str, tuple[str, ...]] = {
+    "threads": ("when several threads call it at once",),  # which is after other times, too
     "calls": ("when called after more than {} other times",),
-    "threads": ("when several threads call it at once",),
     "x strided": ("when x is strided",),
     "dy strided": ("when dy is strided",),
     "gamma strided": ("when gamma and beta are strided",),
