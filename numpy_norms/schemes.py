@@ -16,7 +16,7 @@ differentiation does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -72,6 +72,7 @@ def _scale_from_one(
     return y, cache._replace(gamma=gamma, scale=scale, scheme=scheme)
 
 
+@lru_cache(maxsize=16)
 def _each_step_rounded(dtype: np.dtype[Any]) -> Any:
     """(5) with x_hat, the product and the sum rounded to `dtype`, one after the other."""
 

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from itertools import combinations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from cases import FIVE, INFERENCE, batch_norm, group_norm, instance_norm, layer_norm, parametrize
@@ -23,7 +24,8 @@ KINDS = [
     group_norm((1, 6, 11), 3),
     instance_norm((5, 7, 2), channel_axis=-1),
 ]
-DTYPES = [(x, w) for x in "efd" for w in (None, np.float32) if not (x == "d" and w)]
+BFLOAT16 = ml_dtypes.bfloat16
+DTYPES = [(x, w) for x in ("e", "f", BFLOAT16) for w in (None, np.float32)] + [("d", None)]
 NUMBERS = {
     "near": lambda x, rng: x,
     "far": lambda x, rng: 50 + x,
@@ -31,8 +33,8 @@ NUMBERS = {
     "one outlier": lambda x, rng: np.where(rng.random(x.shape) < 0.1, 200 * x, x),
     "constant": lambda x, rng: np.ones_like(x),
     "not finite": lambda x, rng: np.where(rng.random(x.shape) < 0.1, np.inf, x),
-    "tiny": lambda x, rng: x * np.finfo(x.dtype).tiny,
-    "large": lambda x, rng: x * (np.finfo(x.dtype).max / 8),
+    "tiny": lambda x, rng: x * ml_dtypes.finfo(x.dtype).tiny,
+    "large": lambda x, rng: x * (ml_dtypes.finfo(x.dtype).max / 8),
     "zero": lambda x, rng: 0 * x,
 }
 
@@ -60,7 +62,7 @@ def drawn(norm, seed, name, dtype):
         arrays = {k: a.astype(dtype) for k, a in arrays.items()}
         arrays["x"] = NUMBERS[name](arrays["x"], rng).astype(dtype)
         if seed % 2:
-            arrays["gamma"] *= np.finfo(dtype).max ** 0.5
+            arrays["gamma"] *= ml_dtypes.finfo(dtype).max ** 0.5
     return arrays, dy.astype(dtype)
 
 
@@ -131,6 +133,25 @@ def test_x_may_be_overwritten_by_a_program_of_other_numbers(norm, made):
         found, _ = forward(**{**arrays, "x": x}, **options, out=x)
         assert found is x
         assert bits([x]) == bits([y])
+
+
+@pytest.mark.parametrize("scheme", ["llama", "gemma", "onnx"])
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16])
+def test_a_scheme_s_program_gives_the_bits_of_its_pass(scheme, dtype, made):
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x, dy = (rng.standard_normal((4, 64)).astype(dtype) for _ in range(2))
+        gamma = rng.standard_normal(64).astype(dtype)
+
+        def both(x=x, dy=dy, gamma=gamma):
+            y, cache = numpy_norms.rms_norm_forward(x, gamma, dtype=np.float32, scheme=scheme)
+            return bits([y, *numpy_norms.rms_norm_backward(dy, cache)])
+
+        found = both()
+        with passes_alone():
+            assert found == both()
+    assert None not in made
+    assert len(made) == 2
 
 
 def test_results_are_arrays_of_their_own(made):

@@ -23,7 +23,7 @@ Pass = Callable[..., Any]
 
 METHODS = [
     getattr(np.ndarray, name)
-    for name in ("__getitem__", "astype", "copy", "reshape", "swapaxes", "transpose")
+    for name in ("__getitem__", "astype", "copy", "reshape", "swapaxes", "transpose", "view")
 ]
 IN_A_ROW = 0x101  # NPY_ARRAY_C_CONTIGUOUS and NPY_ARRAY_ALIGNED
 OFTEN = 8  # times that a kind comes before it pays to write it down

@@ -25,7 +25,7 @@ def rounds_twice(work: np.dtype[Any], out: np.dtype[Any]) -> bool:
 
     float64 reaches types from elsewhere through float32, and longdouble reaches float16 so.
     """
-    return is_foreign(out) or (out == np.float16 and work.itemsize > 8)
+    return work.itemsize > (4 if is_foreign(out) else 8 if out == np.float16 else np.inf)
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -61,7 +61,7 @@ def round_to(a: Array, dtype: np.dtype[Any]) -> Array:
     dtype = native(dtype)
     if not rounds_twice(a.dtype, dtype):
         return a.astype(dtype, copy=False)
-    out = np.empty(a.shape, dtype)
+    out = np.empty_like(a, dtype)
     round_into(out, a)
     return out
 
