@@ -124,6 +124,13 @@ def test_a_fixed_eps_is_the_only_one_that_is_asked_for():
     assert report.passed, report
 
 
+def test_a_subnormal_number_between_two_roundings_is_allowed():
+    """In one element of 200,000 here x_hat is subnormal in float16, and its error is multiplied."""
+    kernel = next(k for k in ALL if (k.name, str(k.dtype)) == ("Llama", "float16"))
+    trial = Trial(kernel.norm, kernel.dtype, None, 18, {}, threads=0, **kernel.options)
+    assert trial.of(*kernel.passes).passed
+
+
 def test_what_is_declared_to_be_in_place_is_no_fault():
     def in_place(x, gamma, beta, eps):
         x[...] = forward(x, gamma, beta, eps)

@@ -202,21 +202,20 @@ def bounds(
     )
     once = accumulate is not None and roundoff(declared.dtype) < roundoff(theirs)
     with np.errstate(all="ignore"):
-        pairs = terms.pairs(declared, roundoff(theirs), 1 if once else 3, cast_between)
+        pairs = terms.pairs(declared, theirs, 1 if once else 3, cast_between)
         statistics = terms.statistics(declared, roundoff(np.promote_types(theirs, np.float32)))
-    tiny = float(_limits(theirs).smallest_subnormal)
 
     def outward(a: Array, parameter: bool) -> Array:
         return a.reshape(gamma.shape) if parameter else arrangement.outward(a.reshape(inner.shape))
 
     found = [
         Tolerances(
-            outward(pairs[0][i] + plus, False),
-            outward(pairs[1][i] + plus, False),
-            outward(pairs[2][i] + plus, True),
-            None if arrangement.norm == "rms_norm" else outward(pairs[3][i] + plus, True),
+            outward(pairs[0][i], False),
+            outward(pairs[1][i], False),
+            outward(pairs[2][i], True),
+            None if arrangement.norm == "rms_norm" else outward(pairs[3][i], True),
         )
-        for i, plus in ((0, tiny), (1, 0.0))
+        for i in range(2)
     ]
     mean, rstd = (a.squeeze(view.over) for a in statistics)
     return Bounds(found[0], found[1], (mean, rstd))
@@ -256,10 +255,11 @@ class _Terms(NamedTuple):
         return np.asarray(u_w * a * size + u_s * size), np.asarray(self.r * relative)
 
     def pairs(
-        self, by: Accumulator, u_o: float, casts: int, cast_between: bool
+        self, by: Accumulator, out: np.dtype[Any], casts: int, cast_between: bool
     ) -> list[tuple[Array, Array]]:
         """Return (tolerance, scale) of y, dx, dgamma and dbeta."""
-        u_w = roundoff(by.dtype)
+        u_w, u_o = roundoff(by.dtype), roundoff(out)
+        tiny = float(_limits(out).smallest_subnormal)
         a = by.growth(self.view.set_size) + 2 * by.rsqrt_ulp
         a_n = by.growth(self.view.sum_size)
 
@@ -287,12 +287,16 @@ class _Terms(NamedTuple):
         per_dx = self.r * ((a + 12 + u_w * shifted**2) * spread + shifted * common)
         per_dgamma = (a_n + a / 2 + 8) * total(size * h) + total(shifted * size)
         between = u_o * cast_between
+        per_y = u_w * per_y + u_o * (abs(y) + (casts - 1) * product)
+        per_dx = u_w * per_dx + u_o * abs(dx) + between * self.r * spread
+        per_dgamma = u_w * per_dgamma + u_o * abs(dgamma) + 2 * between * total(size * h)
+        # What is rounded before the last step may be subnormal then, and is multiplied.
         return [
-            (u_w * per_y + u_o * (abs(y) + (casts - 1) * product), u_o * (product + shift)),
-            (u_w * per_dx + u_o * abs(dx) + between * self.r * spread, u_o * self.r * spread),
+            (per_y + tiny * (1 + (casts > 1) * abs(self.gamma)), u_o * (product + shift)),
+            (per_dx + tiny, u_o * self.r * spread),
             (
-                u_w * per_dgamma + u_o * abs(dgamma) + 2 * between * total(size * h),
+                per_dgamma + tiny * (1 + cast_between * total(size)),
                 u_o * total(size * np.maximum(h, 1)),
             ),
-            (u_w * a_n * total(size) + u_o * abs(dbeta), u_o * total(size)),
+            (u_w * a_n * total(size) + u_o * abs(dbeta) + tiny, u_o * total(size)),
         ]
