@@ -29,8 +29,8 @@ def _text(value: Any) -> str:
 def convention_table(norm: str) -> str:
     """Show what every framework means by `norm`."""
     fields = (
-        "eps", "eps_place", "gamma", "beta", "shape", "channel_axis",
-        "momentum", "momentum_weighs", "estimator", "running_mean", "running_var",
+        "eps", "momentum", "momentum_weighs", "estimator", "channel_axis", "eps_place",
+        "gamma", "beta", "running_mean", "running_var", "shape",
     )  # fmt: skip
     every = [c for c in CONVENTIONS if c.norm == norm]
     used = [f for f in fields if any(getattr(c, f) is not None for c in every)]
