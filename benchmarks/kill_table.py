@@ -80,7 +80,7 @@ def other_checkers(seeds: int) -> Share:
     """Give every kernel to every gradient checker."""
     caught: Share = defaultdict(list)
     for norm in NORMS:
-        right = Mutant(RIGHT, norm, "", "", "", *plain_kernel(norm))
+        right = Mutant(RIGHT, norm, "", "", "", "", *plain_kernel(norm))
         for mutant in (right, *mutants(norm)):
             print(norm, mutant.name, file=sys.stderr)
             for seed in range(seeds):
@@ -126,8 +126,9 @@ def _reports(trial: tuple[str, int]) -> list[tuple[bool, str | None]]:
 
 def page(seeds: int, our_seeds: int) -> Iterator[str]:
     """Yield the lines of the page."""
+    others = other_checkers(seeds)
     ours, named = our_checker(our_seeds)
-    caught = other_checkers(seeds) | ours
+    caught = others | ours
     columns = [OURS, *dict.fromkeys(column for _, column in caught if column != OURS)]
     names = [RIGHT, *dict.fromkeys(mutant.name for norm in NORMS for mutant in mutants(norm))]
     versions = ", ".join(f"{c.package} {c.version()}" for c in CHECKERS[1:])

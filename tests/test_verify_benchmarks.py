@@ -56,3 +56,14 @@ def test_a_gradient_checker_is_asked_about_the_mutant_itself():
     assert kill_table.rejects(torch, broken)
     assert not kill_table.gradients_reject(right, 0)
     assert kill_table.gradients_reject(broken, 0)
+
+
+def test_the_kill_table_gives_every_checker_right_and_wrong_kernels(monkeypatch):
+    wrong = [m for m in mutants("rms_norm") if m.name == "gamma_forgotten"]
+    monkeypatch.setattr(kill_table, "NORMS", ("rms_norm",))
+    monkeypatch.setattr(kill_table, "mutants", lambda _: wrong)
+    caught = kill_table.other_checkers(1)
+    columns = {column for _, column in caught}
+    assert {name for name, _ in caught} == {kill_table.RIGHT, "gamma_forgotten"}
+    assert not any(caught[kill_table.RIGHT, column][0] for column in columns)
+    assert all(caught["gamma_forgotten", column][0] for column in columns)
