@@ -121,6 +121,81 @@ def test_what_is_wrong_is_said(norm, mistake):
     assert all(f.kind == "mask" for f in said)
 
 
+def checked(forward=None, backward=None, norm="layer_norm", shape=(5, 13), **options):
+    return check_kernel(norm, forward, backward, where=True, threads=0, shapes=[shape], **options)
+
+
+def test_another_shape_is_said_to_be_that():
+    ahead, back = kernel("layer_norm")
+
+    def lifted(*arguments):
+        dx, dgamma, dbeta = back(*arguments)
+        return dx, dgamma[None], dbeta
+
+    findings = checked(ahead, lifted).diagnosis
+    assert any(f.output == "dgamma" and "shape" in f.what for f in findings)
+
+
+def test_saved_statistics_may_keep_their_axes():
+    ahead, _ = kernel("layer_norm")
+
+    def saving(x, gamma, beta, eps, where):
+        n = where.sum(-1, keepdims=True)
+        mean = np.where(where, x, 0).sum(-1, keepdims=True) / n
+        var = np.where(where, x - mean, 0) ** 2
+        rstd = 1 / np.sqrt(var.sum(-1, keepdims=True) / n + eps)
+        return ahead(x, gamma, beta, eps, where), mean, rstd
+
+    assert checked(saving).passed
+
+    def ignoring(x, gamma, beta, eps, where):
+        y, *_ = saving(x, gamma, beta, eps, where)
+        return y, *saving(x, gamma, beta, eps, np.ones_like(where))[1:]
+
+    assert {f.output for f in checked(ignoring).diagnosis} == {"mean", "rstd"}
+
+
+def test_a_residual_is_added_under_a_mask_too():
+    ahead, _ = kernel("layer_norm")
+
+    def fused(x, residual, gamma, beta, eps, where):
+        total = x + residual
+        return ahead(total, gamma, beta, eps, where), total
+
+    assert checked(fused, residual=True).passed
+
+    def forgotten(x, residual, gamma, beta, eps, where):
+        return fused(x, residual, gamma, beta, eps, where)[0], np.where(where, x + residual, 0) + x
+
+    assert not checked(forgotten, residual=True).passed
+
+
+def test_what_is_done_under_a_mask_alone_is_seen():
+    ahead, back = kernel("layer_norm")
+
+    def overwriting(x, gamma, beta, eps, where):
+        y = ahead(x, gamma, beta, eps, where)
+        x[~where] = 0
+        return y
+
+    assert "overwritten" in str(checked(overwriting))
+
+    def lazy(dy, x, gamma, beta, eps, where):
+        dx, dgamma, dbeta = back(dy, x, gamma, beta, eps, where)
+        return dx, dgamma if where.all() else None, dbeta
+
+    assert "dgamma is None here" in str(checked(ahead, lazy))
+
+
+@pytest.mark.parametrize("norm", ["group_norm", "instance_norm"])
+def test_no_set_is_left_without_any(norm):
+    groups = {"num_groups": 3} if norm == "group_norm" else {}
+    for shape in ((5, 6), (5, 6, 1), (5, 6, 7)):
+        if norm == "instance_norm" and len(shape) == 2:
+            continue
+        assert checked(norm=norm, shape=shape, **groups).passed
+
+
 def test_a_kernel_that_takes_no_mask_is_told_so():
     report = check_kernel("layer_norm", lambda x, gamma, beta, eps: x, where=True)
     assert "raises TypeError" in str(report.diagnosis[0])

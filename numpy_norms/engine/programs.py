@@ -53,25 +53,26 @@ def repeated(work: Pass) -> Pass:
         arrays: list[Array] = []
         key: list[Any] = [work, plan]
         for a in args:
-            if type(a) is np.ndarray:
-                arrays.append(a)
-                key.append(a.dtype)
-                if a.flags.num & IN_A_ROW != IN_A_ROW:
-                    return work(plan, *args)
-            else:
+            if not isinstance(a, np.ndarray):
                 key.append(a)
+                continue
+            if type(a) is not np.ndarray or a.flags.num & IN_A_ROW != IN_A_ROW:
+                return work(plan, *args)
+            arrays.append(a)
+            key += a.dtype, a.shape
         if len({*map(id, arrays)}) < len(arrays):  # one may be written to
             return work(plan, *args)
         here = kind(*key)
-        if here.program is not None:
-            found = here.program(*arrays)
+        program = here.program
+        if program is not None:
+            found = program(*arrays)
             if found is not None:
                 return found[0]
             here.program = None
+        here.left -= 1
+        if here.left <= 0:
             here.often *= 4  # where numbers differ that much it pays later, or never
             here.left = here.often
-        here.left -= 1
-        if here.left == 0:
             here.program = _program(work, plan, args)
         return work(plan, *args)
 
@@ -84,7 +85,8 @@ def _program(work: Pass, plan: Plan, args: tuple[Any, ...]) -> Pass | None:
     try:
         noted = [notes.array(a.copy()) if type(a) is np.ndarray else a for a in args]
         inputs = ", ".join(notes.names)
-        result = notes.spelled(work(plan, *noted))
+        with np.errstate(all="ignore"):
+            result = notes.spelled(work(plan, *noted))
     except Exception:  # of a kind that has no program; what is wrong the pass will raise
         return None
     buffer = [f"{notes.spelled(np.setbufsize)}({plan.buffer})"] if plan.size > FEW else []
@@ -157,7 +159,7 @@ class Notes:
         """An argument as it stands in a line."""
         if type(a) is Noted:
             return a.name
-        if _holds_noted(a):
+        if _holds_arrays(a):
             items = "".join(f"{self.spelled(item)}, " for item in a)
             if isinstance(a, list):
                 return f"[{items}]"
@@ -171,8 +173,10 @@ class Notes:
         return self.spellings.setdefault(id(a), name)
 
 
-def _holds_noted(a: Any) -> bool:
-    return type(a) is Noted or (isinstance(a, tuple | list) and any(map(_holds_noted, a)))
+def _holds_arrays(a: Any) -> bool:
+    return isinstance(a, tuple | list) and any(
+        isinstance(item, np.ndarray) or _holds_arrays(item) for item in a
+    )
 
 
 def _plain(a: Any) -> Any:

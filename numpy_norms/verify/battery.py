@@ -261,12 +261,12 @@ def case_of(
         draft.eps if values.eps is None else values.eps,
         num_groups,
         recipe.exact_for if values.eps is None else (),
-        _leading(x) if values.residual else None,
+        leading(x) if values.residual else None,
         True if values.where else None,
     )
 
 
-def _leading(x: Array) -> Array:
+def leading(x: Array) -> Array:
     """Return x to three bits, so that x less this, and the sum again, are exact."""
     wide = np.asarray(x, np.float64)
     with np.errstate(all="ignore"):

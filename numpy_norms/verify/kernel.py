@@ -251,7 +251,12 @@ class Trial:
             diagnosis = self._diagnosis(judges, runs, call)
         if self.values.where:
             under, said = masked.checked(
-                self.arrangement, self.judges[0].case, call, self._judge, self.seed
+                self.arrangement,
+                self.judges[0].case,
+                call,
+                self._judge,
+                lambda judge, found: _rows(judge, found, Run(), list(outputs)),
+                self.seed,
             )
             told = {finding.output for finding in diagnosis}
             diagnosis += tuple(finding for finding in said if finding.output not in told)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .arrangement import Arrangement
-from .battery import Case
+from .battery import Case, leading
 from .finding import Finding
 from .judge import Judge
 from .plain import Array
@@ -19,6 +19,7 @@ from .runs import Run
 __all__ = ["checked"]
 
 CONDITION = "only where a mask leaves elements out"
+ON_X = ("y", "dx", "sum")  # outputs of the shape of x
 LEAST = 0.9  # of what is wrong, that a sentence has to explain
 ANYTHING = {"far": 1e3, "nan": np.nan}  # what lies where nothing counts
 MISTAKES = {
@@ -37,6 +38,7 @@ def checked(
     ordinary: Case,
     call: Callable[[Case], Run],
     judge_of: Callable[[Case], Judge],
+    rows_of: Callable[[Judge, Run], Iterable[Row]],
     seed: int,
 ) -> tuple[list[Row], list[Finding]]:
     """Return the rows of a kernel's results under masks, and what is wrong with them.
@@ -46,8 +48,8 @@ def checked(
     arrangement : Arrangement
     ordinary : Case
         Whose elements are left out.
-    call, judge_of : callable
-        Run the kernel on a case, and judge one.
+    call, judge_of, rows_of : callable
+        Run the kernel on a case, know what is expected of one, and hold a run against that.
     seed : int
         Of the masks.
     """
@@ -56,29 +58,31 @@ def checked(
     for case in _cases(arrangement, ordinary, np.random.default_rng(seed)):
         masked = _Masked(case, arrangement, judge_of)
         found = masked.heard(call(case))
-        outputs = (*found.results, *found.failures)
-        rows += [masked.judge.row(name, found, Run()) for name in outputs]
+        rows += rows_of(masked.judge, found)
         under.append((masked, found))
     wrong = dict.fromkeys(row.output for row in rows if not row.passed)
-    return rows, [finding for name in wrong for finding in _said(name, under)]
+    return rows, [_said(name, under) for name in wrong]
 
 
 def _cases(arrangement: Arrangement, case: Case, rng: np.random.Generator) -> Iterator[Case]:
     """Yield the case under masks with holes, and with ends of different lengths left out."""
     inner = arrangement.inward(case.x)
-    shape = arrangement.view(inner, case.gamma, case.num_groups).shape
-    axis = 3 if shape[3] > 1 else 0
+    view = arrangement.view(inner, case.gamma, case.num_groups)
+    shape = view.shape
+    axis = max(view.over, key=shape.__getitem__)
     place = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(4)])
     lengths = [1 if a == axis else n for a, n in enumerate(shape)]
     ends = place < rng.integers(1, shape[axis] + 1, lengths)
     for kind, counts in (("holes", ends | (rng.random(shape) < 0.6)), ("ends", ends)):
         where = np.ascontiguousarray(arrangement.outward(counts.reshape(inner.shape)))
         for what, size in ANYTHING.items():
+            x = np.where(where, case.x, size * (1 + abs(case.x))).astype(case.x.dtype)
             yield replace(
                 case,
                 name=f"mask_{kind}_{what}",
                 why=f"a mask with {kind} over {what} numbers",
-                x=np.where(where, case.x, size * (1 + abs(case.x))).astype(case.x.dtype),
+                x=x,
+                residual=None if case.residual is None else leading(x),
                 dy=np.where(where, case.dy, 0).astype(case.dy.dtype),
                 where=where,
                 exact_for=(),
@@ -162,44 +166,54 @@ class _Masked:
 
     def heard(self, found: Run) -> Run:
         """Return a run with what is expected where nothing is asked for."""
-        for name in {"y", "dx"} & {*found.results}:
-            got, expected = found.results[name], self.judge.expected[name]
-            if got.shape == expected.shape:
+        for name, got in found.results.items():
+            expected = self.judge.expected[name]
+            if name in ("mean", "rstd") and got.size == expected.size:
+                found.results[name] = got.reshape(expected.shape)
+            elif name in ON_X and got.shape == expected.shape:
                 found.results[name] = np.where(self.where, got, expected)
         return found
 
     def off(self, name: str, got: Array, expected: Array) -> float:
         """Return how far results are apart that count, in tolerances, as a sum of logarithms."""
         apart = abs(got - expected) / self.judge.tolerances[name]
-        if name in ("y", "dx"):
+        if name in ON_X:
             apart = apart[self.where]
         return float(np.log(np.clip(np.nan_to_num(apart, nan=1e9, posinf=1e9), 1, 1e9)).sum())
 
 
-def _said(name: str, under: Sequence[tuple[_Masked, Run]]) -> Iterator[Finding]:
-    """Yield what is wrong with an output: of several mistakes that which explains most."""
+def _said(name: str, under: Sequence[tuple[_Masked, Run]]) -> Finding:
+    """Return what is wrong with an output: of several mistakes that which explains most."""
+    if any(name in found.changed for _, found in under):
+        what = f"the argument {name} is overwritten"
+        return Finding(name, "overwritten", what, condition=CONDITION)
+    notes = [found.failures[name] for _, found in under if name in found.failures]
+    if notes:
+        return Finding(name, "raises", f"raises {notes[0]}", condition=CONDITION)
     measured = [
         (masked, found.results[name])
         for masked, found in under
         if name in found.results and found.results[name].shape == masked.judge.expected[name].shape
     ]
+    if not any(name in found.results for _, found in under):
+        what = f"{name} is None here, and an array elsewhere"
+        return Finding(name, "shape", what, condition=CONDITION)
     if not measured:
-        note = next(found.failures[name] for _, found in under if name in found.failures)
-        yield Finding(name, "raises", f"raises {note}", condition=CONDITION)
-        return
+        return Finding(name, "shape", "its shape is not that of the argument", condition=CONDITION)
+    unknown = Finding(name, "unknown", f"{name} is wrong under a mask", condition=CONDITION)
+    if name not in measured[0][0].results():
+        return unknown
     finite = [(m, got) for m, got in measured if not np.isnan(m.seen(m.case.x)).any()]
     expected = [m.judge.expected[name] for m, _ in finite]
     total = sum(m.off(name, got, e) for (m, got), e in zip(finite, expected, strict=True))
     if total == 0:
-        yield Finding(name, "mask", REACHED, condition=CONDITION)
-        return
+        return Finding(name, "mask", REACHED, condition=CONDITION)
     shares = {
         mistake: 1 - sum(m.off(name, got, m.results(mistake)[name]) for m, got in finite) / total
         for mistake in MISTAKES
     }
     mistake = max(shares, key=shares.__getitem__)
     if shares[mistake] < LEAST:
-        yield Finding(name, "unknown", f"{name} is wrong under a mask", condition=CONDITION)
-        return
+        return unknown
     share = round(shares[mistake], 3)
-    yield Finding(name, "mask", MISTAKES[mistake], condition=CONDITION, share=share)
+    return Finding(name, "mask", MISTAKES[mistake], condition=CONDITION, share=share)
