@@ -151,6 +151,12 @@ def test_an_empty_batch_is_asked_for_where_it_is_declared():
     assert check("layer_norm", forward, backward, empty=True).passed
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_empty_batch_warns_of_nothing(norm):
+    assert check(norm, empty=True).passed
+
+
 def test_a_kernel_that_is_not_safe_from_threads_is_told():
     import time
 

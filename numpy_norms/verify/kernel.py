@@ -198,10 +198,10 @@ class Trial:
             bool(asked.get("where")),
         )
         self.whole, self.any_eps = "shapes" not in asked, "eps" not in asked
-        self.judges = [self._judge(case) for case in chosen]
         plain = self.arrangement.arranged(*plain_kernel(norm, scheme=scheme))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of means of nothing
+            self.judges = [self._judge(case) for case in chosen]
             self.plain = [run(replace(case, residual=None, where=None), *plain) for case in chosen]
 
     def _judge(self, case: Case) -> Judge:
