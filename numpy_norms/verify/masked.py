@@ -10,6 +10,7 @@ import numpy as np
 
 from .arrangement import Arrangement
 from .battery import Case, leading
+from .diagnosis.symptoms import failures, overwritten
 from .finding import Finding
 from .judge import Judge
 from .plain import Array
@@ -60,8 +61,12 @@ def checked(
         found = masked.heard(call(case))
         rows += rows_of(masked.judge, found)
         under.append((masked, found))
-    wrong = dict.fromkeys(row.output for row in rows if not row.passed)
-    return rows, [_said(name, under) for name in wrong]
+    judges, runs = [masked.judge for masked, _ in under], [found for _, found in under]
+    plain = [*overwritten(runs), *failures(arrangement, judges, runs)]
+    findings = [replace(f, condition=f.condition or CONDITION) for f in plain]
+    told = {name for finding in findings for name in finding.output.split(", ")}
+    wrong = dict.fromkeys(row.output for row in rows if not row.passed and row.output not in told)
+    return rows, findings + [_said(name, under) for name in wrong]
 
 
 def _cases(arrangement: Arrangement, case: Case, rng: np.random.Generator) -> Iterator[Case]:
@@ -184,22 +189,10 @@ class _Masked:
 
 def _said(name: str, under: Sequence[tuple[_Masked, Run]]) -> Finding:
     """Return what is wrong with an output: of several mistakes that which explains most."""
-    if any(name in found.changed for _, found in under):
-        what = f"the argument {name} is overwritten"
-        return Finding(name, "overwritten", what, condition=CONDITION)
-    notes = [found.failures[name] for _, found in under if name in found.failures]
-    if notes:
-        return Finding(name, "raises", f"raises {notes[0]}", condition=CONDITION)
-    measured = [
-        (masked, found.results[name])
-        for masked, found in under
-        if name in found.results and found.results[name].shape == masked.judge.expected[name].shape
-    ]
-    if not any(name in found.results for _, found in under):
+    measured = [(masked, found.results[name]) for masked, found in under if name in found.results]
+    if not measured:
         what = f"{name} is None here, and an array elsewhere"
         return Finding(name, "shape", what, condition=CONDITION)
-    if not measured:
-        return Finding(name, "shape", "its shape is not that of the argument", condition=CONDITION)
     unknown = Finding(name, "unknown", f"{name} is wrong under a mask", condition=CONDITION)
     if name not in measured[0][0].results():
         return unknown
