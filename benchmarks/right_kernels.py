@@ -208,11 +208,11 @@ def main() -> None:
     for seed in range(options.seeds):
         trials: dict[str, Trial] = {}  # several declare the same
         for number, (_, norm, passes, *declared) in enumerate(kernels):
-            if str((norm, declared)) not in trials:
+            same = str((norm, declared))
+            if same not in trials:
                 dtype, accumulate, more = declared
-                trial = Trial(norm, dtype, accumulate, seed, {}, threads=0, **more)
-                trials[str((norm, declared))] = trial
-            report = trials[str((norm, declared))].of(*passes)
+                trials[same] = Trial(norm, dtype, accumulate, seed, {}, threads=0, **more)
+            report = trials[same].of(*passes)
             if not report.passed:
                 alarms[number] += 1
                 print(report, file=sys.stderr)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import checks, normalize, passes
 from .batch_norm import layout
 from .cache import Array, Cache
-from .engine.lifting import factors_fit
+from .engine.lifting import careful
 from .engine.plans import Asked, plan_for
 from .engine.programs import repeated
 from .engine.rounding import native
@@ -92,8 +92,7 @@ def batch_norm_inference_forward(
     work = checks.working_dtype(x, dtype)
     wide = np.promote_types(work, np.float64)
     plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
-    if not factors_fit(plan, gamma, eps):
-        plan = plan.kept_apart()
+    plan = careful(plan, gamma, eps)
     given = {"running_mean": running_mean, "running_var": running_var}
     y, kept = normalize.place(plan, x, out, gamma=gamma, beta=beta, **given)
     with np.errstate(all="ignore"):

@@ -146,8 +146,7 @@ def backward(
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
         put_constants(tile, dx, dy, gamma, rstd, mask)
-        if exponent is not None or power:
-            tile.unlift(dx, power + (0 if exponent is None else exponent))
+        tile.unlift(dx, exponent, power)
         tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=3)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import checks, masks, passes
 from . import equations as eq
 from .cache import Cache
-from .engine.lifting import factors_fit
+from .engine.lifting import careful
 from .engine.plans import Asked, Layout, Plan, plan_for
 from .engine.programs import repeated
 from .engine.rounding import native, round_to
@@ -65,7 +65,7 @@ def forward(
     if mask is None:
         plan, statistics = _filled(plan, x, gamma, beta, eps, y, output)
     else:
-        plan = _careful(plan, gamma, eps)
+        plan = careful(plan, gamma, eps) if plan.joins else plan
         if norm == "batch_norm":
             checks.none_empty(None if mask.empty is None else plan.in_order(mask.empty))
         statistics = masks.forward(plan, x, gamma, beta, eps, y, output, mask)
@@ -121,13 +121,8 @@ def _filled(
     output: Callable[..., Any],
 ) -> tuple[Plan, passes.Statistics]:
     """Fill y; return the plan that did, and the statistics."""
-    plan = _careful(plan, gamma, eps)
+    plan = careful(plan, gamma, eps) if plan.joins else plan
     return plan, passes.forward(plan, x, gamma, beta, eps, y, output)
-
-
-def _careful(plan: Plan, gamma: Array | None, eps: float) -> Plan:
-    """The plan, or for factors that must not be put together that which keeps them apart."""
-    return plan.kept_apart() if plan.joins and not factors_fit(plan, gamma, eps) else plan
 
 
 @repeated

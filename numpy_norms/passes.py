@@ -104,8 +104,7 @@ def backward(
     def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        if exponent is not None or power:
-            tile.unlift(dx, power + (0 if exponent is None else exponent))
+        tile.unlift(dx, exponent, power)
         if ds_view is not None:
             dx.settle()  # ds is lifted to where x_hat lies
             dx += tile.lift(ds_view)
@@ -172,8 +171,7 @@ def inference_backward(
 
     def apply(tile: Tile, dx_hat: Any, pivot: Any, rest: Any, rstd: Any) -> None:
         dx = eq.input_gradient_of_constants(dx_hat, rstd)
-        if power:
-            tile.unlift(dx, power)
+        tile.unlift(dx, None, power)
         tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, None, apply, about=(pivot, rest, rstd), sums=sums, slots=2)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import batch_norm, checks, layer_norm, pieces
-from ..engine.lifting import factors_fit
+from ..engine.lifting import careful
 from ..engine.plans import Asked, Layout, Plan, plan_for
 from ..moments import Moments, of_statistics
 from ..normalize import forward
@@ -77,8 +77,7 @@ def applied(x: Array, whole: Array, *parameters: Array, task: Task) -> Array:
     """y of a chunk, whose sets have the statistics of a record."""
     gamma, beta = task.of_chunk(x, parameters)
     plan = task.plan(x, gamma, beta)
-    if not factors_fit(plan, gamma, task.eps):
-        plan = plan.kept_apart()
+    plan = careful(plan, gamma, task.eps)
     return pieces.normalized(plan, x, gamma, beta, task.eps, pieces.of_record(plan, whole))
 
 

@@ -70,8 +70,7 @@ def input_gradient(
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
         if mask is not None:
             put_constants(tile, dx, dy, gamma, rstd, mask)
-        if exponent is not None or power:
-            tile.unlift(dx, power + (0 if exponent is None else exponent))
+        tile.unlift(dx, exponent, power)
         tile.store(dx, dx_view)
 
     slots = 2 if mask is None else 3

@@ -127,8 +127,7 @@ def sync_batch_norm_forward(
         work = checks.working_dtype(a, dtype)
         wide = np.promote_types(work, np.float64)
         plan = plan_for(layout(a, *parameters, c), work, a.dtype, Asked(True, wide, wide))
-        if not lifting.factors_fit(plan, parameters[0], value):
-            plan = plan.kept_apart()
+        plan = lifting.careful(plan, parameters[0], value)
         mask = None if where is None else mask_of(plan, checks.mask(where, a), a)
         channels = tuple([a.shape[i] for i in c])
         record = pieces.record(plan, a, value, mask).reshape(channels)

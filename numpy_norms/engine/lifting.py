@@ -135,6 +135,11 @@ def moderate(plan: Plan, *scales: Array | None) -> tuple[Any, ...]:
         return *(a if a is None else factor * a.astype(plan.few) for a in scales), power
 
 
+def careful(plan: Plan, gamma: Array | None, eps: float) -> Plan:
+    """The plan, or for factors that must not be put together the one that keeps them apart."""
+    return plan if factors_fit(plan, gamma, eps) else plan.kept_apart()
+
+
 @np.errstate(all="ignore")
 def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     """Whether gamma times any reciprocal standard deviation is a normal number."""

@@ -174,13 +174,17 @@ class Tile:
             now = np.multiply(now, plan.spread(plan.power(np.maximum(exponent, 0))), place)
         return plan.array(now, place, plan, into)
 
-    def unlift(self, array: Any, exponent: Array | int) -> None:
+    def unlift(self, array: Any, exponent: Array | None, power: int = 0) -> None:
         """Multiply by powers of two, in steps of their own, so that no other factor joins them."""
-        exponent = exponent + np.zeros([1] * len(self.plan.shape), np.int64)
+        if exponent is None and not power:
+            return
+        if exponent is None:
+            exponent = np.zeros([1] * len(self.plan.shape), np.int64)
+        exponent = exponent + power
         half = exponent // 2
-        for power in (half, exponent - half):
+        for part in (half, exponent - half):
             array.settle()
-            array *= self.plan.power(power)
+            array *= self.plan.power(part)
         array.settle()
 
     def store(self, array: Any, view: Array) -> None:

@@ -106,8 +106,8 @@ def batch_renorm_forward(
     wide = np.promote_types(work, np.float64)
     plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
     # What r makes larger, it makes no larger than gamma / running_sigma, which eps bounds as well.
-    if plan.joins and not lifting.factors_fit(plan, gamma, eps):
-        plan = plan.kept_apart()
+    if plan.joins:
+        plan = lifting.careful(plan, gamma, eps)
     y = np.empty(x.shape, plan.result)
     given = mean.astype(wide), var.astype(wide)
     with np.errstate(all="ignore"):

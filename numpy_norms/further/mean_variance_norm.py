@@ -170,8 +170,7 @@ def _backward(cache: MeanVarianceCache, dy: Array, dx: Array) -> None:
         r = _reciprocal(plan, eps, exponent, var)
         mean_dy_y = mean_dy_x_hat * np.sqrt(var) * r
         dx = eq.input_gradient(dy, x_hat, r, mean_dy, mean_dy_y)  # (V5)
-        if exponent is not None:
-            tile.unlift(dx, exponent)
+        tile.unlift(dx, exponent)
         tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, finish, apply, about=statistics, slots=2)

@@ -248,8 +248,7 @@ def _backward(cache: SpectralNormCache, dw: Array, dweight: Array) -> None:
         through_sigma *= plan.spread(u_tile * sum_dw_w)
         dw.now = np.subtract(dw.now, through_sigma, dw.place)
         dw.now = np.divide(dw.now, plan.spread(sigma), dw.place)  # (S5)
-        if exponent is not None:
-            tile.unlift(dw, exponent)
+        tile.unlift(dw, exponent)
         tile.store(dw, dweight)
 
     run(plan, prepare, reduce, finish, apply, slots=2)

@@ -156,8 +156,7 @@ def cotangent(
     ) -> None:
         averages = numbers[-4:]
         result = eq.input_cotangent(d_x_hat, x_hat, x_hat_dot, rstd, *averages)
-        if power:
-            tile.unlift(result, power)
+        tile.unlift(result, None, power)
         tile.store(result, d_x)
 
     about = (*statistics, known.get(0), known.get(1))
