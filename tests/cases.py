@@ -164,6 +164,19 @@ SIX = [*FIVE, INFERENCE]
 CENTERED = [norm for norm in NORMS if norm.centered]
 
 
+def with_large_gamma(norm, exponent, dtype):
+    """Draw arguments whose gamma * dy overflows, which rstd mends."""
+    arrays, dy = norm.draw(3)
+    largest = float(np.finfo(dtype).max)
+    gamma = 10.0 ** (exponent * np.log10(largest) / 309)
+    arrays["gamma"] *= gamma / np.abs(arrays["gamma"]).max()
+    arrays = {name: a.astype(dtype) for name, a in arrays.items()}
+    arrays["x"] *= dtype(1e5)
+    if "running_var" in arrays:
+        arrays["running_var"] *= dtype(1e10)
+    return arrays, (dy * (largest / gamma) * 1e3).astype(dtype)
+
+
 def parametrize(norms):
     """Run a test once per norm, under a readable name."""
     return pytest.mark.parametrize("norm", norms, ids=str)

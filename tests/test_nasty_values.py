@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import FIVE, SIX, layer_norm, parametrize, rms_norm
+from cases import FIVE, SIX, layer_norm, parametrize, rms_norm, with_large_gamma
 from hypothesis import given
 from hypothesis import strategies as st
 from measure import assert_close, assert_rounded_once, assert_within_float64
@@ -198,17 +198,9 @@ def test_every_length_counts_every_element(norm, size):
 @pytest.mark.parametrize("exponent", [200, 300, 308])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gamma_near_the_largest_number_leaves_a_finite_dx_finite(norm, exponent, dtype):
-    arrays, dy = norm.draw(3)
-    largest = float(np.finfo(dtype).max)
-    gamma = 10.0 ** (exponent * np.log10(largest) / 309)
-    arrays["gamma"] *= gamma / np.abs(arrays["gamma"]).max()
-    arrays = {name: a.astype(dtype) for name, a in arrays.items()}
-    arrays["x"] *= dtype(1e5)
-    if "running_var" in arrays:
-        arrays["running_var"] *= dtype(1e10)
-    dy = (dy * (largest / gamma) * 1e3).astype(dtype)  # gamma * dy overflows, and rstd mends it
+    arrays, dy = with_large_gamma(norm, exponent, dtype)
     wide = {name: a.astype(np.longdouble) for name, a in arrays.items()}
     _, exact = norm.both(wide, dy.astype(np.longdouble))
     got = norm.both(arrays, dy, dtype=dtype)[1]["x"]
-    assert np.abs(exact["x"]).max() < largest
+    assert np.abs(exact["x"]).max() < np.finfo(dtype).max
     assert_close(got.astype(np.longdouble), exact["x"], 50 * np.finfo(dtype).eps)
