@@ -31,7 +31,7 @@ SUM = 16  # bytes of the sums for two parameters, each in float64
 SHARES = 768 * 1024  # bytes that the sums of all lanes may take
 LANES = 16  # parts of a sum over tiles, so many threads at the most
 PAYS = 640 * 1024  # elements from which on a second thread pays
-SMALL = 16 * 1024  # elements for which fresh memory costs less than keeping some
+SMALL = 16 * 1024  # elements below which no rows are taken side by side
 WIDE = 1024  # elements of short rows of columns that are taken side by side
 SHORT = 256  # elements of a row for which NumPy gains by gathering rows in its buffer
 
@@ -80,7 +80,6 @@ class Plan:
         self.spreads = self.beside is not None or self.few != work
         self.size, ndim = prod(self.shape), len(self.shape)
         self.limits = limits(work, x, self.m, self.few)
-        self.small = self.size <= SMALL
         self.buffer = 16 if self.shape[-1] >= SHORT else 8192
         self.result = native(x)
         self.in_place = self.result == work  # results are computed where they belong
@@ -101,6 +100,7 @@ class Plan:
         self.inner_sum = sums.inner_sum(ndim, self.inner or 0)
         self.sums = self._sums()
         self.cuts: dict[int, Cut] = {}
+        self.small = _extents(self, 2)[0] == [*self.shape]  # one tile, of two arrays, is it all
 
     def __reduce__(self) -> tuple[Any, ...]:
         return plan_for, (self.layout, self.work, self.x, self.asked)

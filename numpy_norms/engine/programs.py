@@ -80,10 +80,10 @@ def repeated(work: Pass) -> Pass:
 
 
 def _program(work: Pass, plan: Plan, args: tuple[Any, ...]) -> Pass | None:
-    """The program of a pass, noted on copies of the arrays; None where it cannot be noted."""
+    """The program of a pass, which is run for notes; None where it cannot be noted."""
     notes = Notes()
     try:
-        noted = [notes.array(a.copy()) if type(a) is np.ndarray else a for a in args]
+        noted = [notes.array(a) if type(a) is np.ndarray else a for a in args]
         inputs = ", ".join(notes.names)
         with np.errstate(all="ignore"):
             result = notes.spelled(work(plan, *noted))
