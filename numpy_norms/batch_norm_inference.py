@@ -11,11 +11,9 @@ from . import checks, normalize, passes
 from .batch_norm import layout
 from .cache import Array, Cache
 from .engine.lifting import careful
-from .engine.plans import Asked, plan_for
-from .engine.programs import repeated
+from .engine.plans import Asked, Plan, plan_for
+from .engine.programs import over_tiles, repeated
 from .engine.rounding import native
-
-_filled, _gradients = map(repeated, (passes.inference, passes.inference_backward))
 
 
 def batch_norm_inference_forward(
@@ -155,3 +153,35 @@ def batch_norm_inference_backward(
         gradients = _gradients(cache.plan, dy, x, mean, var, cache.gamma, cache.eps, dx)
     parameters = *cache.given, cache.gamma, cache.beta
     return dx, *normalize.gradients_of(parameters, gradients)
+
+
+@repeated
+def _filled(
+    plan: Plan,
+    x: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    eps: float,
+    y: Array,
+) -> None:
+    given = plan.parameters(mean, var)
+    over_tiles(passes.inference, plan, 1, (x, y), (gamma, beta), given, eps)
+
+
+@repeated
+def _gradients(
+    plan: Plan,
+    dy: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    gamma: Array | None,
+    eps: float,
+    dx: Array,
+) -> tuple[Array, Array, Array, Array]:
+    given = plan.parameters(mean, var)
+    _, sums = over_tiles(passes.inference_backward, plan, 2, (x, dy, dx), (gamma,), given, eps)
+    (gamma,) = plan.parameters(gamma)
+    return passes.inference_gradients(plan, sums, given[1], gamma, eps)

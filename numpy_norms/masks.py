@@ -106,9 +106,7 @@ def forward(
 
     nearer = partial(lifting.nearer, plan, eps)
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=2)
-    if not statistics:
-        return Statistics.of_nothing(plan)
-    return Statistics._make(map(statistics.get, range(4)))
+    return Statistics.of(plan, statistics)
 
 
 def backward(

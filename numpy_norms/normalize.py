@@ -14,7 +14,7 @@ from . import equations as eq
 from .cache import Cache
 from .engine.lifting import careful
 from .engine.plans import Asked, Layout, Plan, plan_for
-from .engine.programs import repeated
+from .engine.programs import over_tiles, repeated
 from .engine.rounding import native, round_to
 
 Array = NDArray[Any]
@@ -122,7 +122,8 @@ def _filled(
 ) -> tuple[Plan, passes.Statistics]:
     """Fill y; return the plan that did, and the statistics."""
     plan = careful(plan, gamma, eps) if plan.joins else plan
-    return plan, passes.forward(plan, x, gamma, beta, eps, y, output)
+    statistics, _ = over_tiles(passes.forward, plan, 1, (x, y), (gamma, beta), (), eps, output)
+    return plan, passes.Statistics.of(plan, statistics)
 
 
 @repeated
@@ -140,7 +141,8 @@ def _gradients(
 ) -> Any:
     """Fill dx; return dgamma and dbeta, rounded."""
     scale = gamma if scale is None else scale
-    sums = passes.backward(plan, dy, x, scale, eps, passes.Statistics(*statistics), dx, ds)
+    views, slots = (x, dy, dx, ds), 2 if ds is None else 3
+    _, sums = over_tiles(passes.backward, plan, slots, views, (scale,), statistics, eps)
     return gradients_of((gamma, beta), (sums.get(0), sums.get(1)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from .engine.plans import Plan
 from .engine.tiles import Table, Tile, run
 
 Array = NDArray[Any]
+Arrays = Sequence[Any]
 
 
 class Statistics(NamedTuple):
@@ -29,24 +30,19 @@ class Statistics(NamedTuple):
     var: Array
 
     @classmethod
-    def of_nothing(cls, plan: Plan) -> Statistics:
-        """Those of an empty array, of which no tile has kept any."""
+    def of(cls, plan: Plan, table: Table) -> Statistics:
+        """Those that tiles have kept; of an empty array there are none."""
+        if table:
+            return cls._make(map(table.get, range(4)))
         zeros = np.zeros(plan.set_shape, plan.few)
         return cls(None, None, zeros if plan.asked.means else None, zeros)
 
 
 def forward(
-    plan: Plan,
-    x: Array,
-    gamma: Array | None,
-    beta: Array | None,
-    eps: float,
-    y: Array,
-    output: Callable[..., Any] = eq.output,
-) -> Statistics:
-    """Fill y, and return the statistics."""
-    x, y = plan.views(x, y)
-    gamma, beta = plan.parameters(gamma, beta)
+    plan: Plan, views: Arrays, parameters: Arrays, _: Arrays, eps: float, output: Callable[..., Any]
+) -> tuple[Table, Table]:
+    """Fill y, and keep the statistics."""
+    x, y = views
     statistics: Table = {}
 
     def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
@@ -62,30 +58,19 @@ def forward(
         tile.keep(statistics, pivot, exponent, mean, var)
         rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
         x_hat = eq.standardized(x, mean, rstd)
-        tile.store(output(x_hat, *tile.parameters(gamma, beta)), y)
+        tile.store(output(x_hat, *tile.parameters(*parameters)), y)
 
     nearer = partial(lifting.nearer, plan, eps)
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    if not statistics:
-        return Statistics.of_nothing(plan)
-    return Statistics._make(map(statistics.get, range(4)))
+    return statistics, {}
 
 
 def backward(
-    plan: Plan,
-    dy: Array,
-    x: Array,
-    gamma: Array | None,
-    eps: float,
-    statistics: Statistics,
-    dx: Array,
-    ds: Array | None = None,
-) -> Table:
+    plan: Plan, views: Arrays, parameters: Arrays, statistics: Arrays, eps: float
+) -> tuple[Table, Table]:
     """Fill dx; return dgamma and dbeta. `ds` is what reaches x by other ways than the norm."""
-    gamma, power = lifting.moderate(plan, gamma)
-    x, dy, dx_view = plan.views(x, dy, dx)
-    ds_view = None if ds is None else ds.reshape(plan.shape)
-    gamma = None if gamma is None else gamma.reshape(plan.parameter_shape)
+    x, dy, dx_view, ds = views
+    gamma, power = lifting.moderate(plan, *parameters)
     sums: Table = {}
 
     def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
@@ -105,28 +90,22 @@ def backward(
         _, exponent, _, _, *averages = numbers
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
         tile.unlift(dx, exponent, power)
-        if ds_view is not None:
+        if ds is not None:
             dx.settle()  # ds is lifted to where x_hat lies
-            dx += tile.lift(ds_view)
+            dx += tile.lift(ds)
         tile.store(dx, dx_view)
 
-    run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=2)
-    return sums
+    slots = 2 if ds is None else 3
+    run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=slots)
+    return {}, sums
 
 
 def inference(
-    plan: Plan,
-    x: Array,
-    mean: Array,
-    var: Array,
-    gamma: Array | None,
-    beta: Array | None,
-    eps: float,
-    y: Array,
-) -> None:
+    plan: Plan, views: Arrays, parameters: Arrays, given: Arrays, eps: float
+) -> tuple[Table, Table]:
     """Fill y, where mean and variance are given."""
-    x, y = plan.views(x, y)
-    mean, var, gamma, beta = plan.parameters(mean, var, gamma, beta)
+    x, y = views
+    mean, var = given
     pivot, mean = lifting.of_given(plan, mean, var, eps)
 
     def prepare(tile: Tile, pivot: Any, mean: Any, var: Any) -> Any:
@@ -137,25 +116,19 @@ def inference(
 
     def apply(tile: Tile, x: Any, pivot: Any, mean: Any, var: Any) -> None:
         x_hat = eq.standardized(x, mean, eq.reciprocal_std(var, eps))
-        tile.store(eq.output(x_hat, *tile.parameters(gamma, beta)), y)
+        tile.store(eq.output(x_hat, *tile.parameters(*parameters)), y)
 
     run(plan, prepare, reduce, None, apply, about=(pivot, mean, var), slots=1)
+    return {}, {}
 
 
 def inference_backward(
-    plan: Plan,
-    dy: Array,
-    x: Array,
-    mean: Array,
-    var: Array,
-    gamma: Array | None,
-    eps: float,
-    dx: Array,
-) -> tuple[Array, Array, Array, Array]:
-    """Fill dx; return dmean, dvar, dgamma and dbeta, which are still to be rounded."""
-    x, dy, dx_view = plan.views(x, dy, dx)
-    gamma, power = lifting.moderate(plan, gamma)
-    mean, var, gamma = plan.parameters(mean, var, gamma)
+    plan: Plan, views: Arrays, parameters: Arrays, given: Arrays, eps: float
+) -> tuple[Table, Table]:
+    """Fill dx; return the sums of dy (x - mean) and of dy."""
+    x, dy, dx_view = views
+    mean, var = given
+    gamma, power = lifting.moderate(plan, *parameters)
     pivot, rest = lifting.of_given(plan, mean, var, eps)
     rstd = eq.reciprocal_std(var, eps)
     sums: Table = {}
@@ -175,7 +148,15 @@ def inference_backward(
         tile.store(dx, dx_view)
 
     run(plan, prepare, reduce, None, apply, about=(pivot, rest, rstd), sums=sums, slots=2)
-    nothing = np.zeros_like(mean)  # of an empty array
+    return {}, sums
+
+
+def inference_gradients(
+    plan: Plan, sums: Table, var: Array, gamma: Array | None, eps: float
+) -> tuple[Array, Array, Array, Array]:
+    """dmean, dvar, dgamma and dbeta of inference, which are still to be rounded."""
+    gamma, power = lifting.moderate(plan, gamma)
+    rstd, nothing = eq.reciprocal_std(var, eps), np.zeros_like(var)  # of an empty array
     dy_xc, dbeta = sums.get(0, nothing), sums.get(1, nothing)
     factor = 1 if gamma is None else gamma
     dmean, dvar = eq.statistics_gradients(factor * dbeta, factor * dy_xc, rstd)

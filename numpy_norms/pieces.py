@@ -29,9 +29,7 @@ def statistics(plan: Plan, x: Array, eps: float, mask: Mask | None) -> Statistic
     """The statistics of every set, of the positions that count."""
     kept: Table = {}
     find(plan, x, eps, mask, lambda tile, *numbers: tile.keep(kept, *numbers))
-    if not kept:
-        return Statistics.of_nothing(plan)
-    return Statistics._make(map(kept.get, range(4)))
+    return Statistics.of(plan, kept)
 
 
 def find(plan: Plan, x: Array, eps: float, mask: Mask | None, keep: Callable[..., None]) -> None:

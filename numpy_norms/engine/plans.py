@@ -93,14 +93,13 @@ class Plan:
         # Whether gamma may be so large that its products overflow.
         self.steep = asked.first is not None and not squares_fit(asked.first, work)
         self.flat = self.inner is not None and self.inner < ndim - 2
-        self.set_shape = tuple([1 if a in self.over else n for a, n in enumerate(self.shape)])
-        self.parameter_shape = tuple(
-            [n if a in self.along else 1 for a, n in enumerate(self.shape)]
-        )
+        self.set_shape, self.parameter_shape = self._few_shapes()
         self.inner_sum = sums.inner_sum(ndim, self.inner or 0)
         self.sums = self._sums()
         self.cuts: dict[int, Cut] = {}
-        self.small = _extents(self, 2)[0] == [*self.shape]  # one tile, of two arrays, is it all
+        self.tiles: dict[Shape, Plan] = {}
+        self.small = not self.size or _extents(self, 2)[0] == [*self.shape]  # one tile is it all
+        self.is_tile = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return plan_for, (self.layout, self.work, self.x, self.asked)
@@ -141,6 +140,23 @@ class Plan:
         """The tiles, where each takes so many places of scratch."""
         return self.cuts.get(slots) or self.cuts.setdefault(slots, Cut(self, slots))
 
+    def of_tile(self, shape: Shape) -> Plan:
+        """The plan of an array that is a tile of this one's and holds its sets whole."""
+        plan = self.tiles.get(shape)
+        if plan is None:
+            plan = object.__new__(Plan)
+            plan.__dict__.update(self.__dict__, shape=shape, size=prod(shape), cuts={})
+            plan.small = plan.is_tile = True
+            plan.set_shape, plan.parameter_shape = plan._few_shapes()
+            plan = self.tiles.setdefault(shape, plan)
+        return plan
+
+    def _few_shapes(self) -> tuple[Shape, Shape]:
+        """Of numbers for sets, and of parameters."""
+        sets = [1 if a in self.over else n for a, n in enumerate(self.shape)]
+        parameters = [n if a in self.along else 1 for a, n in enumerate(self.shape)]
+        return tuple(sets), tuple(parameters)
+
     def kept_apart(self) -> Plan:
         """The same plan for factors that may leave the range when they are put together."""
         return plan_for(self.layout, self.work, self.x, self.asked._replace(apart=True))
@@ -180,7 +196,7 @@ class Plan:
         in_rows = a.strides[-1] == a.itemsize and not self.flat
         return in_rows and a.dtype == self.work and flags.aligned
 
-    def views(self, x: Array, *arrays: Array) -> list[Any]:
+    def views(self, x: Any, *arrays: Any) -> list[Any]:
         """Arrays with the axes of the plan, one and the same for one and the same.
 
         They are copies only where their memory has no such view.
@@ -188,12 +204,16 @@ class Plan:
         shape = self.shape
         views = [x if x.shape == shape else x.reshape(shape)]
         for a in arrays:
-            views.append(views[0] if a is x else a if a.shape == shape else a.reshape(shape))
+            same = a is None or a.shape == shape
+            views.append(views[0] if a is x else a if same else a.reshape(shape))
         return views
 
     def parameters(self, *arrays: Array | None) -> list[Any]:
         """Parameters with axes of length one where they do not vary."""
-        return [None if a is None else a.reshape(self.parameter_shape) for a in arrays]
+        shape, parameters = self.parameter_shape, []
+        for a in arrays:
+            parameters.append(a if a is None else a.reshape(shape))
+        return parameters
 
     def in_order(self, a: Array) -> Array:
         """One number for each set, without the axes of length one, as the layout orders them."""
@@ -255,7 +275,8 @@ class Cut:
     """
 
     def __init__(self, plan: Plan, slots: int):
-        extent, self.whole = _extents(plan, slots)
+        extent, self.whole = ([*plan.shape], True) if plan.is_tile else _extents(plan, slots)
+        self.slots, self.slot = slots, -(-prod(extent) * plan.work.itemsize // 64) * 64
         axes = range(len(extent))
         pieces = [_pieces(n, e) for n, e in zip(plan.shape, extent, strict=True)]
         others = [a for a in axes if a not in plan.along]
@@ -263,7 +284,6 @@ class Cut:
         rests = list(product(*[pieces[a] for a in others]))
         self.order = sorted(axes, key=[*plan.along, *others].__getitem__)
         self.alone = len(parts) * len(rests) == 1
-        self.slots, self.slot = slots, -(-prod(extent) * plan.work.itemsize // 64) * 64
         self.many = len(parts) > 1
         self.lanes: list[list[tuple[Slices, list[Slices]]]]
         if self.many:

@@ -8,7 +8,8 @@ question is another than it was, the function gives nothing, and the pass itself
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -16,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .plans import Plan
-from .tiles import FEW
+from .tiles import FEW, Numbers, Table, Tile, sweep
 
 Array = NDArray[Any]
 Pass = Callable[..., Any]
+Work = Callable[..., tuple[Table, Table]]
 
 METHODS = [
     getattr(np.ndarray, name)
     for name in ("__getitem__", "astype", "copy", "reshape", "swapaxes", "transpose", "view")
 ]
-IN_A_ROW = 0x101  # NPY_ARRAY_C_CONTIGUOUS and NPY_ARRAY_ALIGNED
+IN_A_ROW, ALIGNED = 0x1, 0x100  # NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED
 OFTEN = 8  # times that a kind comes before it pays to write it down
 
 
@@ -41,7 +43,7 @@ kind = lru_cache(maxsize=512)(Kind)
 
 
 def repeated(work: Pass) -> Pass:
-    """The pass ``work(plan, *args)``, or over small arrays of a kind that comes often its program.
+    """The pass ``work(plan, *args)`` over one tile, or for a kind that comes often its program.
 
     Arguments are arrays, or what can be hashed.
     """
@@ -56,10 +58,13 @@ def repeated(work: Pass) -> Pass:
             if not isinstance(a, np.ndarray):
                 key.append(a)
                 continue
-            if type(a) is not np.ndarray or a.flags.num & IN_A_ROW != IN_A_ROW:
+            flags = a.flags.num
+            if type(a) is not np.ndarray or not flags & ALIGNED:
                 return work(plan, *args)
             arrays.append(a)
             key += a.dtype, a.shape
+            if not flags & IN_A_ROW:
+                key.append(a.strides)
         if len({*map(id, arrays)}) < len(arrays):  # one may be written to
             return work(plan, *args)
         here = kind(*key)
@@ -79,6 +84,51 @@ def repeated(work: Pass) -> Pass:
     return call
 
 
+def over_tiles(
+    work: Work,
+    plan: Plan,
+    slots: int,
+    views: Sequence[Array | None],
+    parameters: Sequence[Array | None],
+    about: Numbers = (),
+    *options: Any,
+) -> tuple[Table, Table]:
+    """The pass ``work(plan, views, parameters, about, *options)``: numbers for sets, and sums.
+
+    Where there are several tiles, which hold their sets whole, each is a kind that comes often.
+    """
+    x, *others = plan.views(*views)
+    parameters = plan.parameters(*parameters)
+    if plan.small or not plan.size or not plan.cut(slots).whole:
+        return work(plan, [x, *others], parameters, about, *options)
+    found: Table = {}
+    sums: Table = {}
+
+    def visit(tile: Tile) -> tuple[Numbers, Numbers]:
+        part = tile.part(x)
+        parts = [part, *[part if a is x else None if a is None else tile.part(a) for a in others]]
+        here = plan.of_tile(part.shape)
+        few = [a if a is None else a[tile.of_parameters] for a in parameters]
+        numbers, totals = _of_tile(
+            here, work, len(parts), len(few), options, *parts, *few, *tile.sets(about)
+        )
+        tile.keep(found, *numbers)
+        return (), totals
+
+    sweep(plan, plan.cut(slots), visit, sums)
+    return found, sums
+
+
+@repeated
+def _of_tile(
+    plan: Plan, work: Work, views: int, parameters: int, options: tuple[Any, ...], *arrays: Any
+) -> tuple[Numbers, Numbers]:
+    """A pass over one tile, with its arrays in a row."""
+    few = views + parameters
+    found, sums = work(plan, arrays[:views], arrays[views:few], arrays[few:], *options)
+    return tuple(found.values()), tuple(sums.values())
+
+
 def _program(work: Pass, plan: Plan, args: tuple[Any, ...]) -> Pass | None:
     """The program of a pass, which is run for notes; None where it cannot be noted."""
     notes = Notes()
@@ -89,8 +139,14 @@ def _program(work: Pass, plan: Plan, args: tuple[Any, ...]) -> Pass | None:
             result = notes.spelled(work(plan, *noted))
     except Exception:  # of a kind that has no program; what is wrong the pass will raise
         return None
+    finally:
+        notes.known.clear()  # or the arrays would keep each other
+    lines = [*notes.lines, f"return ({result},)"]
+    for name in notes.large:  # as soon as it is used up
+        last = max(i for i, line in enumerate(lines) if re.search(rf"\b{name}\b", line))
+        lines[last] += f"; del {name}"
     buffer = [f"{notes.spelled(np.setbufsize)}({plan.buffer})"] if plan.size > FEW else []
-    source = [f"def program({inputs}):", *buffer, *notes.lines, f"return ({result},)"]
+    source = [f"def program({inputs}):", *buffer, *lines]
     exec("\n    ".join(source), notes.constants)
     program: Pass = np.errstate(all="ignore")(notes.constants["program"])
     return program
@@ -106,6 +162,7 @@ class Notes:
         self.spellings: dict[int, str] = {}
         self.known: dict[str, tuple[Noted, ...]] = {}
         self.shared: list[Array] = []
+        self.large: list[str] = []
 
     def array(self, a: Array) -> Noted:
         """An array under a name of its own, which will write down what it is used for."""
@@ -135,6 +192,8 @@ class Notes:
             self.shared.append(self.known[line][0].plain)
             return self.known[line][0]
         noted = self.array(np.asarray(found))
+        if noted.size > FEW:
+            self.large.append(noted.name)
         self.lines.append(f"{noted.name} = {line}")
         if function is np.ndarray.astype or isinstance(function, np.ufunc):
             self.known[line] = noted, *[a for a in args if type(a) is Noted]

@@ -6,7 +6,7 @@ results in the place of results.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from .plans import PAYS, Cut, Plan, Slices, nothing
 from .rounding import native, round_into
-from .threads import get_num_threads, in_threads
+from .threads import in_threads
 
 Array = NDArray[Any]
-Numbers = tuple[Any, ...]  # arrays of one number for each set, or parameter; None is 0 for all
+Numbers = Sequence[Any]  # arrays of one number for each set, or parameter; None is 0 for all
 Table = dict[int, Any]  # numbers for all sets, under their place among such
 
 FEW = 4 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
 TRIES = 6  # times a tile is reduced, the later ones lifted in another way
-_kept: list[Array] = []  # scratch that no thread works in
 
 
 def run(
@@ -59,15 +58,20 @@ def run(
             better = None if nearer is None else nearer(here, averages, found)
             if better is None or tries == TRIES - 1:
                 break
-            here = better
+            here, arrays = better, ()  # the old ones are freed before there are others
         apply(tile, *arrays, *here, *found)
         return (), totals
 
     if cut.alone:
-        _alone(plan, cut, whole, sums)
+        with np.errstate(all="ignore"):
+            if plan.size > FEW:
+                np.setbufsize(plan.buffer)  # ends with the errstate
+            _, totals = whole(Tile(plan, cut))
+        if sums is not None:
+            sums.update(enumerate(totals))
         return
     if cut.whole or finish is None:
-        _sweep(plan, cut, whole, sums)
+        sweep(plan, cut, whole, sums)
         return
 
     def gather(tile: Tile) -> tuple[Numbers, Numbers]:
@@ -80,18 +84,18 @@ def run(
         return (), ()
 
     for tries in range(TRIES):
-        averages = _sweep(plan, cut, gather, sums)
+        averages = sweep(plan, cut, gather, sums)
         with np.errstate(all="ignore"):
             found = finish(*averages)
             better = None if nearer is None else nearer(about, averages, found)
         if better is None or tries == TRIES - 1:
             break
         about = better
-    _sweep(plan, cut, spread, None, known=True)
+    sweep(plan, cut, spread, None, known=True)
 
 
 class Tile:
-    """A part of a view to work on, and memory of the thread that works on it."""
+    """A part of a view to work on, and memory for it."""
 
     __slots__ = (
         *("B", "E", "G", "M", "cut", "memory", "of_parameters", "of_sets", "plan", "slices"),
@@ -138,16 +142,10 @@ class Tile:
         if self.plan.small:
             return np.empty_like(view, self.plan.work, "C")
         if self.memory is None:
-            self.memory = _taken(self.cut.slots * self.cut.slot)
+            self.memory = np.empty(self.cut.slots * self.cut.slot, np.uint8)
         start = self.slot % self.cut.slots * self.cut.slot
         self.slot += 1
         return np.ndarray(view.shape, self.plan.work, self.memory, start)
-
-    def leave(self) -> None:
-        """Put the memory back, for the next work of some thread."""
-        if self.memory is not None and len(_kept) < get_num_threads():
-            _kept.append(self.memory)
-        self.memory = None
 
     def lift(
         self, view: Array, pivot: Any = None, exponent: Any = None, into: Array | None = None
@@ -203,37 +201,12 @@ class Tile:
                 _whole(table, k, self.plan.set_shape, a.dtype)[self.of_sets] = a
 
 
-def _taken(size: int) -> Array:
-    try:
-        memory = _kept.pop()
-        if memory.nbytes >= size:
-            return memory
-        del memory  # before there is more
-    except IndexError:
-        pass
-    return np.empty(size, np.uint8)
-
-
 def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     whole = table.get(k)
     return table.setdefault(k, np.zeros(shape, dtype)) if whole is None else whole
 
 
-@np.errstate(all="ignore")
-def _alone(
-    plan: Plan, cut: Cut, visit: Callable[[Tile], tuple[Numbers, Numbers]], sums: Table | None
-) -> None:
-    """Visit the only tile."""
-    if plan.size > FEW:
-        np.setbufsize(plan.buffer)  # ends with the errstate
-    tile = Tile(plan, cut)
-    _, totals = visit(tile)
-    if sums is not None:
-        sums.update(enumerate(totals))
-    tile.leave()
-
-
-def _sweep(
+def sweep(
     plan: Plan,
     cut: Cut,
     visit: Callable[[Tile], tuple[Numbers, Numbers]],
@@ -267,7 +240,6 @@ def _sweep(
                 _store(plan, sums, tile.of_parameters, totals)
             else:
                 shares[lane] = totals
-        tile.leave()
 
     in_threads(along, range(number), alone=plan.size < PAYS)
     with np.errstate(all="ignore"):

@@ -14,6 +14,7 @@ from ..batch_norm import layout
 from ..cache import Cache
 from ..engine import lifting
 from ..engine.plans import Asked, Plan, plan_for
+from ..engine.programs import over_tiles
 from ..engine.tiles import Table, Tile, run
 
 Array = NDArray[Any]
@@ -153,7 +154,8 @@ def batch_renorm_backward(
     dy, x = checks.upstream(dy, batch, "batch_norm")
     plan, gamma, beta = batch.plan, batch.gamma, batch.beta
     dx = np.empty(x.shape, plan.result)
-    sums = passes.backward(plan, dy, x, batch.scale, batch.eps, batch.statistics, dx)
+    arguments = plan, 2, (x, dy, dx, None), (batch.scale,), batch.statistics, batch.eps
+    _, sums = over_tiles(passes.backward, *arguments)
     nothing = np.zeros(plan.parameter_shape, plan.few)  # of an empty array
     sum_dy_x_hat, dbeta = (sums.get(k, nothing).reshape(r.shape) for k in (0, 1))
     with np.errstate(all="ignore"):

@@ -145,9 +145,7 @@ def _forward(plan: Plan, x: Array, eps: float, y: Array) -> Statistics:
 
     nearer = partial(lifting.nearer, plan, eps * eps)
     run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    if not statistics:
-        return Statistics.of_nothing(plan)
-    return Statistics._make(map(statistics.get, range(4)))
+    return Statistics.of(plan, statistics)
 
 
 def _backward(cache: MeanVarianceCache, dy: Array, dx: Array) -> None:
