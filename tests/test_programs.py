@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cases import FIVE, INFERENCE, batch_norm, group_norm, instance_norm, layer_norm, parametrize
+from small_tiles import SIZES, small_tiles
 
 import numpy_norms
 from numpy_norms import batch_norm_inference as inference
@@ -18,7 +19,7 @@ KINDS = [
     INFERENCE,
     layer_norm((1, 70)),
     layer_norm((3, 2000)),
-    layer_norm((8000, 2)),  # several tiles
+    layer_norm((8000, 2)),
     batch_norm((2, 8000)),
     batch_norm((40, 3)),
     batch_norm((7, 3, 5, 2)),
@@ -87,8 +88,8 @@ def made(monkeypatch):
 def passes_alone():
     """No programs."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (normalize, inference):
-            for name in ("_filled", "_gradients"):
+        for module in (normalize, inference, programs):
+            for name in {"_filled", "_gradients", "_of_tile"} & {*vars(module)}:
                 patch.setattr(module, name, getattr(module, name).__wrapped__)
         yield
 
@@ -103,8 +104,19 @@ def test_a_program_gives_the_bits_of_its_pass(norm, dtype, work, first, made):
             found = outcome(norm, arrays, dy, dtype=work)
             with passes_alone():
                 assert found == outcome(norm, arrays, dy, dtype=work), (name, seed)
-    several = {(8000, 2), (2, 8000)}  # tiles: numbers for sets are put together, without a note
-    assert norm.shape in several or sum(p is not None for p in made) >= 2
+    assert sum(p is not None for p in made) >= 2
+
+
+@parametrize([*FIVE, INFERENCE, layer_norm((40, 30)), batch_norm((40, 30))])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("work", [np.float32, None])
+def test_programs_of_tiles_give_the_bits_of_their_passes(norm, size, work, made):
+    with small_tiles(size):
+        for name in NUMBERS:
+            arrays, dy = drawn(norm, 1, name, "f")
+            found = [outcome(norm, arrays, dy, dtype=work) for _ in range(2)]
+            with passes_alone():
+                assert found == [outcome(norm, arrays, dy, dtype=work)] * 2, name
 
 
 @parametrize([*FIVE, INFERENCE])
