@@ -69,7 +69,7 @@ NUMERICAL = (
     (r"\b[MB]\(\w+\)", "None"),
     (r"(tile)\.E, tile\.M", r"\1.E, \1.E"),
     (r"(tile)\.G, tile\.B", r"\1.B, \1.G"),
-    (r"tile\.parameters\(gamma, beta\)", "tile.parameters(beta, gamma)"),
+    (r"\*parameters\)\)", "*parameters[::-1]))"),
     (r", (pivot|exponent|mean|rest)(?=[,)])", ", None"),
     (r"\bstandardized\((.*), mean, ", r"standardized(\1, None, "),
     (r"(?<=rstd, )\*averages\b", "*averages[::-1]"),
