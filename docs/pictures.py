@@ -1,7 +1,7 @@
 """The pictures of the pages, by name: each drawn from the numbers of the page that shows it.
 
 A page shows one by `<picture>` and the two files of that name in docs/pictures/, for light and for
-dark pages; `make_pages.py` writes them, and a test holds that they are current.
+dark pages; `make_pages.py` writes them, and the tests hold that they are current.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ FOLDER = DOCS / "pictures"
 INKS = {"light": "#1f2328", "dark": "#e6edf3"}
 SHOWN = re.compile(r'<img [^>]*src="(?:docs/)?pictures/([\w-]+)-light\.svg"')
 NARROW = re.compile(r'srcset="(?:docs/)?pictures/([\w-]+)-light\.svg"')
+NUMBER = re.compile(
+    r"-?\d+\.\d+(?:e[+-]\d+)?|-?\d+e[+-]\d+|(?<=[ HVML])-?\d+(?=[ HVMLz])"
+)
 PARTS = re.compile(
     r"^```python\n(.*?)^```$|^<picture>\n.*?^</picture>$", re.M | re.S
 )
@@ -155,11 +158,25 @@ def drawn(text: str) -> Iterator[tuple[str, Picture]]:
     for part in parts[: last + 1]:
         if part[1]:
             exec(compile(part[1], "page", "exec"), page)
-        for name in dict.fromkeys(
-            SHOWN.findall(part[0]) + NARROW.findall(part[0])
-        ):
-            if (picture := PICTURES[name](page)) is not None:
-                yield name, picture
+        yield from drawn_at(part[0], page)
+
+
+def drawn_at(
+    element: str, page: dict[str, Any]
+) -> Iterator[tuple[str, Picture]]:
+    """Yield (name, picture) of what a <picture> shows, from the variables of its page."""
+    for name in dict.fromkeys(SHOWN.findall(element) + NARROW.findall(element)):
+        if (picture := PICTURES[name](page)) is not None:
+            yield name, picture
+
+
+def alike(mine: str, theirs: str) -> bool:
+    """Whether two drawings are one; what they show of rounding depends on the processor."""
+    if NUMBER.sub("#", mine).split() != NUMBER.sub("#", theirs).split():
+        return False
+    a, b = (np.array(NUMBER.findall(text), float) for text in (mine, theirs))
+    moved = np.abs(a - b)
+    return bool(np.quantile(moved, 0.75) <= 0.06 and moved.max() <= 25)
 
 
 def on_page(element: str) -> str:

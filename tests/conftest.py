@@ -1,11 +1,17 @@
 """Settings of the whole suite: threads, Hypothesis profiles and the state of the processor."""
 
+import io
 import os
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from numpy_norms.commands import isolated
 from numpy_norms.engine import programs
 
 # The workers have a core each; threads of PyTorch's that wait for one cost more than they bring.
@@ -47,3 +53,19 @@ def _without_programs():
     programs.kind.cache_clear()
     yield
     programs.kind.cache_clear()
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch):
+    """Run here what runs in a process of its own, where a test asks only for what is said."""
+
+    def run(task, request, **limits):
+        module, _, function = task.partition(":")
+        sent, printed = [], io.StringIO()
+        with redirect_stdout(printed), redirect_stderr(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            getattr(import_module(module), function)(request, sent.append)
+        return isolated.Outcome(tuple(sent), "", printed.getvalue())
+
+    monkeypatch.setattr(isolated, "run", run)
+    monkeypatch.setattr(sys, "path", sys.path[:])

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 import webbrowser
+from contextlib import contextmanager
 from importlib.resources import files
 from threading import Event
 
@@ -19,8 +20,8 @@ from numpy_norms.commands import explore
 PAGE = files("numpy_norms").joinpath("explorer.html").read_bytes()
 
 
-@pytest.fixture
-def started():
+@contextmanager
+def serving():
     """The command in a process of its own, and the address that it prints."""
     words = [sys.executable, "-m", "numpy_norms", "explore", "--no-browser"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
@@ -30,8 +31,13 @@ def started():
             process.kill()
 
 
-def test_the_page_is_served_and_nothing_else(started):
-    _, address = started
+@pytest.fixture(scope="module")
+def address():
+    with serving() as (_, address):
+        yield address
+
+
+def test_the_page_is_served_and_nothing_else(address):
     for path in ("", "index.html", "?theme=dark"):
         with urllib.request.urlopen(address + path, timeout=10) as answer:
             assert answer.read() == PAGE
@@ -41,19 +47,17 @@ def test_the_page_is_served_and_nothing_else(started):
             urllib.request.urlopen(address + path, timeout=10)
 
 
-def test_it_can_be_reached_from_this_machine_alone(started):
-    _, address = started
+def test_it_can_be_reached_from_this_machine_alone(address):
     assert address.startswith("http://127.0.0.1:")
 
 
-def test_an_interrupt_ends_it_in_peace(started):
-    process, _ = started
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 0
+def test_an_interrupt_ends_it_in_peace():
+    with serving() as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 0
 
 
-def test_a_second_one_takes_another_port(started):
-    _, address = started
+def test_a_second_one_takes_another_port(address):
     with explore._server(None) as server:
         assert not address.endswith(f":{server.server_port}/")
 

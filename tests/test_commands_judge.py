@@ -14,7 +14,7 @@ FILE = Path(__file__).parent / "data" / "judged_modules.py"
 
 
 @pytest.fixture
-def judge(capsys):
+def judge(capsys, _in_this_process):
     """Run the command and return its status, what it prints and what it says aside."""
 
     def run(name, *options):
@@ -65,10 +65,9 @@ def test_the_norm_may_be_given_and_the_report_be_json(judge):
     assert content["diagnosis"][0]["kind"] == "term left out"
 
 
-def test_a_module_that_cannot_be_made_is_wrong(judge):
-    status, out, _ = judge("Raises", "--norm", "batch_norm")
-    assert status == 1
-    assert "making the module raised ValueError: no such kernel" in out
+def test_a_module_that_cannot_be_made_in_a_process_of_its_own_is_wrong(capsys):
+    assert main(["judge", f"{FILE}:Raises", "--norm", "batch_norm"]) == 1
+    assert "making the module raised ValueError: no such kernel" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

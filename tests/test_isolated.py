@@ -31,24 +31,29 @@ def test_what_is_printed_is_kept_apart():
     [
         ("exit_zero", "raised SystemExit: 0"),
         ("leave_zero", "ended its process with exit status 0"),
-        ("leave_three", "ended its process with exit status 3"),
         pytest.param("crash", "was ended by SIGSEGV: a crash", marks=posix),
         pytest.param("kill", "was ended by SIGKILL: out of memory, perhaps", marks=posix),
         ("raise_text", "raised ValueError: one?[31m?"),
-        ("raise_speechless", "raised Speechless"),
         ("ask", "raised EOFError: EOF when reading a line"),
-        ("change_numpy", "changed NumPy: numpy.linalg.norm was replaced"),
-        ("remove_from_numpy", "changed NumPy: numpy.allclose was replaced"),
+        ("remove_from_numpy", "changed NumPy: numpy.linalg.norm was replaced"),
         ("break_numpy", "changed NumPy: numpy.asarray was replaced"),
     ],
 )
 def test_every_end_is_told(task, happened):
     found = run(task)
     assert found.happened == happened
-    if task in ("exit_zero", "leave_zero", "crash", "change_numpy"):
+    if task in ("exit_zero", "leave_zero", "crash", "remove_from_numpy"):
         assert found.sent == (b"before",)
     raised = happened.startswith("raised") or task == "break_numpy"
     assert found.details.startswith("Traceback") == raised
+
+
+def test_an_exception_whose_text_raises_is_told_by_its_name():
+    class Speechless(BaseException):
+        def __str__(self):
+            raise RuntimeError
+
+    assert isolated.one_line(Speechless()) == "Speechless"
 
 
 def test_deep_recursion_is_told():
@@ -60,20 +65,17 @@ def test_files_that_are_closed_are_told():
     assert run("close_files").happened.startswith("ended its process with exit status")
 
 
-@pytest.mark.parametrize(
-    "task", ["loop", pytest.param("loop_deaf", marks=posix), pytest.param("stop", marks=posix)]
-)
+@pytest.mark.parametrize("task", ["loop_deaf", pytest.param("stop", marks=posix)])
 def test_what_does_not_end_is_ended(task):
     start = time.monotonic()
-    found = run(task, timeout=4.5)
-    assert found.happened == "took longer than 4.5 s"
-    assert time.monotonic() - start < 8
-    assert found.sent == ((b"before",) if task == "loop" else ())
+    found = run(task, timeout=3.5)
+    assert found.happened == "took longer than 3.5 s"
+    assert time.monotonic() - start < 7
+    assert found.sent == (b"before",)
 
 
-@pytest.mark.parametrize("task", ["print_much", "write_much_in_c"])
-def test_output_without_end_is_ended_and_its_beginning_kept(task):
-    found = run(task, printed=1 << 20)
+def test_output_without_end_is_ended_and_its_beginning_kept():
+    found = run("write_much_in_c", printed=1 << 20)
     assert found.happened == "printed more than 1 MiB"
     assert 1 << 20 <= len(found.printed) <= (1 << 20) + 1
 
@@ -85,10 +87,8 @@ def test_more_than_is_taken_back_is_told():
 
 
 @linux
-@pytest.mark.parametrize("task", ["take_memory", "take_memory_at_once"])
-def test_memory_is_limited(task):
-    found = run(task, memory=1 << 30)
-    assert "MemoryError" in found.happened
+def test_memory_is_limited():
+    assert "MemoryError" in run("take_memory", memory=1 << 30).happened
 
 
 def test_what_numpy_does_not_mind_is_no_change():

@@ -3,7 +3,6 @@
 import ast
 import re
 from importlib import import_module
-from math import log10
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,12 @@ import pytest
 import torch
 
 import numpy_norms
-from numpy_norms.cli import COMMANDS, main
+from numpy_norms.cli import COMMANDS
 from numpy_norms.oracle.reference import evaluate
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FIGURE = re.compile(r"\d+\.\d\d\b|\de[+-]\d\d")
 SIZES = {"N": (2,), "C": (6,), "S": (3, 5), "B": (4, 2), "D": (7,), "G": (3,), "C/G": (2,)}
-
-
-def block(language, start=""):
-    """Return the first fenced block of `language` that begins with `start`."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return next(text for text in blocks if text.startswith(start))
 
 
 def rows_under(heading):
@@ -34,7 +26,7 @@ def rows_under(heading):
 
 
 def test_the_example_gives_the_results_in_its_comments():
-    code, names, results = block("python"), {}, []
+    code, names, results = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], {}, []
     for statement in ast.parse(code).body:
         source = ast.get_source_segment(code, statement)
         if not isinstance(statement, ast.Expr):
@@ -44,22 +36,6 @@ def test_the_example_gives_the_results_in_its_comments():
         results.append((repr(eval(source, names)), comment))
     assert len(results) == 2
     assert all(result == comment for result, comment in results)
-
-
-def test_the_check_output_is_real(capsys):
-    assert main(["check"]) == 0
-    shown = block("console", "$ python -m numpy_norms check").splitlines()[1:]
-    printed = capsys.readouterr().out.splitlines()
-    assert [skeleton(line) for line in shown] == [skeleton(line) for line in printed]
-    for mine, theirs in zip(shown, printed, strict=True):
-        for a, b in zip(FIGURE.findall(mine), FIGURE.findall(theirs), strict=True):
-            assert abs(log10(float(a) + 1e-17) - log10(float(b) + 1e-17)) <= 1 or max(a, b) < "0.1"
-
-
-def skeleton(line):
-    """Return what must be equal: words, shapes, verdicts and counts; not figures and versions."""
-    line = re.sub(r"─+", "─", re.sub(r"\d+\.\d+\.\d+", "VERSION", line))
-    return re.sub(r"\d+\.\d s$", "SECONDS", FIGURE.sub("#", line)).split()
 
 
 def symbols(text):

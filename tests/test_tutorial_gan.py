@@ -24,7 +24,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def trained(data):
-    return wgan.train(data, steps=100)
+    return wgan.train(data, steps=60)
 
 
 def parameters(inputs, outputs, rng):

@@ -115,6 +115,7 @@ def cases(
     shapes: Sequence[tuple[int, ...]] | None = None,
     num_groups: int | None = None,
     empty: bool = False,
+    most: float = math.inf,
     **options: Any,
 ) -> tuple[Case, ...]:
     """Return the battery for a norm.
@@ -148,6 +149,8 @@ def cases(
         Of a group norm, with `shapes`.
     empty : bool, default False
         Whether there is a batch of none.
+    most : float, optional
+        The most elements of x in a case; those with more are left out.
     **options
         `axis` or `channel_axis`, as in this library's functions.
 
@@ -177,6 +180,7 @@ def cases(
     return tuple(
         case_of(recipe, arrangement, shape, values, [seed, number])
         for number, (recipe, shape) in enumerate(plan)
+        if math.prod(shape[0]) <= most
     )
 
 

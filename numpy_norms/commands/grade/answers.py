@@ -13,7 +13,7 @@ import numpy as np
 
 from numpy_norms.cli import UsageError
 from numpy_norms.commands import isolated
-from numpy_norms.commands.grade.graded import ARGUMENTS, battery, graded
+from numpy_norms.commands.grade.graded import ARGUMENTS, Graded, battery, folded, graded
 from numpy_norms.commands.grade.student import Failure, load, named
 from numpy_norms.verify import Case
 from numpy_norms.verify.runs import Run
@@ -79,10 +79,8 @@ def ask(args: Namespace, chosen: Sequence[Case]) -> Answers:
 def answer(request: bytes, send: isolated.Send) -> None:
     """Run the file on the battery, here: the form is sent first, then what came of each case."""
     asked = json.loads(request)
-    norm, rank, seed = asked["norm"], asked["rank"], asked["seed"]
-    chosen = battery(norm, seed, rank)
-    usual = 4 if norm in ("group_norm", "instance_norm") else 2
-    folded = battery(norm, seed, usual)[0]
+    norm, rank = asked["norm"], asked["rank"]
+    chosen = battery(norm, asked["seed"], rank)
 
     def tell(**content: Any) -> None:
         send(json.dumps(content).encode())
@@ -97,9 +95,16 @@ def answer(request: bytes, send: isolated.Send) -> None:
         tell(form=ours.form)
         for case in chosen:
             found, details = ours.run(case)
-            works = case is chosen[0] and bool(found.failures) and not ours.run(folded)[0].failures
-            other = usual if works and rank is None else None
+            failed = rank is None and case is chosen[0] and found.failures
+            other = _usual_rank(ours, case) if failed else None
             tell(**_encoded(found), details=details, rank=other)
+
+
+def _usual_rank(ours: Graded, case: Case) -> int | None:
+    """Return the number of axes that most code is for, if this code works for so many."""
+    usual = 4 if case.norm in ("group_norm", "instance_norm") else 2
+    like = folded(case, usual)
+    return usual if like and not ours.run(like)[0].failures else None
 
 
 def _encoded(found: Run) -> dict[str, Any]:

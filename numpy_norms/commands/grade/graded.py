@@ -111,17 +111,16 @@ def graded(norm: str, students: Sequence[Student], part: str | None) -> Graded:
 
 def battery(norm: str, seed: int, rank: int | None) -> list[Case]:
     """Return the cases of the kit that are small enough, in float64, "ordinary" first."""
-    small = [case for case in cases(norm, dtype=np.float64, seed=seed) if case.x.size <= MOST]
+    small = cases(norm, dtype=np.float64, seed=seed, most=MOST)
     if rank is None:
-        return small
-    folded = [_folded(case, rank) for case in small]
-    found = [case for case in folded if case is not None]
+        return list(small)
+    found = [case for case in (folded(case, rank) for case in small) if case is not None]
     if not found or found[0].name != small[0].name:
         raise UsageError(f"--rank {rank} is not a number of axes that {norm} is graded on")
     return found
 
 
-def _folded(case: Case, rank: int) -> Case | None:
+def folded(case: Case, rank: int) -> Case | None:
     """Give x and dy so many axes, the same sets as before; None where that is not possible."""
     x, dy, shape = case.x, case.dy, case.x.shape
     least = 3 if case.norm in ("group_norm", "instance_norm") else 2
