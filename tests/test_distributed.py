@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from each import each
 from jobs import SECONDS, TESTS, environment, mpi
 
 import numpy_norms as nn
@@ -28,8 +29,8 @@ def outcomes(ranks):
     return json.loads(job.stdout)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-@pytest.mark.parametrize("law", LAWS)
+@each("ranks", [1, 2, 3, 4])
+@each("law", LAWS)
 def test_on_ranks(law, ranks):
     wrong = outcomes(ranks)[law]
     assert not wrong, wrong
@@ -53,7 +54,7 @@ def test_a_rank_that_raises_on_its_own_ends_the_job_with_its_message():
     assert "no such shard" in job.stderr
 
 
-@pytest.mark.parametrize("how", [(), ("-m", "mpi4py")], ids=["plain", "mpi4py"])
+@each("how", [(), ("-m", "mpi4py")])
 def test_what_one_rank_is_refused_ends_the_job_however_it_was_started(how):
     code = PROLOGUE + (
         "x = np.ones((2, 3)) if comm.rank else np.ones(3)\nsync_batch_norm_forward(x, comm=comm)\n"
@@ -103,7 +104,7 @@ class Alone:
         return [sendobj]
 
 
-@pytest.mark.parametrize("size", [1, 1e38])
+@each("size", [1, 1e38])
 def test_one_rank_needs_no_mpi_and_has_the_single_process_results(size):
     rng = np.random.default_rng(0)
     x, dy = rng.standard_normal((2, 7, 3, 5)).astype(np.float32)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import longhand
 import numpy as np
-import pytest
 from cases import FIVE, INFERENCE, parametrize
+from each import each
 from measure import assert_close
 
 from numpy_norms import equations as eq
@@ -46,17 +46,17 @@ def derived() -> Counter[str]:
 CITED, DERIVED = cited(), derived()
 
 
-@pytest.mark.parametrize("number", sorted(CITED))
+@each("number", sorted(CITED))
 def test_every_number_in_the_code_has_its_equation_on_a_page(number: str) -> None:
     assert number in DERIVED, f"({number}) is cited at {CITED[number]}, but no page derives it"
 
 
-@pytest.mark.parametrize("number", sorted(DERIVED))
+@each("number", sorted(DERIVED))
 def test_every_numbered_equation_is_cited_in_the_code(number: str) -> None:
     assert number in CITED, f"a page derives ({number}), but no comment in the package cites it"
 
 
-@pytest.mark.parametrize("number", sorted(DERIVED))
+@each("number", sorted(DERIVED))
 def test_every_equation_is_numbered_once(number: str) -> None:
     assert DERIVED[number] == 1
 
@@ -85,7 +85,7 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@each("place", PLACES)
 def test_a_number_means_the_same_line_everywhere(place: str) -> None:
     lines = LINE.findall((ROOT / place).read_text("utf-8"))
     assert len(lines) >= 8

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from each import each
 from numpy.testing import assert_array_equal
 from safetensors.numpy import save_file
 
@@ -112,7 +113,7 @@ def quick(tmp_path):
         yield Path(folder)
 
 
-@pytest.mark.parametrize(("save", "name", "read"), READERS.values(), ids=READERS)
+@each(("save", "name", "read"), READERS.values())
 def test_a_damaged_file_is_named_or_read(quick, save, name, read):
     path = quick / name
     save(path)

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from each import each
 
 import numpy_norms as nn
 from numpy_norms.engine import tiles
@@ -109,7 +110,7 @@ SIX += ["instance_norm", "group_norm"]
 CASES = [case(*norm) for norm in NORMS] + [case(*norm, IN_FLOAT64) for norm in NORMS[2::7]]
 
 
-@pytest.mark.parametrize(("norm", "shape", "others", "options", "data"), CASES)
+@each(("norm", "shape", "others", "options", "data"), CASES)
 def test_norms_forward_and_backward(norm, shape, others, options, data):
     x, *others = (draw(*s, data=data) if isinstance(s, tuple) else s for s in (shape, *others))
     forward, backward = (getattr(nn, f"{norm}_{pass_}") for pass_ in ("forward", "backward"))
@@ -118,7 +119,7 @@ def test_norms_forward_and_backward(norm, shape, others, options, data):
     call_within_the_limit(backward, *dy, cache)
 
 
-@pytest.mark.parametrize(
+@each(
     ("norm", "shape", "others", "options", "data"),
     [c for c in CASES if c.values[0] in SIX and c.values[2]],
 )
@@ -137,7 +138,7 @@ def test_second_order(norm, shape, others, options, data):
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("norm", "shape", "others", "options", "data"),
     [c for c in CASES if c.values[0] in SIX and c.values[0] != "batch_norm_inference"],
 )
@@ -152,18 +153,18 @@ def test_masks(norm, shape, others, options, data):
     call_within_the_limit(nn.jvp, cache, x_dot=x)
 
 
-@pytest.mark.parametrize("scheme", ["llama", "gemma"])
+@each("scheme", ["llama", "gemma"])
 def test_schemes(scheme):
     x, gamma = draw(*ROWS), draw(*ROWS[1:])
     call_within_the_limit(nn.rms_norm_forward, x, gamma, scheme=scheme)
 
 
-@pytest.mark.parametrize("shape", [ROWS, ROWS[::-1], (40_000, 200)])
+@each("shape", [ROWS, ROWS[::-1], (40_000, 200)])
 def test_power_iteration(shape):
     call_within_the_limit(nn.power_iteration, draw(*shape), draw(shape[0]), draw(shape[1]))
 
 
-@pytest.mark.parametrize(
+@each(
     ("shape", "channels", "axis"),
     [((8000, 1000), 8000, 0), ((3, 3, 800, 1000), 1000, -1), ((4000, 500, 2, 2), 1000, 1)],
 )
@@ -172,10 +173,9 @@ def test_folding(shape, channels, axis):
     call_within_the_limit(nn.fold_batch_norm, draw(*shape), *statistics, axis=axis)
 
 
-@pytest.mark.parametrize(
+@each(
     ("shape", "axis"),
     [(LONG, 1), (COLUMNS, 0), (SHORT, 1), (MAPS, (0, 2, 3)), (MAPS, 0), (LAST, (0, 3))],
-    ids=str,
 )
 def test_moments(shape, axis):
     m = call_within_the_limit(nn.Moments.of, draw(*shape), axis)

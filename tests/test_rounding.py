@@ -8,8 +8,8 @@ import math
 
 import ml_dtypes
 import numpy as np
-import pytest
 from cases import batch_norm, group_norm, instance_norm, layer_norm, parametrize, rms_norm
+from each import each
 from measure import assert_rounded_once, assert_within_float64
 
 REQUIRED = 0.99999
@@ -41,10 +41,9 @@ NARROW = [
     rms_norm((73, 769)),
 ]
 EVERY_MEAN = [0.0, 1.0, 1e2, 1e4, 1e6]
-middle_and_long = pytest.mark.parametrize(
+middle_and_long = each(
     ("norm", "mean"),
     [*itertools.product(MIDDLE, EVERY_MEAN), *itertools.product(LONG, [0.0, 1e4])],
-    ids=str,
 )
 
 
@@ -64,8 +63,8 @@ def test_float32_results_are_correctly_rounded(norm, mean):
             assert exact.value.is_nearest(got).mean() >= REQUIRED
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("mean", [0.0, 1.0, 1e2])
+@each("dtype", [np.float16, ml_dtypes.bfloat16])
+@each("mean", [0.0, 1.0, 1e2])
 @parametrize(NARROW)
 def test_half_precision_results_are_correctly_rounded(norm, mean, dtype):
     for _, got, exact in results(norm, mean, dtype):
@@ -80,8 +79,8 @@ def test_float64_results_are_exact_to_a_few_roundoffs(norm, mean):
         assert_within_float64(got, exact, terms=sums)
 
 
-@pytest.mark.parametrize("mean", [0.0, 1e2, 1e6])
-@pytest.mark.parametrize("work", [np.float64, np.float32])
+@each("mean", [0.0, 1e2, 1e6])
+@each("work", [np.float64, np.float32])
 def test_a_far_set_is_lifted_less_a_number_of_its_own_dtype_near_its_mean(mean, work, rng):
     x = (mean + rng.standard_normal((1, 1000))).astype(np.float32)
     pivot, exponent, rest, var = layer_norm((1, 1000)).forward({"x": x}, dtype=work)[1].statistics

@@ -19,6 +19,7 @@ from cases import (
     parametrize,
     rms_norm,
 )
+from each import each
 from layouts import LAYOUTS
 from measure import assert_close
 from numpy.testing import assert_allclose, assert_array_equal
@@ -42,11 +43,10 @@ ALL = [
     rms_norm((2, 300)),
 ]
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}  # a few roundoffs of either result
-sizes = pytest.mark.parametrize("size", SIZES)
-dtypes = pytest.mark.parametrize(
+sizes = each("size", SIZES)
+dtypes = each(
     ("dtype", "work"),
     [(np.float64, None), (np.float32, None), (np.float32, np.float32)],
-    ids=["float64", "float32", "float32 in float32"],
 )
 
 
@@ -127,7 +127,7 @@ def lifted_in_turn(norm, x):
 
 @sizes
 @dtypes
-@pytest.mark.parametrize("name", ["layer", "rms"])
+@each("name", ["layer", "rms"])
 def test_what_else_reaches_x_is_added_on_every_tile(name, dtype, work, size):
     norm = {"layer": layer_norm, "rms": rms_norm}[name]((40, 30))
     arrays, dy = norm.draw(dtype=dtype)
@@ -219,7 +219,7 @@ def test_a_set_that_is_not_finite_leaves_the_bits_of_others_alone(norm, size):
 
 
 @sizes
-@pytest.mark.parametrize("slots", [1, 2, 3])
+@each("slots", [1, 2, 3])
 @parametrize(ALL)
 def test_tiles_cover_everything_once(norm, slots, size):
     with small_tiles(size):
@@ -232,7 +232,7 @@ def test_tiles_cover_everything_once(norm, slots, size):
 
 
 @sizes
-@pytest.mark.parametrize("slots", [1, 2])
+@each("slots", [1, 2])
 @parametrize(ALL)
 def test_lanes_that_add_to_one_table_have_no_set_in_common(norm, slots, size):
     # Else two threads would add to a number at the same time.

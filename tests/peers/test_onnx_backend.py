@@ -5,7 +5,7 @@ import unittest
 import warnings
 
 import onnx
-import pytest
+from each import each
 from onnx.backend.base import Backend, BackendRep
 
 from numpy_norms.onnx import evaluator
@@ -59,7 +59,7 @@ def collect(fuse):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+@each("way", WAYS)
 def test_no_value_is_wrong_in_the_tests_of_onnx(way):
     tests = collect(WAYS[way])
     result = unittest.TestResult()
