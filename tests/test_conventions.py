@@ -38,7 +38,7 @@ def channels(framework, norm):
 # Keras and Flax: what they compute is stored, and compared with them where they are installed.
 
 
-@STORED_FRAMEWORKS
+@pytest.mark.parametrize("framework", STORED)
 def test_stored_vectors_are_what_the_framework_computes(framework):
     if find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")

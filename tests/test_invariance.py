@@ -1,6 +1,7 @@
 """What may not change a single bit: memory layout, batch size, threads, what ran before."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_the_number_of_threads_changes_no_bit(norm, dtype, threads):
 
 
 @each("layout", LAYOUTS[:4])
-@parametrize(LARGE)
+@parametrize([norm for norm in LARGE if math.prod(norm.shape) < 600_000])
 def test_memory_layout_changes_no_bit_of_many_blocks(norm, layout):
     arrays, dy = norm.draw(dtype=np.float32)
     expected = norm.both(arrays, dy)
@@ -149,12 +150,12 @@ def test_a_sample_alone_has_the_bits_it_has_in_a_batch(make, shape):
     assert_array_equal(alone["x"], gradients["x"][-1:])
 
 
-@parametrize([norm for norm in NORMS if norm.name != "batch_norm"])
-def test_the_order_of_calls_changes_no_bit(norm):
-    arrays, dy = norm.draw()
-    expected = norm.both(arrays, dy)
+def test_the_order_of_calls_changes_no_bit():
+    drawn = [(norm, *norm.draw()) for norm in NORMS]
+    expected = [norm.both(arrays, dy) for norm, arrays, dy in drawn]
     LARGE[3].forward(LARGE[3].draw()[0])
-    assert_same_bits(norm.both(arrays, dy), expected)
+    for (norm, arrays, dy), before in zip(reversed(drawn), reversed(expected), strict=True):
+        assert_same_bits(norm.both(arrays, dy), before)
 
 
 @each("n", [0, -1, 1.5, "2", None, True])

@@ -26,12 +26,11 @@ MIDDLE = [
     rms_norm((97, 769)),
 ]
 LONG = [
-    batch_norm((100_003, 3)),
-    batch_norm((1, 300_007, 1), channel_axis=-1),
+    batch_norm((100_003, 2)),
+    batch_norm((1, 100_007, 1), channel_axis=-1),
     layer_norm((1, 300_000)),
-    layer_norm((2, 120_011)),
-    instance_norm((1, 120_011, 2), channel_axis=-1),
-    rms_norm((1, 300_000)),
+    instance_norm((1, 50_021, 2), channel_axis=-1),
+    rms_norm((1, 100_000)),
 ]
 NARROW = [
     batch_norm((7, 5, 41, 37)),
@@ -40,11 +39,10 @@ NARROW = [
     instance_norm((5, 31, 29, 12), channel_axis=-1),
     rms_norm((73, 769)),
 ]
-EVERY_MEAN = [0.0, 1.0, 1e2, 1e4, 1e6]
-middle_and_long = each(
-    ("norm", "mean"),
-    [*itertools.product(MIDDLE, EVERY_MEAN), *itertools.product(LONG, [0.0, 1e4])],
-)
+MIDDLE_AND_LONG = [
+    *itertools.product(MIDDLE, [0.0, 1.0, 1e2, 1e6]),
+    *itertools.product(LONG, [0.0, 1e4]),
+]
 
 
 def results(norm, mean, dtype):
@@ -55,7 +53,7 @@ def results(norm, mean, dtype):
     return [("y", y, exact_y), *((name, gradients[name], exact[name]) for name in arrays)]
 
 
-@middle_and_long
+@each(("norm", "mean"), MIDDLE_AND_LONG)
 def test_float32_results_are_correctly_rounded(norm, mean):
     for name, got, exact in results(norm, mean, np.float32):
         assert_rounded_once(got, exact)
@@ -72,7 +70,7 @@ def test_half_precision_results_are_correctly_rounded(norm, mean, dtype):
         assert exact.value.is_nearest(got).mean() >= REQUIRED
 
 
-@middle_and_long
+@each(("norm", "mean"), [(norm, mean) for norm, mean in MIDDLE_AND_LONG if mean not in (1.0, 1e2)])
 def test_float64_results_are_exact_to_a_few_roundoffs(norm, mean):
     for name, got, exact in results(norm, mean, np.float64):
         sums = norm.set_size if name in ("y", "x") else math.prod(norm.shape) // got.size
