@@ -94,7 +94,7 @@ def test_other_dtypes(norm, dtype):
 def test_parameters_may_be_dask_arrays_and_absent(norm):
     lazily, at_once, options, _ = NORMS[norm]
     x, given = draw(np.float64), parameters(norm, np.float64)
-    d = da.from_array(x, chunks=(5, 3, 20))
+    d = da.from_array(x, chunks=(12, 3, 25))
     of_dask = [da.from_array(a, chunks=20) for a in given]
     assert np.allclose(lazily(d, *of_dask, **options), at_once(x, *given, **options)[0], atol=1e-13)
     assert np.allclose(lazily(d, **options), at_once(x, **options)[0], atol=1e-13)

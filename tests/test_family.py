@@ -1,5 +1,7 @@
 """The further norms with several arguments: PyTorch, the complex step, tiles, layouts, rounding."""
 
+from itertools import product
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from layouts import LAYOUTS
 from measure import assert_close
 from numpy.testing import assert_array_equal
-from small_tiles import SIZES, small_tiles
+from small_tiles import small_tiles
 
 import numpy_norms
 
@@ -107,9 +109,8 @@ def test_memory_layout_is_irrelevant_and_no_argument_changes(member, layout):
         assert_array_equal(a, b)
 
 
-@each("size", SIZES)
+@each(("member", "size"), [*product(MEMBERS, ["tiny"]), *product(LARGE, ["small", "middle"])])
 @each("dtype", [np.float32, np.float64])
-@parametrize([*MEMBERS, *LARGE])
 def test_many_small_tiles_agree_with_one_whatever_the_number_of_threads(
     member, dtype, size, threads
 ):

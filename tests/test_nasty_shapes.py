@@ -69,7 +69,7 @@ def test_one_value_per_set_gives_beta_and_no_dx(norm, dtype):
     assert_array_equal(gradients["gamma"], np.zeros(norm.parameter_shape))
 
 
-@each("shape", [(70_001, 3), (3, 70_001), (65_537, 4), (31, 8191)])
+@each("shape", [(70_001, 3), (3, 70_001), (31, 8191)])
 @each("make", [batch_norm, layer_norm, rms_norm])
 def test_many_rows_and_long_rows_leave_nothing_out(make, shape):
     norm = make(shape)

@@ -113,7 +113,7 @@ def refusal(call):
         return str(error)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(calls())
 def test_no_warning_escapes_and_every_error_is_ours(call):
     with warnings.catch_warnings(), np.errstate(all="raise", under="ignore"):

@@ -429,7 +429,7 @@ def graphs(draw):
 
 
 @given(graphs())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_graph_gives_what_its_nodes_give(drawn):
     b, y, more = drawn
     model = b.model(y, (3, 4, D), *(name for name in more if name != y), dtype=np.float64)

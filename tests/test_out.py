@@ -108,7 +108,7 @@ def test_out_that_is_read_only_is_refused(norm):
         norm.forward(arrays, out=out)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data())
 def test_out_whose_elements_overlap_is_refused_and_any_other_is_written(data):
     """Strides of any kind, also such as nobody but a search would take."""

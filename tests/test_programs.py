@@ -28,7 +28,7 @@ KINDS = [
     instance_norm((5, 7, 2), channel_axis=-1),
 ]
 BFLOAT16 = ml_dtypes.bfloat16
-DTYPES = [(x, w) for x in ("e", "f", BFLOAT16) for w in (None, np.float32)] + [("d", None)]
+DTYPES = [("e", None), (BFLOAT16, "f"), ("f", None), ("f", "f"), ("d", None)]
 NUMBERS = {
     "near": lambda x, rng: x,
     "far": lambda x, rng: 50 + x,

@@ -73,7 +73,8 @@ def test_outputs_are_those_of_onnx_runtime(models, name):
     model, x = logits(models[name]), INPUTS[name]
     expected = by_runtime(model)(x)
     scale = np.abs(expected).max()
-    for kept in (evaluator(model), evaluator(model, fuse=False), evaluator(fold(model))):
+    alone = [evaluator(model, fuse=False)] if fused(model) else []
+    for kept in (*alone, evaluator(model), evaluator(fold(model))):
         assert_allclose(ocr.network(kept)(x), expected, rtol=0, atol=1e-5 * scale)
 
 
@@ -93,9 +94,8 @@ def test_the_stock_evaluator_mixes_batch_statistics_into_inference(models):
     assert np.abs(got - expected).max() > 0.1
 
 
-@each("turned", [0, 180])
-def test_an_image_is_read(models, turned):
-    image = ocr.draw(["E[x] = 0"], (224, 80)).rotate(turned)
+def test_an_image_upside_down_is_read(models):
+    image = ocr.draw(["E[x] = 0"], (224, 80)).rotate(180)
     networks = {name: ocr.network(evaluator(model)) for name, model in models.items()}
     text = ocr.read(image, networks, ocr.characters(ocr.model_file("recognizer")))
     assert [line.replace(" ", "") for line in text] == ["E[x]=0"]

@@ -16,7 +16,7 @@ from each import each
 from measure import ROUNDOFF, units
 from numpy.testing import assert_array_equal
 
-LENGTHS = [100, 3_000, 200_000]
+LENGTHS = [100, 100_000]
 OF_LENGTH = {
     "layer_norm": lambda n: layer_norm((2, n)),
     "rms_norm": lambda n: rms_norm((2, n)),
