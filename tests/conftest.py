@@ -9,6 +9,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 
 from numpy_norms.commands import isolated
@@ -17,13 +18,12 @@ from numpy_norms.engine import programs
 # The workers have a core each; threads of PyTorch's that wait for one cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-collect_ignore = [
-    "conftest.py",  # for the doctests: three files have this name
-    "gloo_ranks.py",  # and what other processes run
-    "larger_than_memory.py",
-    "mpi_laws.py",
-    "peers/keras_answers.py",  # needs Keras
-]
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file():
+    """Look for no doctests here: there are none, and it would take seconds."""
+    return [found for found in (yield) if not isinstance(found, DoctestModule)]
+
 
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=30, derandomize=True, database=None, **quiet)

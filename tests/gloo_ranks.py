@@ -4,16 +4,19 @@ One of two processes: ``python gloo_ranks.py RANK FILE``. Its parts are ragged; 
 """
 
 import sys
+from datetime import timedelta
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from jobs import SECONDS
 from torch.distributed.nn.functional import all_reduce
 
 from numpy_norms import update_running_stats
 from numpy_norms.distributed import sync_batch_norm_backward, sync_batch_norm_forward
 
 EPS, MOMENTUM, C = 1e-3, 0.3, 4
+TIMEOUT = timedelta(seconds=SECONDS)
 
 
 class Gloo:
@@ -46,9 +49,11 @@ def by_us(x, dy, gamma, beta):
     return [y, *gradients, *running]
 
 
-if __name__ == "__main__":
-    rank, file = int(sys.argv[1]), sys.argv[2]
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+def compare(rank, file):
+    """Be one of the two ranks, and compare."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=rank, world_size=2, timeout=TIMEOUT
+    )
     same, own = np.random.default_rng(7), np.random.default_rng(rank)
     gamma, beta = same.standard_normal((2, C))
     x, dy = own.normal(5 + rank, 2 + rank, (2, 3 + 4 * rank, C, 6))
@@ -60,4 +65,7 @@ if __name__ == "__main__":
         assert np.abs(a - b).max() <= 1e-13 * max(1, np.abs(a).max()), name
     dist.barrier()
     dist.destroy_process_group()
-    print("equal")
+
+
+if __name__ == "__main__":
+    compare(int(sys.argv[1]), sys.argv[2])

@@ -5,6 +5,7 @@ import itertools
 import ml_dtypes
 import numpy as np
 import pytest
+from each import each
 from layouts import LAYOUTS
 from measure import assert_close
 from numpy.testing import assert_array_equal
@@ -32,10 +33,8 @@ ALONE = {
     "layer": (layer_norm_forward, layer_norm_backward),
     "rms": (rms_norm_forward, rms_norm_backward),
 }
-both = pytest.mark.parametrize("norm", FUSED)
-dtypes = pytest.mark.parametrize(
-    "dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64], ids=lambda t: t.__name__
-)
+both = each("norm", FUSED)
+dtypes = each("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
 
 
 def draw(rng, norm, shape=(3, 5, 7), axis=-1, dtype=np.float64):
@@ -71,7 +70,7 @@ def test_without_ds_the_gradients_are_those_of_the_norm_at_s(norm, dtype, rng):
 
 
 @both
-@pytest.mark.parametrize("axis", [-1, 1, (0, 2), (-2, -1)])
+@each("axis", [-1, 1, (0, 2), (-2, -1)])
 def test_gradients_are_those_of_pytorch(norm, axis, rng):
     torch = pytest.importorskip("torch")
     arrays, dy, ds = draw(rng, norm, axis=axis)
@@ -90,7 +89,7 @@ def test_gradients_are_those_of_pytorch(norm, axis, rng):
         assert_close(gradient, tensor.grad.numpy(), 1e-13)
 
 
-@pytest.mark.parametrize(
+@each(
     ("norm", "name"),
     [*itertools.product(["layer"], range(4)), *itertools.product(["rms"], range(3))],
 )
@@ -127,7 +126,7 @@ def test_two_blocks_of_a_transformer_agree_with_pytorch(norm, rng):
 
 
 @both
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@each("dtype", [np.float16, np.float32])
 def test_dx_is_rounded_once_with_ds_in_it(norm, dtype, rng):
     arrays, dy, ds = draw(rng, norm, shape=(53, 769), dtype=dtype)
     _, s, cache = FUSED[norm][0](*arrays)
@@ -150,8 +149,8 @@ def test_no_argument_is_changed(norm, rng):
 
 
 @both
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+@each("dtype", [np.float16, np.float32])
+@each("layout", LAYOUTS)
 def test_results_do_not_depend_on_memory(norm, layout, dtype, rng):
     (x, residual, *parameters), dy, ds = draw(rng, norm, dtype=dtype)
     y, s, cache = FUSED[norm][0](x, residual, *parameters)

@@ -10,6 +10,7 @@ import pytest
 from autograd import elementwise_grad, grad, make_jvp, make_vjp
 from autograd.test_util import check_grads
 from cases import FIVE, INFERENCE, Norm, batch_norm, layer_norm, parametrize
+from each import each
 from measure import assert_close
 from numpy.testing import assert_array_equal
 
@@ -75,7 +76,7 @@ def written_out(norm, names):
 
 
 @parametrize([*SIX, *OPTIONS])
-@pytest.mark.parametrize("scale", [1.0, 0.0])
+@each("scale", [1.0, 0.0])
 def test_autograd_s_own_checks_pass_at_order_two_in_all_modes(norm, scale):
     arrays, _ = norm.draw(1)
     arrays["gamma"] = scale * arrays["gamma"]
@@ -120,7 +121,7 @@ def test_two_derivatives_are_those_of_the_norm_written_in_autograd(norm):
 
 
 @parametrize(SIX)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 def test_gradients_and_tangents_have_the_bits_and_dtypes_of_the_library(norm, dtype):
     arrays, dy = norm.draw(5, dtype=dtype)
     y, cache = norm.forward(arrays, eps=EPS)
@@ -164,9 +165,9 @@ def reverse(f):
 
 
 @parametrize(SIX)
-@pytest.mark.parametrize("first", [forward, reverse])
-@pytest.mark.parametrize("second", [forward, reverse])
-@pytest.mark.parametrize("last", [forward, reverse])
+@each("first", [forward, reverse])
+@each("second", [forward, reverse])
+@each("last", [forward, reverse])
 def test_a_third_derivative_is_refused_in_words(norm, first, second, last):
     arrays, _ = norm.draw(8)
     x, *rest = arrays.values()
@@ -179,9 +180,9 @@ def test_a_third_derivative_is_refused_in_words(norm, first, second, last):
         last(second(first(cubed)))(x)
 
 
-@pytest.mark.parametrize("scheme", ["gemma", "llama", "onnx"])
-@pytest.mark.parametrize("first", [forward, reverse])
-@pytest.mark.parametrize("second", [forward, reverse])
+@each("scheme", ["gemma", "llama", "onnx"])
+@each("first", [forward, reverse])
+@each("second", [forward, reverse])
 def test_a_scheme_s_roundings_are_the_identity(scheme, first, second, rng):
     x, gamma = rng.standard_normal((3, 5)), rng.standard_normal(5)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import Norm, parametrize
+from each import each
 from measure import assert_close
 from numpy.testing import assert_array_equal
 
@@ -103,7 +104,7 @@ def test_a_scale_of_each_head_is_pytorch_s(rng):
     assert_close(dgamma, tg.grad.numpy(), 1e-13)
 
 
-@pytest.mark.parametrize("correction", [0, 1])
+@each("correction", [0, 1])
 def test_running_statistics_of_instance_norm_are_pytorch_s(correction, rng):
     x = 3 + rng.standard_normal((4, 3, 6))
     running = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
@@ -117,7 +118,7 @@ def test_running_statistics_of_instance_norm_are_pytorch_s(correction, rng):
     assert_close(var, running[1].numpy() if correction else biased, 1e-14)
 
 
-@pytest.mark.parametrize(
+@each(
     ("function", "options", "words"),
     [
         (nn.batch_norm_forward, {"channel_axis": (0, 1, 2)}, "all axes of x"),

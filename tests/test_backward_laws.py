@@ -1,8 +1,8 @@
 """Laws of the backward pass: what must hold between gradients, with no expected values."""
 
 import numpy as np
-import pytest
 from cases import CENTERED, FIVE, INFERENCE, NORMS, parametrize
+from each import each
 from hypothesis import assume, given
 from measure import assert_close
 from numpy.testing import assert_allclose, assert_array_equal
@@ -60,7 +60,7 @@ def test_dx_of_rms_norm_does_not_sum_to_zero(norm):
     assert np.abs(norm.rows(gradients["x"]).sum(axis=1)).min() > 1e-3
 
 
-@pytest.mark.parametrize("eps", [0.0, 1e-3, 0.7, 100.0])
+@each("eps", [0.0, 1e-3, 0.7, 100.0])
 @parametrize(NORMS)
 def test_dx_along_x_hat_is_eps_rstd_cubed_times_that_of_dx_hat(norm, eps):
     # Exact for every eps; the well-known 0 is its limit. So this tests where eps enters.

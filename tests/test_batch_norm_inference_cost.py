@@ -5,6 +5,7 @@ import tracemalloc
 import ml_dtypes
 import numpy as np
 import pytest
+from each import each
 from numpy.testing import assert_array_equal
 
 import numpy_norms
@@ -32,8 +33,8 @@ def definition(x, mean, var, gamma, beta, eps=1e-5):
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant <= 52, reason="longdouble is float64 here")
-@pytest.mark.parametrize("distance", [0, 1, 0.99 * FAR, 1.01 * FAR, 1e2, 1e4, 1e6])
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
+@each("distance", [0, 1, 0.99 * FAR, 1.01 * FAR, 1e2, 1e4, 1e6])
+@each("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
 def test_y_is_correctly_rounded_however_far_the_mean(dtype, distance, rng):
     if dtype is np.float16 and distance > 1e3:
         distance = 1e3
@@ -45,9 +46,9 @@ def test_y_is_correctly_rounded_however_far_the_mean(dtype, distance, rng):
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant <= 52, reason="longdouble is float64 here")
-@pytest.mark.parametrize("distance", [0, 1, 1e6])
-@pytest.mark.parametrize("std", [1.0, 1e10])
-@pytest.mark.parametrize("size", [1e-305, 1e-20, 1.0, 1e290])
+@each("distance", [0, 1, 1e6])
+@each("std", [1.0, 1e10])
+@each("size", [1e-305, 1e-20, 1.0, 1e290])
 def test_float64_is_exact_to_four_roundoffs_for_gamma_of_any_size(distance, std, size, rng):
     x, (mean, var, gamma, beta) = draw(rng, distance, np.float64, np.float64)
     x, mean, var, gamma, beta = std * x, std * mean, std**2 * var, size * gamma, size * beta
@@ -77,7 +78,7 @@ def test_a_mean_that_would_cost_digits_is_subtracted_first():
         assert_array_equal(pivot + rest, mean)
 
 
-@pytest.mark.parametrize("extreme", [1e-200, 1e200, np.inf])
+@each("extreme", [1e-200, 1e200, np.inf])
 def test_gamma_stays_alone_where_its_product_with_rstd_may_leave_the_range(extreme):
     assert factors_fit(plan(np.float64), np.array([1.0, -3.0]), 1e-5)
     assert factors_fit(plan(np.float64), np.array([1.0, 0.0]), 1e-5)
@@ -91,7 +92,7 @@ def test_an_infinite_gamma_gives_infinity_and_not_a_nan():
     assert_array_equal(y, [[np.inf], [-np.inf]])
 
 
-@pytest.mark.parametrize("distance", [1, 10])
+@each("distance", [1, 10])
 def test_a_sample_alone_has_the_same_bits(distance, rng):
     x, numbers = draw(rng, distance, np.float32, np.float32, shape=(20, 61, 500))
     y, _ = batch_norm_inference_forward(x, *numbers)
@@ -99,8 +100,8 @@ def test_a_sample_alone_has_the_same_bits(distance, rng):
     assert_array_equal(alone, y[3:4])
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize(("shape", "axis"), [((8, 61, 90, 90), 1), ((8, 90, 90, 61), -1)])
+@each("dtype", [np.float16, np.float32, np.float64])
+@each(("shape", "axis"), [((8, 61, 90, 90), 1), ((8, 90, 90, 61), -1)])
 def test_nothing_but_y_is_allocated_beside_the_scratch_of_two_threads(dtype, shape, axis, rng):
     x, numbers = rng.random(shape, np.float32).astype(dtype), rng.random((4, 61), np.float32)
     before = numpy_norms.get_num_threads()

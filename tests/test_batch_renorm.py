@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 from measure import assert_close
@@ -35,7 +36,7 @@ def draw(shape, seed=0, *, mean=2.0, dtype=np.float64):
     return arguments, dy
 
 
-@pytest.mark.parametrize("mean", [0.0, 1e3, 1e6])
+@each("mean", [0.0, 1e3, 1e6])
 def test_without_limits_it_is_inference_with_the_moving_statistics(mean):
     arguments, _ = draw((6, 3, 5), mean=mean)
     y, cache = batch_renorm_forward(*arguments, **UNCLIPPED)
@@ -83,7 +84,7 @@ def exact(x, running_mean, running_var, gamma, beta, dy, r_max, d_max):
     return y, dxc - dxc.mean(), terms
 
 
-@pytest.mark.parametrize("mean", [0.0, 1e2, 1e6])
+@each("mean", [0.0, 1e2, 1e6])
 def test_no_neighbour_in_float32_is_nearer_to_the_truth(mean):
     arguments, dy = draw((333, 200), mean=mean, dtype=np.float32)
     y, cache = batch_renorm_forward(*arguments, r_max=1.5, d_max=0.7)
@@ -189,7 +190,7 @@ def test_no_samples_give_an_empty_y_and_zero_gradients():
     assert not dbeta.any()
 
 
-@pytest.mark.parametrize(
+@each(
     ("option", "message"),
     [
         ({"r_max": 0.5}, "r_max is 0.5 and d_max is 5.0, but r_max >= 1"),

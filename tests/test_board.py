@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
+from each import each
 
 from numpy_norms.commands import trace, trace_steps
 
@@ -28,7 +28,7 @@ def literals(name):
     return found
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
+@each("page", ["README.md", "docs/start.md"])
 def test_a_page_that_begins_has_the_board(page):
     found = literals(page)
     assert {name: found[name].tolist() for name in ARRAYS} == {
@@ -66,9 +66,7 @@ def test_the_lesson_prints_the_board():
 NUMBERED = re.compile(r"^(?:    )?(\w+) = .*# \((\d+)\)", re.M)
 
 
-@pytest.mark.parametrize(
-    "place", ["README.md", "docs/start.md", "docs/derivation.md", "docs/lab.md"]
-)
+@each("place", ["README.md", "docs/start.md", "docs/derivation.md", "docs/lab.md"])
 def test_a_number_stands_at_the_same_name_as_in_trace(place):
     names = {}
     for step, (ahead, _, back, formula) in trace.FORMULAS.items():

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 
 import numpy_norms as nn
@@ -16,8 +17,8 @@ from numpy_norms.conventions import CONVENTIONS, convention, load, update_option
 from numpy_norms.oracle.sets import NORMS
 
 STORED = json.loads(vectors.FILE.read_text("utf-8"))
-STORED_FRAMEWORKS = pytest.mark.parametrize("framework", STORED)
-norms = pytest.mark.parametrize("norm", NORMS)
+STORED_FRAMEWORKS = each("framework", STORED)
+norms = each("norm", NORMS)
 rng = np.random.default_rng(3)
 
 
@@ -37,7 +38,7 @@ def channels(framework, norm):
 # Keras and Flax: what they compute is stored, and compared with them where they are installed.
 
 
-@STORED_FRAMEWORKS
+@pytest.mark.parametrize("framework", STORED)
 def test_stored_vectors_are_what_the_framework_computes(framework):
     if find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
@@ -101,7 +102,7 @@ def test_a_state_dict_gives_pytorch_s_output(norm):
     assert_allclose(y, module(torch.from_numpy(x)).detach(), rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("momentum", [None, 0.0, 0.3, 1.0])
+@each("momentum", [None, 0.0, 0.3, 1.0])
 def test_running_statistics_move_as_in_pytorch(momentum):
     module = torch_module("batch_norm")
     options = load(dict(module.state_dict()), "pytorch")
@@ -124,7 +125,7 @@ def test_defaults_are_those_of_pytorch(norm):
         assert row.momentum == module.momentum
 
 
-@pytest.mark.parametrize("row", [c for c in CONVENTIONS if c.framework == "onnx"], ids=str)
+@each("row", [c for c in CONVENTIONS if c.framework == "onnx"])
 def test_defaults_and_names_are_those_of_the_onnx_schema(row):
     words = {"rms": "RMS", "norm": "Normalization"}
     operator = "".join(words.get(word, word.title()) for word in row.norm.split("_"))
@@ -152,14 +153,14 @@ def test_every_framework_has_a_norm_once_and_batch_norm_whole():
         assert all((framework, norm) in pairs for norm in NORMS)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
+@each("momentum", [0.0, 0.25, 1.0])
 def test_momentum_turns_round_between_new_and_old(momentum):
     assert conventions.convert_momentum(momentum, "keras") == 1 - momentum
     assert conventions.convert_momentum(momentum, "pytorch", "onnx") == 1 - momentum
     assert conventions.convert_momentum(momentum, "keras", "flax") == momentum
 
 
-@pytest.mark.parametrize(("source", "correction"), [("pytorch", 1), ("keras", 0), ("onnx", 0)])
+@each(("source", "correction"), [("pytorch", 1), ("keras", 0), ("onnx", 0)])
 def test_a_converted_running_variance_is_the_one_the_target_keeps(source, correction):
     x = rng.standard_normal((5, 3))
     kept, wanted = x.var(axis=0, ddof=correction), x.var(axis=0, ddof=1 - correction)
@@ -177,7 +178,7 @@ def test_a_running_variance_of_the_same_estimator_is_copied():
     assert not np.shares_memory(got, kept)
 
 
-@pytest.mark.parametrize(
+@each(
     ("call", "message"),
     [
         (

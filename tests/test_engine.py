@@ -1,7 +1,7 @@
 """The engine takes passes that no norm has yet: a mask, and three arrays."""
 
 import numpy as np
-import pytest
+from each import each
 from numpy.testing import assert_allclose
 from small_tiles import SIZES, small_tiles
 
@@ -16,9 +16,9 @@ LAYOUTS = {
     "groups": Layout((3, 2, 4, 15), over=(2, 3), along=(1, 2), sets=(0, 1)),
 }
 DTYPES = {"float64": 1e-13, "float32": 2e-7, "float32 in float32": 1e-5}
-layouts = pytest.mark.parametrize("layout", LAYOUTS)
-dtypes = pytest.mark.parametrize("dtype", DTYPES)
-sizes = pytest.mark.parametrize("size", [None, *SIZES])
+layouts = each("layout", LAYOUTS)
+dtypes = each("dtype", DTYPES)
+sizes = each("size", [None, *SIZES])
 
 
 def plan_of(layout, dtype):

@@ -1,7 +1,7 @@
 """Arrays whose steps are put off are what the same steps, done at once, make of plain arrays."""
 
 import numpy as np
-import pytest
+from each import each
 from hypothesis import example, given
 from hypothesis import strategies as st
 from small_tiles import small_tiles
@@ -84,11 +84,11 @@ questions = st.tuples(
 programs = st.lists(st.one_of(steps, questions), min_size=1, max_size=12)
 
 
-@pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("apart", [True, False], ids=["elsewhere", "in place"])
 @given(programs, st.integers(0, 2**32 - 1))
 @example([("-=", 1, "array", 0), ("-=", 2, "array", 1)], 0)
 @example([("E", 2, "product", 1), ("+=", 2, "array", 0), ("E", 2, "product", 1)], 0)
+@each("name", PLANS)
+@each("apart", [True, False])
 def test_steps_in_any_order_and_sums_between_are_those_of_plain_arrays(name, apart, program, seed):
     plan, rng = PLANS[name], np.random.default_rng(seed)
     plain = [Plain(rng.standard_normal(plan.shape) + 0.5) for _ in range(3)]
@@ -141,7 +141,7 @@ def test_every_kind_of_array_is_among_the_plans():
     assert {p.beside is None for p in PLANS.values()} == {True, False}
 
 
-@pytest.mark.parametrize("name", PLANS)
+@each("name", PLANS)
 def test_rounding_goes_on_from_the_rounded_numbers(name, rng):
     plan = PLANS[name]
     x, b = rng.standard_normal(plan.shape), rng.standard_normal(plan.set_shape)

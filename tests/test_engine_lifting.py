@@ -1,9 +1,9 @@
 """Sets of any size, far from zero or constant: each is lifted as it needs, and none for another."""
 
 import numpy as np
-import pytest
 from cases import batch_norm, group_norm, layer_norm, parametrize, rms_norm
-from hypothesis import assume, given
+from each import each
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -23,8 +23,13 @@ KINDS = [
     (np.longdouble, None),
     (np.complex128, None),
 ]
-kinds = pytest.mark.parametrize(("dtype", "work"), KINDS, ids=str)
-seeds = st.integers(0, 2**32 - 1)
+kinds = each(("dtype", "work"), KINDS)
+many = settings(max_examples=5 * settings.default.max_examples)
+
+
+def drawn(norms):
+    """Draw a norm, and a dtype with what it is computed in."""
+    return st.sampled_from(norms), st.sampled_from(KINDS)
 
 
 def of_sets(norm, rows):
@@ -45,10 +50,10 @@ def tolerance(dtype, work):
     return 16 * roundoff + 2 * float(np.finfo(dtype).eps)
 
 
-@kinds
-@parametrize(CENTERED)
-@given(data=st.data(), eps=st.sampled_from([0.0, 1e-300, 1e-40, 1e-12, 1e-5, 1.0]))
-def test_a_constant_of_any_size_gives_beta(norm, dtype, work, data, eps):
+@many
+@given(*drawn(CENTERED), st.data(), st.sampled_from([0.0, 1e-300, 1e-40, 1e-12, 1e-5, 1.0]))
+def test_a_constant_of_any_size_gives_beta(norm, kind, data, eps):
+    dtype, work = kind
     info = np.finfo(dtype)
     constants = []
     for _ in norm.sharing.set_rows:
@@ -71,12 +76,10 @@ def test_a_constant_of_any_size_gives_beta(norm, dtype, work, data, eps):
         assert_allclose(sets(norm, gradients["x"]), expected, atol=atol)
 
 
-@kinds
-@parametrize(NORMS)
-@given(data=st.data(), seed=seeds)
-def test_sets_of_any_size_and_mean_are_normalized_like_sets_of_size_one(
-    norm, dtype, work, data, seed
-):
+@many
+@given(*drawn(NORMS), st.data(), st.integers(0, 2**32 - 1))
+def test_sets_of_any_size_and_mean_are_normalized_like_sets_of_size_one(norm, kind, data, seed):
+    dtype, work = kind
     # Powers of two change no digit, so that the sets without them are the oracle.
     info, rng = np.finfo(dtype), np.random.default_rng(seed)
     half, count = info.maxexp // 2, len(norm.sharing.set_rows)
@@ -86,11 +89,11 @@ def test_sets_of_any_size_and_mean_are_normalized_like_sets_of_size_one(
     # Eighths, so that x is exact in any of the dtypes.
     rows = mean + np.round(8 * rng.standard_normal((count, norm.set_size))) / 8
     assume((np.ptp(rows, axis=1) > 0).all())
-    drawn, dy = norm.draw(dtype=dtype)
+    others, dy = norm.draw(dtype=dtype)
     found = []
     for scale in (np.ones(count), np.ldexp(dtype(1).real, exponents)):
         arrays = {"x": of_sets(norm, rows.astype(dtype) * scale[:, None].astype(dtype))}
-        y, gradients = norm.both({**arrays, "gamma": drawn["gamma"]}, dy, eps=0.0, dtype=work)
+        y, gradients = norm.both({**arrays, "gamma": others["gamma"]}, dy, eps=0.0, dtype=work)
         found.append((sets(norm, y), sets(norm, gradients["x"])))
     (usual_y, usual_dx), (y, dx) = found
     atol = tolerance(dtype, work)
@@ -102,7 +105,8 @@ def test_sets_of_any_size_and_mean_are_normalized_like_sets_of_size_one(
 
 @kinds
 @parametrize(NORMS)
-@given(exponent=st.sampled_from([-1.1, -0.6, 0.6, 0.8]), mean=st.sampled_from([0.0, 1e4]))
+@each("exponent", [-1.1, -0.6, 0.6, 0.8])
+@each("mean", [0.0, 1e4])
 def test_a_set_that_is_lifted_leaves_the_bits_of_the_others_alone(
     norm, dtype, work, exponent, mean
 ):
@@ -132,7 +136,7 @@ def test_only_a_set_far_from_zero_has_a_pivot(norm, dtype, work):
     assert (pivots.astype(dtype) == pivots).all()
 
 
-@pytest.mark.parametrize("eps", [0.0, 1e-5])
+@each("eps", [0.0, 1e-5])
 @parametrize(NORMS)
 def test_complex_numbers_in_all_directions_are_normalized_as_the_formula_says(norm, eps, rng):
     # Squares of theirs may be negative, or cancel.

@@ -3,7 +3,7 @@
 from math import prod
 
 import numpy as np
-import pytest
+from each import each
 
 from numpy_norms.engine import plans
 from numpy_norms.engine.plans import Asked, Layout, Plan
@@ -33,8 +33,8 @@ def plans_of(kind):
                     yield Plan(layout, dtype, dtype, Asked(True, dtype, dtype))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("slots", [1, 2, 3])
+@each("kind", KINDS)
+@each("slots", [1, 2, 3])
 def test_a_tile_and_the_sums_beside_it_are_within_the_limits(kind, slots):
     for plan in plans_of(kind):
         extent, whole = plans._extents(plan, slots)
@@ -47,7 +47,7 @@ def test_a_tile_and_the_sums_beside_it_are_within_the_limits(kind, slots):
         assert all(1 <= e <= n for e, n in zip(extent, plan.shape, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_rows_side_by_side_are_never_parted(kind):
     # Numbers for sets are repeated for as many rows as the plan has side by side.
     for plan in plans_of(kind):
@@ -57,7 +57,7 @@ def test_rows_side_by_side_are_never_parted(kind):
                 assert extent[plan.beside] == plan.shape[plan.beside]
 
 
-@pytest.mark.parametrize("kind", ["rows", "rows of columns", "groups"])
+@each("kind", ["rows", "rows of columns", "groups"])
 def test_a_set_is_cut_in_a_batch_as_it_is_alone(kind):
     # So that it is summed in the same order.
     for n in LENGTHS[2:6]:

@@ -3,15 +3,15 @@
 import math
 
 import numpy as np
-import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
 from numpy_norms.engine import sums
 
 DTYPES = [np.float32, np.float64, np.longdouble, np.complex128]
-dtypes = pytest.mark.parametrize("dtype", DTYPES)
-floats = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+dtypes = each("dtype", DTYPES)
+floats = each("dtype", [np.float32, np.float64])
 ROUNDOFFS = 32  # of the dtype, on the sum of the terms' sizes
 
 
@@ -50,9 +50,9 @@ def shapes_and_axes(draw):
     return shape, tuple(sorted(axes))
 
 
-@dtypes
-@pytest.mark.parametrize("of", ["one", "a product"])
 @given(drawn=shapes_and_axes(), seed=st.integers(0, 2**32 - 1))
+@dtypes
+@each("of", ["one", "a product"])
 def test_sums_over_any_axes(of, dtype, drawn, seed):
     shape, axes = drawn
     rng = np.random.default_rng(seed)
@@ -60,8 +60,8 @@ def test_sums_over_any_axes(of, dtype, drawn, seed):
     assert_are_sums(sums.over(shape, axes)(a, b), a, b, axes)
 
 
-@dtypes
 @given(drawn=shapes_and_axes(), seed=st.integers(0, 2**32 - 1))
+@dtypes
 def test_sums_of_few_over_any_axes(dtype, drawn, seed):
     shape, axes = drawn
     a = draw(np.random.default_rng(seed), shape, dtype)
@@ -78,7 +78,7 @@ def test_over_no_axes_nothing_is_summed(rng):
 
 
 @dtypes
-@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+@each("axis", [0, 1, 2, 3])
 def test_along_one_axis_of_four(axis, dtype, rng):
     a, b = draw(rng, (2, 3, 4, 5, 6), dtype)
     assert_are_sums(sums.inner_sum(4, axis)(a), a, None, (axis,))
@@ -86,8 +86,8 @@ def test_along_one_axis_of_four(axis, dtype, rng):
 
 
 @floats
-@pytest.mark.parametrize("length", [1, 2, 390, 1024, 1031, 2048, 4099, 300_007])
-@pytest.mark.parametrize("kind", ["positive", "constant"])
+@each("length", [1, 2, 390, 1024, 1031, 2048, 4099, 300_007])
+@each("kind", ["positive", "constant"])
 def test_the_error_along_rows_does_not_grow_with_their_length(kind, length, dtype, rng):
     a = rng.random((3, length)).astype(dtype)
     b = np.full_like(a, 0.1) if kind == "constant" else a[::-1]
@@ -96,7 +96,7 @@ def test_the_error_along_rows_does_not_grow_with_their_length(kind, length, dtyp
 
 
 @floats
-@pytest.mark.parametrize("columns", [1, 2, 7, 60, 1000, 1031, 2053])
+@each("columns", [1, 2, 7, 60, 1000, 1031, 2053])
 def test_the_error_down_columns_does_not_grow_with_their_length(columns, dtype, rng):
     for rows in (1, 2, 3, 33, 390, 1021, 65_537):
         if rows * columns < 400_000:  # a tile
@@ -112,9 +112,9 @@ def test_complex_numbers_are_not_conjugated():
 
 
 @floats
-@pytest.mark.parametrize("summed", [sums.along, sums.down])
-@pytest.mark.parametrize("gap", [1, 4, 13])
-@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 8, 31, 1031])
+@each("summed", [sums.along, sums.down])
+@each("gap", [1, 4, 13])
+@each("columns", [1, 2, 3, 4, 5, 8, 31, 1031])
 def test_where_rows_lie_changes_no_bit(columns, gap, summed, dtype, rng):
     for rows in (2, 7, 40, 100, 170, 300):
         a, b = rng.standard_normal((2, rows, columns + gap)).astype(dtype)[..., :columns]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import longhand
 import numpy as np
-import pytest
 from cases import FIVE, INFERENCE, parametrize
+from each import each
 from measure import assert_close
 
 from numpy_norms import equations as eq
@@ -43,22 +43,11 @@ def derived() -> Counter[str]:
     return Counter(tag for page in pages for tag in TAG.findall(page.read_text("utf-8")))
 
 
-CITED, DERIVED = cited(), derived()
-
-
-@pytest.mark.parametrize("number", sorted(CITED))
-def test_every_number_in_the_code_has_its_equation_on_a_page(number: str) -> None:
-    assert number in DERIVED, f"({number}) is cited at {CITED[number]}, but no page derives it"
-
-
-@pytest.mark.parametrize("number", sorted(DERIVED))
-def test_every_numbered_equation_is_cited_in_the_code(number: str) -> None:
-    assert number in CITED, f"a page derives ({number}), but no comment in the package cites it"
-
-
-@pytest.mark.parametrize("number", sorted(DERIVED))
-def test_every_equation_is_numbered_once(number: str) -> None:
-    assert DERIVED[number] == 1
+def test_every_number_in_the_code_has_its_one_equation_on_a_page_and_the_other_way_round() -> None:
+    in_code, on_pages = cited(), derived()
+    assert not {n: places for n, places in in_code.items() if n not in on_pages}
+    assert not on_pages.keys() - in_code.keys()
+    assert not {n: times for n, times in on_pages.items() if times > 1}
 
 
 def test_the_derivation_page_and_that_of_moments_have_the_equations_1_to_18() -> None:
@@ -85,7 +74,7 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@each("place", PLACES)
 def test_a_number_means_the_same_line_everywhere(place: str) -> None:
     lines = LINE.findall((ROOT / place).read_text("utf-8"))
     assert len(lines) >= 8

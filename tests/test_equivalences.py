@@ -1,8 +1,8 @@
 """Norms that are other norms on other axes, and inference as an affine map."""
 
 import numpy as np
-import pytest
 from cases import INFERENCE
+from each import each
 from measure import assert_close
 
 import numpy_norms as nn
@@ -56,8 +56,8 @@ def test_layer_norm_is_rms_norm_of_centered_x():
     assert_same((y, projected), both("layer_norm", dy, x, **options))
 
 
-@pytest.mark.parametrize("name", ["batch_norm", "instance_norm"])
-@pytest.mark.parametrize("channel_axis", [-1, 0, 2])
+@each("name", ["batch_norm", "instance_norm"])
+@each("channel_axis", [-1, 0, 2])
 def test_channels_on_another_axis_are_channels_moved_there(name, channel_axis, rng):
     gamma, beta = rng.standard_normal((2, 6))
     first = both(name, dy, x, gamma, beta, **options)

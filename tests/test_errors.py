@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cases import FIVE, INFERENCE, SIX, parametrize
+from each import each
 from numpy.testing import assert_array_equal
 
 import numpy_norms
@@ -21,7 +22,7 @@ REFUSED = {
     "datetime64": lambda a: a.astype(np.int64).astype("datetime64[s]"),
     "masked": np.ma.masked_array,
 }
-bad_dtypes = pytest.mark.parametrize("kind", REFUSED)
+bad_dtypes = each("kind", REFUSED)
 channel_norms = parametrize([norm for norm in SIX if "channel_axis" in norm.options])
 axis_norms = parametrize([norm for norm in SIX if "axis" in norm.options])
 with_parameters = parametrize(SIX)
@@ -57,13 +58,13 @@ def test_lists_of_unequal_length_are_refused(norm):
         norm.forward({**norm.draw()[0], "x": [[1.0], [1.0, 2.0]]})
 
 
-@pytest.mark.parametrize("eps", [-1e-5, -0.5, np.nan, np.inf, -np.inf])
+@each("eps", [-1e-5, -0.5, np.nan, np.inf, -np.inf])
 @with_parameters
 def test_an_eps_that_is_negative_or_not_finite_is_refused(norm, eps):
     assert_refused(norm, norm.draw()[0], ValueError, "eps", str(eps), "finite", eps=eps)
 
 
-@pytest.mark.parametrize("eps", ["1e-5", None, [1e-5, 1e-5], 1e-5j])
+@each("eps", ["1e-5", None, [1e-5, 1e-5], 1e-5j])
 @with_parameters
 def test_an_eps_that_is_no_number_is_refused(norm, eps):
     assert_refused(norm, norm.draw()[0], TypeError, "eps", eps=eps)
@@ -80,20 +81,20 @@ def test_a_parameter_that_would_broadcast_is_refused_with_both_shapes(norm):
 
 
 @channel_norms
-@pytest.mark.parametrize("axis", [3, -4, 100])
+@each("axis", [3, -4, 100])
 def test_a_channel_axis_that_x_does_not_have_is_refused(norm, axis):
     fragments = "channel_axis", str(axis), str(norm.shape)
     assert_refused(norm, norm.draw()[0], ValueError, *fragments, channel_axis=axis)
 
 
 @channel_norms
-@pytest.mark.parametrize("axis", [1.0, "1", None, (1.0,), True])
+@each("axis", [1.0, "1", None, (1.0,), True])
 def test_a_channel_axis_that_is_no_int_is_refused(norm, axis):
     assert_refused(norm, norm.draw()[0], TypeError, "channel_axis", channel_axis=axis)
 
 
 @channel_norms
-@pytest.mark.parametrize("shape", [(), (3,)])
+@each("shape", [(), (3,)])
 def test_an_x_without_batch_and_channel_axes_is_refused(norm, shape):
     with pytest.raises(ValueError, match="x has") as caught:
         norm.forward({**norm.draw()[0], "x": np.ones(shape)})
@@ -114,7 +115,7 @@ def test_channels_last_taken_for_second_is_told_the_cure(norm):
         norm.forward({name: arrays[name] for name in ("x", *norm.parameters)})
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.float16, np.complex128, bool, "bfloat16"])
+@each("dtype", [np.int64, np.float16, np.complex128, bool, "bfloat16"])
 @with_parameters
 def test_arithmetic_in_another_type_is_refused(norm, dtype):
     assert_refused(norm, norm.draw()[0], TypeError, "dtype", str(np.dtype(dtype)), dtype=dtype)
@@ -152,7 +153,7 @@ def test_the_cache_of_another_norm_is_refused_by_name(norm):
                 norm.backward(dy, cache)
 
 
-@pytest.mark.parametrize("cache", [None, (), "cache", (1, 2)])
+@each("cache", [None, (), "cache", (1, 2)])
 @with_parameters
 def test_what_is_no_cache_is_refused(norm, cache):
     with pytest.raises(TypeError, match=f"cache.*{norm.name}_forward"):
@@ -177,7 +178,7 @@ def test_options_are_keyword_only(norm):
         function(arrays["x"], *groups, *parameters, 1e-5)
 
 
-@pytest.mark.parametrize("running_var", [-1e-300, -1.0, -np.inf])
+@each("running_var", [-1e-300, -1.0, -np.inf])
 def test_a_negative_running_variance_is_refused(running_var):
     arrays, _ = INFERENCE.draw()
     arrays["running_var"][1] = running_var

@@ -1,8 +1,11 @@
 """The further norms with several arguments: PyTorch, the complex step, tiles, layouts, rounding."""
 
+from itertools import product
+
 import ml_dtypes
 import numpy as np
 import pytest
+from each import each
 from family import MEMBERS, Member, parametrize
 from further import STEP, assert_rounded_once
 from hypothesis import given
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from layouts import LAYOUTS
 from measure import assert_close
 from numpy.testing import assert_array_equal
-from small_tiles import SIZES, small_tiles
+from small_tiles import small_tiles
 
 import numpy_norms
 
@@ -94,7 +97,7 @@ def test_gradients_are_slopes_of_central_differences(name, shape, seed):
         assert abs((up - down) / (2 * h) - np.sum(gradient * t)) <= 1e-4 * (1 + terms)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 @parametrize(MEMBERS)
 def test_memory_layout_is_irrelevant_and_no_argument_changes(member, layout):
     arrays, dy = member.draw(dtype=np.float32)
@@ -106,9 +109,8 @@ def test_memory_layout_is_irrelevant_and_no_argument_changes(member, layout):
         assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@parametrize([*MEMBERS, *LARGE])
+@each(("member", "size"), [*product(MEMBERS, ["tiny"]), *product(LARGE, ["small", "middle"])])
+@each("dtype", [np.float32, np.float64])
 def test_many_small_tiles_agree_with_one_whatever_the_number_of_threads(
     member, dtype, size, threads
 ):
@@ -125,7 +127,7 @@ def test_many_small_tiles_agree_with_one_whatever_the_number_of_threads(
         assert_array_equal(found[2][k], found[0][k])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@each("dtype", [np.float32, np.float16])
 @parametrize([*MEMBERS, *LARGE])
 def test_narrow_results_are_rounded_once(member, dtype):
     arrays, dy = member.draw(3, dtype=dtype)
@@ -183,7 +185,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
+@each("kind", REFUSED)
 @parametrize(MEMBERS)
 def test_an_array_of_another_kind_is_refused(member, kind):
     arrays, dy = member.draw()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 
 from numpy_norms import conventions, fold_batch_norm, fold_batch_norm_into_next
@@ -30,7 +31,7 @@ CASES = {
         partial(F.conv_transpose2d, groups=2), (10, 3, 3, 2), 6, (2, 10, 7, 4), 1
     ),
 }  # fmt: skip
-cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+cases = each("case", CASES.values())
 
 
 def draw(weight_shape, channels, seed=0):
@@ -48,8 +49,8 @@ def torch_map(case, weight, bias, x):
 
 
 @cases
-@pytest.mark.parametrize("has_bias", [True, False])
-@pytest.mark.parametrize("affine", [True, False])
+@each("has_bias", [True, False])
+@each("affine", [True, False])
 def test_the_folded_map_gives_what_map_and_batch_norm_gave(case, has_bias, affine):
     weight, bias, mean, var, gamma, beta = draw(case[1], case[2])
     bias = bias if has_bias else None
@@ -62,7 +63,7 @@ def test_the_folded_map_gives_what_map_and_batch_norm_gave(case, has_bias, affin
     assert_allclose(torch_map(case, *folded, x), expected, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["linear", "conv2d", "grouped", "transposed"])
+@each("name", ["linear", "conv2d", "grouped", "transposed"])
 def test_it_agrees_with_pytorch_s_own_folding(name):
     case = CASES[name]
     weight, bias, mean, var, gamma, beta = draw(case[1], case[2])
@@ -115,7 +116,7 @@ def test_eps_is_added_to_the_variance_under_the_root():
     assert_array_equal(weight, [[1.0]])
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, ml_dtypes.bfloat16])
+@each("dtype", [np.float16, np.float32, ml_dtypes.bfloat16])
 def test_narrow_parameters_are_rounded_once(dtype):
     arrays = [a.astype(dtype) for a in draw((6, 50), 6)]
     wide = fold_batch_norm(*[a.astype(np.float64) for a in arrays], eps=EPS)
@@ -132,7 +133,7 @@ def test_a_wider_bias_keeps_its_type_and_no_argument_changes():
         assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "message"),
     [
         ({"running_var": np.array([1.0, -2.0])}, "running_var is -2.0 for channel 1"),
@@ -201,7 +202,7 @@ def apply_by_torch(layout, x, kernel, bias):
     return y.movedim(1, -1).numpy()
 
 
-@pytest.mark.parametrize("name", STORED)
+@each("name", STORED)
 def test_every_layout_is_that_of_its_framework(name):
     framework, entry = STORED[name]
     layout = name.split()[0]
@@ -224,7 +225,7 @@ PYTORCH = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("layout", "name"), PYTORCH)
+@each(("layout", "name"), PYTORCH)
 def test_a_layout_of_pytorch_is_its_axis(layout, name):
     case = CASES[name]
     arguments = draw(case[1], case[2])
@@ -244,7 +245,7 @@ def test_a_square_transposed_kernel_of_keras_needs_its_layout():
     assert not np.allclose(right, fold_batch_norm(entry["kernel"], None, **norm, axis=-1)[0])
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "message"),
     [
         ({"layout": "caffe-conv"}, "layout is 'caffe-conv'; pass one of 'pytorch-linear'"),
@@ -276,8 +277,8 @@ NEXT = {
 }
 
 
-@pytest.mark.parametrize("name", NEXT)
-@pytest.mark.parametrize("has_bias", [True, False])
+@each("name", NEXT)
+@each("has_bias", [True, False])
 def test_the_map_after_a_norm_gives_what_norm_and_map_gave(name, has_bias):
     apply, shape, channels, outputs, x_shape = NEXT[name]
     rng = np.random.default_rng(6)
@@ -296,7 +297,7 @@ def test_the_map_after_a_norm_gives_what_norm_and_map_gave(name, has_bias):
     assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", [n for n in STORED if "transpose" not in n and "1d" not in n])
+@each("name", [n for n in STORED if "transpose" not in n and "1d" not in n])
 def test_the_map_after_a_norm_in_every_layout_of_other_frameworks(name):
     _, entry = STORED[name]
     layout, x, kernel = name.split()[0], entry["x"].astype(float), entry["kernel"].astype(float)
@@ -321,7 +322,7 @@ def test_into_the_next_is_refused_where_it_is_not_exact():
         fold_batch_norm_into_next(np.ones((5, 6)), None, *norm, layout="pytorch-linear")
 
 
-@pytest.mark.parametrize("layout", ["pytorch-conv", "pytorch-conv-transpose"])
+@each("layout", ["pytorch-conv", "pytorch-conv-transpose"])
 def test_without_a_shift_it_is_exact_with_padding_and_transposed(layout):
     rng = np.random.default_rng(3)
     transposed = "transpose" in layout

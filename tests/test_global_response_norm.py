@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from each import each
 from further import assert_sets_do_not_see_each_other
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +50,7 @@ def exact(x, gamma, beta, dy, eps):
     return gamma * x * n + beta + x, dy + dy * gamma * n + dsize * x / size
 
 
-@pytest.mark.parametrize("mean", [0.0, 10.0, 1e6])
+@each("mean", [0.0, 10.0, 1e6])
 def test_no_neighbour_in_float32_is_nearer_to_the_truth(mean):
     x, gamma, beta, dy = draw((20, 50, 33), mean=mean, dtype=np.float32)
     y, cache = global_response_norm_forward(x, gamma, beta)
@@ -126,7 +127,7 @@ def test_nan_stays_within_its_sample():
     assert_array_equal(np.isnan(dx).any(axis=(1, 2)), [False, True, False, False])
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((70, 31, 29), 1), ((70, 29, 31), -1), ((70, 31), 1)])
+@each(("shape", "axis"), [((70, 31, 29), 1), ((70, 29, 31), -1), ((70, 31), 1)])
 def test_a_sample_alone_has_the_bits_that_it_has_in_a_large_batch(shape, axis):
     rng = np.random.default_rng(0)
     x, dy = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))

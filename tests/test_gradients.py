@@ -1,12 +1,12 @@
 """Analytic gradients against the complex step, differences and whole Jacobians."""
 
 import numpy as np
-import pytest
 from cases import FIVE, INFERENCE, NORMS, parametrize
+from each import each
 from measure import assert_close
 
 EPS = 0.7
-means = pytest.mark.parametrize("mean", [3.0, -1e6])
+means = each("mean", [3.0, -1e6])
 
 
 def loss(norm, arrays, dy, eps=EPS):
@@ -53,7 +53,7 @@ def test_gradients_are_the_complex_step(norm, mean):
         assert_close(gradients[name], complex_step(norm, arrays, dy, name), 1e-12)
 
 
-@pytest.mark.parametrize("std", [1e-20, 2.0, 1e20])
+@each("std", [1e-20, 2.0, 1e20])
 @parametrize(FIVE)
 def test_gradients_are_central_differences_at_any_scale(norm, std):
     arrays, dy = norm.draw(mean=std, std=std)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 
 from numpy_norms import instance_norm_backward, instance_norm_forward
@@ -24,7 +25,7 @@ def test_hand_computed_backward():
     assert_allclose([*dgamma, *dbeta], [-0.5, 1.0])
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 5), (4, 3, 2, 5), (2, 3, 4, 5, 6)])
+@each("shape", [(4, 3, 5), (4, 3, 2, 5), (2, 3, 4, 5, 6)])
 def test_statistics_have_one_entry_per_sample_and_channel(shape, rng):
     x = rng.standard_normal(shape)
     _, cache = instance_norm_forward(x)
@@ -58,7 +59,7 @@ def test_one_position_gives_beta_and_no_dx_for_any_batch_size(rng):
         assert_array_equal(dx, np.zeros((n, 3, 1)))
 
 
-@pytest.mark.parametrize("name", ["gamma", "beta"])
+@each("name", ["gamma", "beta"])
 def test_a_parameter_per_sample_and_channel_is_refused(name):
     with pytest.raises(ValueError, match=rf"{name} has shape \(4, 3\).*3 channels"):
         instance_norm_forward(np.ones((4, 3, 5)), **{name: np.ones((4, 3))})

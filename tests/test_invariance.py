@@ -1,6 +1,7 @@
 """What may not change a single bit: memory layout, batch size, threads, what ran before."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cases import (
     parametrize,
     rms_norm,
 )
+from each import each
 from layouts import LAYOUTS
 from numpy.testing import assert_array_equal
 
@@ -35,7 +37,7 @@ LARGE = [
     rms_norm((1501, 389)),
     rms_norm((2, 300_001)),
 ]
-dtypes = pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+dtypes = each("dtype", [np.float16, np.float32, np.float64])
 
 
 def assert_same_bits(first, second):
@@ -46,7 +48,7 @@ def assert_same_bits(first, second):
 
 
 @dtypes
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+@each("layout", LAYOUTS)
 @parametrize(SIX)
 def test_memory_layout_changes_no_bit(norm, layout, dtype):
     arrays, dy = norm.draw(dtype=dtype)
@@ -58,7 +60,7 @@ def test_memory_layout_changes_no_bit(norm, layout, dtype):
         assert result.flags.writeable
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1])
+@each("axis", [0, 1, -1])
 @parametrize(SIX)
 def test_arrays_broadcast_along_an_axis_are_right(norm, axis):
     arrays, dy = norm.draw()
@@ -103,7 +105,7 @@ def threads():
     numpy_norms.set_num_threads(before)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 @parametrize(LARGE)
 def test_the_number_of_threads_changes_no_bit(norm, dtype, threads):
     arrays, dy = norm.draw(dtype=dtype)
@@ -114,17 +116,17 @@ def test_the_number_of_threads_changes_no_bit(norm, dtype, threads):
         assert_same_bits(norm.both(arrays, dy), expected)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS[:4], ids=lambda f: f.__name__)
-@parametrize(LARGE)
+@each("layout", LAYOUTS[:4])
+@parametrize([norm for norm in LARGE if math.prod(norm.shape) < 600_000])
 def test_memory_layout_changes_no_bit_of_many_blocks(norm, layout):
     arrays, dy = norm.draw(dtype=np.float32)
     expected = norm.both(arrays, dy)
     assert_same_bits(norm.both({**arrays, "x": layout(arrays["x"])}, layout(dy)), expected)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("features", [1, 3, 17, 127, 1151, 30_011, 300_001])
-@pytest.mark.parametrize("make", [layer_norm, rms_norm])
+@each("dtype", [np.float32, np.float64])
+@each("features", [1, 3, 17, 127, 1151, 30_011, 300_001])
+@each("make", [layer_norm, rms_norm])
 def test_a_row_alone_has_the_bits_it_has_in_a_batch(make, features, dtype):
     rows = max(3, min(500, 300_000 // features))
     batch, one = make((rows, features)), make((1, features))
@@ -137,8 +139,8 @@ def test_a_row_alone_has_the_bits_it_has_in_a_batch(make, features, dtype):
         assert_array_equal(alone["x"], gradients["x"][part])
 
 
-@pytest.mark.parametrize("shape", [(5, 6, 7), (3, 12, 171, 190), (260, 6, 3)])
-@pytest.mark.parametrize("make", [lambda shape: group_norm(shape, 3), instance_norm])
+@each("shape", [(5, 6, 7), (3, 12, 171, 190), (260, 6, 3)])
+@each("make", [lambda shape: group_norm(shape, 3), instance_norm])
 def test_a_sample_alone_has_the_bits_it_has_in_a_batch(make, shape):
     batch, one = make(shape), make((1, *shape[1:]))
     arrays, dy = batch.draw(dtype=np.float32)
@@ -148,15 +150,15 @@ def test_a_sample_alone_has_the_bits_it_has_in_a_batch(make, shape):
     assert_array_equal(alone["x"], gradients["x"][-1:])
 
 
-@parametrize([norm for norm in NORMS if norm.name != "batch_norm"])
-def test_the_order_of_calls_changes_no_bit(norm):
-    arrays, dy = norm.draw()
-    expected = norm.both(arrays, dy)
+def test_the_order_of_calls_changes_no_bit():
+    drawn = [(norm, *norm.draw()) for norm in NORMS]
+    expected = [norm.both(arrays, dy) for norm, arrays, dy in drawn]
     LARGE[3].forward(LARGE[3].draw()[0])
-    assert_same_bits(norm.both(arrays, dy), expected)
+    for (norm, arrays, dy), before in zip(reversed(drawn), reversed(expected), strict=True):
+        assert_same_bits(norm.both(arrays, dy), before)
 
 
-@pytest.mark.parametrize("n", [0, -1, 1.5, "2", None, True])
+@each("n", [0, -1, 1.5, "2", None, True])
 def test_a_number_of_threads_that_is_no_positive_int_is_refused(n, threads):
     with pytest.raises((ValueError, TypeError), match=r"n is .*pass"):
         threads(n)

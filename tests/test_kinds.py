@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cases import SIX, parametrize
+from each import each
 
 import numpy_norms
 from numpy_norms import Moments, batch_norm_forward, conventions
@@ -122,7 +123,7 @@ def refused(name, parameter, value):
     return "accepted"
 
 
-scalars = pytest.mark.parametrize(("name", "parameter"), list(arguments()))
+scalars = each(("name", "parameter"), list(arguments()))
 
 
 def test_every_public_function_that_takes_a_number_is_here():
@@ -186,7 +187,7 @@ def test_numbers_of_every_kind_set_the_threads():
     assert numpy_norms.get_num_threads() == before
 
 
-@pytest.mark.parametrize("dtype", ["float33", 3, object(), [("a", "f4")], "f4,f4"])
+@each("dtype", ["float33", 3, object(), [("a", "f4")], "f4,f4"])
 def test_a_dtype_that_is_none_is_refused_in_our_words(dtype):
     for forward in (
         partial(numpy_norms.local_response_norm_forward, X, 3),

@@ -1,14 +1,14 @@
 """Laws of the forward pass: what normalization means, with no expected values."""
 
 import numpy as np
-import pytest
 from cases import CENTERED, FIVE, INFERENCE, NORMS, parametrize
+from each import each
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from strategies import has_constant_set, problems
 
-powers = pytest.mark.parametrize("k", [-20, -3, 1, 11, 20])
+powers = each("k", [-20, -3, 1, 11, 20])
 
 
 def x_hat_of(norm, x, eps=1e-5):
@@ -112,8 +112,8 @@ def test_permuting_a_set_permutes_its_results(norm):
     assert_allclose(y_permuted.flat[places], y.flat[places[:, order]], rtol=1e-12)
 
 
-@parametrize(FIVE)
 @given(data=st.data())
+@parametrize(FIVE)
 def test_permuting_a_set_of_exact_sums_permutes_its_results_to_the_last_bit(norm, data):
     # As many 2 as 4 in a set: mean, deviations and squares are small integers.
     places = norm.rows(np.arange(np.prod(norm.shape))).astype(int)

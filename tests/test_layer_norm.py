@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 
 from numpy_norms import layer_norm_backward, layer_norm_forward
@@ -37,7 +38,7 @@ def test_a_single_row_needs_no_batch_axis(rng):
     assert_array_equal(y, layer_norm_forward(x[None])[0][0])
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1, (1, 2), (2, 1), (-1, 0), (0, 1, 2), (1,)])
+@each("axis", [0, 1, -1, (1, 2), (2, 1), (-1, 0), (0, 1, 2), (1,)])
 def test_statistics_have_the_shape_of_numpy_s_mean(axis, rng):
     x = rng.standard_normal((4, 3, 5))
     _, cache = layer_norm_forward(x, axis=axis)
@@ -69,8 +70,8 @@ def test_one_feature_gives_beta_and_no_dx(rng):
     assert_array_equal(dgamma, [0.0])
 
 
-@pytest.mark.parametrize("shape", [(4, 3), (1,), (5, 1), (), (3,)])
-@pytest.mark.parametrize("name", ["gamma", "beta"])
+@each("shape", [(4, 3), (1,), (5, 1), (), (3,)])
+@each("name", ["gamma", "beta"])
 def test_a_parameter_is_never_broadcast(name, shape):
     with pytest.raises(ValueError, match=rf"{name} has shape \(") as caught:
         layer_norm_forward(np.ones((3, 5)), **{name: np.ones(shape)})
@@ -78,7 +79,7 @@ def test_a_parameter_is_never_broadcast(name, shape):
     assert "(5,)" in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("axis", "fragments"),
     [
         (2, ["2", "(3, 5)"]),
@@ -94,7 +95,7 @@ def test_an_axis_that_x_does_not_have_is_refused(axis, fragments):
     assert all(fragment in str(caught.value) for fragment in fragments)
 
 
-@pytest.mark.parametrize("axis", [1.0, "1", None, (0, 1.0), True])
+@each("axis", [1.0, "1", None, (0, 1.0), True])
 def test_an_axis_that_is_no_int_is_refused(axis):
     with pytest.raises(TypeError, match="axis"):
         layer_norm_forward(np.ones((3, 5)), axis=axis)

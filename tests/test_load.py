@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 
 import numpy_norms as nn
@@ -27,7 +28,7 @@ X = draw(4, 3, 5).astype(np.float64)
 ROWS = [c for c in CONVENTIONS if c.names and c.framework not in ("paper", "caffe")]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda c: f"{c.framework}-{c.norm}")
+@each("row", ROWS)
 def test_every_framework_s_names_are_loaded_and_listed(row):
     prefix = row.separator.join(("net", row.norm)) if row.separator != "_" else row.norm
     state = {f"{prefix}{row.separator}{n}": 1 + draw(3) ** 2 for n in row.names.values()}
@@ -99,8 +100,8 @@ def test_gamma_and_beta_of_old_transformers():
     assert (found.framework, found.norm, found.missing) == ("pytorch", "layer_norm", ())
 
 
-@pytest.mark.parametrize("end", [".", "/", "_"])
-@pytest.mark.parametrize("framework", ["pytorch", "keras", "gluon"])
+@each("end", [".", "/", "_"])
+@each("framework", ["pytorch", "keras", "gluon"])
 def test_any_separator_after_the_prefix_is_found(framework, end):
     names = {"pytorch": ("weight", "bias")}.get(framework, ("gamma", "beta"))
     state = {f"bn0{end}{name}": draw(3) for name in names}
@@ -116,7 +117,7 @@ def test_names_of_one_s_own():
         load(state, "pytorch", "n", norm="layer_norm", names={"scale": "g"})
 
 
-@pytest.mark.parametrize("norm", ["instance_norm", "layer_norm", "group_norm"])
+@each("norm", ["instance_norm", "layer_norm", "group_norm"])
 def test_tracked_statistics_are_never_dropped_without_a_word(norm):
     module = torch.nn.InstanceNorm1d(3, affine=True, track_running_stats=True)
     state = {

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from each import each
 from further import (
     assert_jacobians_agree,
     assert_layout_is_irrelevant,
@@ -20,8 +21,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy_norms import local_response_norm_backward, local_response_norm_forward
 
 LETTERS = {"alpha": 0.7, "beta": 0.6, "k": 1.3}
-sizes = pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 12])
-windows = pytest.mark.parametrize("even_window", ["lower", "upper"])
+sizes = each("size", [1, 2, 3, 4, 5, 12])
+windows = each("even_window", ["lower", "upper"])
 
 
 def by_definition(x, size, even_window, *, alpha, beta, k):
@@ -54,7 +55,7 @@ def test_backward_is_the_complex_step(size, even_window):
 
 
 @sizes
-@pytest.mark.parametrize("shape", [(2, 5, 3), (2, 5, 3, 4), (2, 5, 3, 4, 1)])
+@each("shape", [(2, 5, 3), (2, 5, 3, 4), (2, 5, 3, 4, 1)])
 def test_the_lower_window_is_pytorch(size, shape):
     x, dy = draw(shape, size)
     leaf = torch.tensor(x, requires_grad=True)
@@ -80,10 +81,8 @@ def within_by_definition(x, size, axes, below, *, alpha, beta, k):
     return y
 
 
-@pytest.mark.parametrize("axes", [(2, 3), (-1, 0), (1, 2, 3), (0,)])
-@pytest.mark.parametrize(
-    ("size", "even_window", "below"), [(3, "lower", 1), (4, "lower", 2), (4, "upper", 1)]
-)
+@each("axes", [(2, 3), (-1, 0), (1, 2, 3), (0,)])
+@each(("size", "even_window", "below"), [(3, "lower", 1), (4, "lower", 2), (4, "upper", 1)])
 def test_a_window_over_any_axes_is_the_definition(axes, size, even_window, below):
     x, _ = draw((2, 3, 5, 4))
     y, _ = local_response_norm_forward(x, size, axis=axes, even_window=even_window, **LETTERS)
@@ -92,16 +91,16 @@ def test_a_window_over_any_axes_is_the_definition(axes, size, even_window, below
 
 
 @windows
-@pytest.mark.parametrize("size", [1, 2, 3, 9])
-@pytest.mark.parametrize("axes", [(2, 3), (0, 2), (1, 2, 3)])
+@each("size", [1, 2, 3, 9])
+@each("axes", [(2, 3), (0, 2), (1, 2, 3)])
 def test_backward_over_several_axes_is_the_complex_step(axes, size, even_window):
-    x, _ = draw((2, 3, 4, 2), mean=-1.0)
+    x, _ = draw((2, 3, 4, 1), mean=-1.0)
     options = {"size": size, "axis": axes, "even_window": even_window}
     forward = partial(local_response_norm_forward, **options, **LETTERS)
     assert_jacobians_agree(forward, local_response_norm_backward, x)
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 300, 200), (1, 1, 3, 40_000), (1, 2, 40_000, 2)])
+@each("shape", [(2, 2, 300, 200), (1, 1, 3, 40_000), (1, 2, 40_000, 2)])
 def test_within_channels_in_pieces_is_caffe_s_pooling_of_squares(shape):
     x, dy = draw(shape)
     leaf = torch.tensor(x, requires_grad=True)
@@ -113,7 +112,7 @@ def test_within_channels_in_pieces_is_caffe_s_pooling_of_squares(shape):
     assert_close(local_response_norm_backward(dy, cache), leaf.grad.numpy(), 1e-14)
 
 
-@pytest.mark.parametrize("size", [1, 4, 5, 300])
+@each("size", [1, 4, 5, 300])
 def test_channels_that_are_worked_on_in_pieces_are_pytorch_s(size):
     x, dy = draw((2, 70_000, 1), size)
     leaf = torch.tensor(x, requires_grad=True)
@@ -124,7 +123,7 @@ def test_channels_that_are_worked_on_in_pieces_are_pytorch_s(size):
     assert_close(local_response_norm_backward(dy, cache), leaf.grad.numpy(), 1e-14)
 
 
-@pytest.mark.parametrize(("even_window", "touched"), [("lower", [3, 4]), ("upper", [2, 3])])
+@each(("even_window", "touched"), [("lower", [3, 4]), ("upper", [2, 3])])
 def test_an_even_window_reaches_one_channel_further_on_one_side(even_window, touched):
     x = np.ones((1, 6))
     changed = x.copy()
@@ -135,7 +134,7 @@ def test_an_even_window_reaches_one_channel_further_on_one_side(even_window, tou
     assert_array_equal(np.flatnonzero(before != after), touched)
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 7])
+@each("size", [2, 3, 4, 7])
 def test_the_upper_window_is_the_lower_one_seen_from_the_other_end(size):
     x, dy = draw((3, 6, 2))
     y, cache = local_response_norm_forward(x, size, **LETTERS)
@@ -146,7 +145,7 @@ def test_the_upper_window_is_the_lower_one_seen_from_the_other_end(size):
     assert_close(local_response_norm_backward(dy[back], other_cache)[back], dx, 1e-15)
 
 
-@pytest.mark.parametrize("axis", [0, 2, -1])
+@each("axis", [0, 2, -1])
 def test_channels_may_lie_on_any_axis(axis):
     x, dy = draw((2, 5, 3))
     y, cache = local_response_norm_forward(x, 3, **LETTERS)
@@ -184,7 +183,7 @@ def test_narrow_results_are_rounded_once():
     assert_rounded_once(dx, local_response_norm_backward(dy.astype(np.float64), wide_cache))
 
 
-@pytest.mark.parametrize("scale", [1e-200, 1e180, 1e300])
+@each("scale", [1e-200, 1e180, 1e300])
 def test_squares_that_leave_float64_do_no_harm(scale):
     x, dy = draw((2, 5, 3))
     letters = {"alpha": 0.7, "beta": 0.4, "k": 0.0}
@@ -212,7 +211,7 @@ def test_a_sample_alone_has_the_bits_that_it_has_in_a_large_batch():
     assert_sets_do_not_see_each_other(forward, local_response_norm_backward, x, dy)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 def test_memory_layout_is_irrelevant(layout):
     x, dy = draw((2, 5, 3))
     forward = partial(local_response_norm_forward, size=3)
@@ -232,7 +231,7 @@ def test_no_channels_and_no_samples_give_empty_arrays():
         assert y.shape == local_response_norm_backward(np.empty(shape), cache).shape == shape
 
 
-@pytest.mark.parametrize(
+@each(
     ("option", "message"),
     [
         ({"size": 0}, "size is 0; pass the number of places"),

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from each import each
 from further import (
     assert_jacobians_agree,
     assert_layout_is_irrelevant,
@@ -23,7 +24,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy_norms import lp_normalize_backward, lp_normalize_forward
 
 EVERY_P = [2, 1, 3, 4.5, 1.5, 0.5, 0.0, -1.0, -2.5, np.inf, -np.inf]
-every_p = pytest.mark.parametrize("p", EVERY_P)
+every_p = each("p", EVERY_P)
 
 
 def torch_normalize(x, dy, **options):
@@ -41,7 +42,7 @@ def both(x, dy, **options):
 
 
 @every_p
-@pytest.mark.parametrize("axis", [0, 1, -1, (0, 2)])
+@each("axis", [0, 1, -1, (0, 2)])
 def test_every_p_and_axis_is_pytorch(p, axis):
     x, dy = draw((3, 5, 4))
     y, dx = both(x, dy, p=p, axis=axis)
@@ -51,7 +52,7 @@ def test_every_p_and_axis_is_pytorch(p, axis):
 
 
 @every_p
-@pytest.mark.parametrize("eps", [1e-12, 0.3])
+@each("eps", [1e-12, 0.3])
 def test_zeros_and_ties_have_the_gradient_of_pytorch(p, eps):
     x = np.array([[0.0, -2.0, 1.0, 2.0], [0.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 3.0, 1.0]])
     _, dy = draw(x.shape)
@@ -80,7 +81,7 @@ def test_l1_takes_absolute_values():
     assert_array_equal(y, [-0.375, 0.5, 0.125])
 
 
-@pytest.mark.parametrize("p", [p for p in EVERY_P if p != 0])
+@each("p", [p for p in EVERY_P if p != 0])
 def test_the_norm_of_the_result_is_one_and_the_gradient_lies_along_the_sphere(p):
     x, dy = draw((3, 7))
     y, dx = both(x, dy, p=p)
@@ -97,7 +98,7 @@ def test_a_set_below_eps_is_divided_by_eps(p):
     assert_close(dx, dy / 1e6, 1e-15)
 
 
-@pytest.mark.parametrize("p", [1, 2, np.inf])
+@each("p", [1, 2, np.inf])
 def test_a_set_of_zeros_without_eps_gives_zeros_and_has_gradient_zero(p):
     y, dx = both(np.zeros((2, 3)), np.ones((2, 3)), p=p, eps=0.0)
     assert_array_equal(y, np.zeros((2, 3)))
@@ -167,10 +168,10 @@ def test_any_power_of_any_elements_is_the_definition(p, row, seed, place, eps):
     assert (within <= units * 2.0**-53 * terms + 1e-300).all()
 
 
-@pytest.mark.parametrize("place", ["max", "outside", "inside"])
-@pytest.mark.parametrize("p", [2, 3, 1, 0.5, 0.05, -1.5])
-@pytest.mark.parametrize("eps", [1e-12, 0.5])
-@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-155, 1e-6, 1.0, 1e200])
+@each("place", ["max", "outside", "inside"])
+@each("p", [2, 3, 1, 0.5, 0.05, -1.5])
+@each("eps", [1e-12, 0.5])
+@each("scale", [1e-320, 1e-200, 1e-155, 1e-6, 1.0, 1e200])
 def test_eps_in_every_place_is_the_definition_at_every_scale(scale, eps, p, place):
     x, dy = scale * np.array([[1.5, -2.0, 0.7]]), np.array([[0.3, -1.1, 0.8]])
     y, dx = both(x, dy, p=p, eps=eps, eps_place=place)
@@ -183,8 +184,8 @@ def test_eps_in_every_place_is_the_definition_at_every_scale(scale, eps, p, plac
     assert (error <= units * terms[within] + 1e-300).all()
 
 
-@pytest.mark.parametrize("place", ["outside", "inside"])
-@pytest.mark.parametrize("p", [2, 3, 1, 0.5])
+@each("place", ["outside", "inside"])
+@each("p", [2, 3, 1, 0.5])
 def test_eps_places_differ_by_what_the_formula_says_at_zero_and_far_from_it(p, place):
     x, (_, dy) = np.array([[0.0, 0.0, 0.0], [3e9, -4e9, 1e9]]), draw((2, 3))
     y, dx = both(x, dy, p=p, eps=1e-12, eps_place=place)
@@ -198,7 +199,7 @@ def test_eps_places_differ_by_what_the_formula_says_at_zero_and_far_from_it(p, p
 
 
 @every_p
-@pytest.mark.parametrize("place", ["outside", "inside"])
+@each("place", ["outside", "inside"])
 def test_without_eps_its_place_makes_no_difference(p, place):
     x, dy = draw((3, 7))
     x[1] = 0
@@ -223,7 +224,7 @@ def test_eps_inside_scales_as_the_powers_do_and_outside_as_x(exponent, p):
         assert_close(np.ldexp(far_dx, exponent), dx, 1e-14)
 
 
-@pytest.mark.parametrize(
+@each(
     ("row", "p", "expected"),
     [
         ([1.99, 1.0], 1040, [1.0, 1 / 1.99]),
@@ -238,7 +239,7 @@ def test_no_power_of_a_ratio_leaves_the_range(row, p, expected):
     assert_allclose(y, expected, rtol=1e-15)
 
 
-@pytest.mark.parametrize("p", [-1e-3, -1e-300])
+@each("p", [-1e-3, -1e-300])
 def test_a_norm_too_small_to_be_a_number_gives_infinity_or_eps_counts(p):
     """It is 2 to the 1/p times about 1, and no set of zeros."""
     x, dy = np.array([-2.0, 3.0]) * 1e-10, np.ones(2)
@@ -249,16 +250,14 @@ def test_a_norm_too_small_to_be_a_number_gives_infinity_or_eps_counts(p):
 
 
 @every_p
-@pytest.mark.parametrize(
-    "row", [[1.0, 0.0, -0.0], [np.inf, 1.0, -2.0], [np.nan, 1.0], [0.0, np.inf]]
-)
+@each("row", [[1.0, 0.0, -0.0], [np.inf, 1.0, -2.0], [np.nan, 1.0], [0.0, np.inf]])
 def test_sets_whose_norm_is_zero_or_infinite_or_nan_are_pytorch_s(row, p):
     x, dy = np.array(row), np.arange(1.0, len(row) + 1)
     for got, expected in zip(both(x, dy, p=p), torch_normalize(x, dy, p=p, dim=0), strict=True):
         assert_allclose(got, expected, rtol=1e-14)
 
 
-@pytest.mark.parametrize("p", [3, 2.5, 0.7, -1.5])
+@each("p", [3, 2.5, 0.7, -1.5])
 def test_longdouble_is_exact_to_its_own_units(p):
     x, dy = (a.astype(np.longdouble) / 3 for a in draw(7))
     y, dx = both(x, dy, p=p)
@@ -269,8 +268,8 @@ def test_longdouble_is_exact_to_its_own_units(p):
         assert_close(got, e, 8 * np.finfo(np.longdouble).eps)
 
 
-@pytest.mark.parametrize("p", [2, 0.5, -2.5, 0, np.inf])
-@pytest.mark.parametrize("shape", [(2, 410_000), (300_000, 3)])
+@each("p", [2, 0.5, -2.5, 0, np.inf])
+@each("shape", [(2, 410_000), (300_000, 3)])
 def test_a_set_that_is_worked_on_in_parts_is_the_same(shape, p):
     x, dy = draw(shape)
     axis = int(np.argmax(shape))
@@ -279,7 +278,7 @@ def test_a_set_that_is_worked_on_in_parts_is_the_same(shape, p):
         assert_close(got, expected, 1e-13)
 
 
-@pytest.mark.parametrize("p", [1, 2, 3])
+@each("p", [1, 2, 3])
 def test_sums_beyond_the_largest_number_are_exact(p):
     largest = np.finfo(np.float64).max
     y, _ = lp_normalize_forward(np.full(4, -largest), p=p)
@@ -313,7 +312,7 @@ def test_a_sample_alone_has_the_bits_that_it_has_in_a_large_batch():
     assert_sets_do_not_see_each_other(forward, lp_normalize_backward, x, dy)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 def test_memory_layout_is_irrelevant(layout):
     x, dy = draw((2, 5, 3))
     forward = partial(lp_normalize_forward, p=3, axis=1)
@@ -327,7 +326,7 @@ def test_empty_sets_and_no_sets_give_empty_arrays(p):
         assert y.shape == dx.shape == shape
 
 
-@pytest.mark.parametrize(
+@each(
     ("option", "message"),
     [
         ({"p": np.nan}, "p is nan; pass a real number"),

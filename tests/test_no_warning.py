@@ -4,7 +4,7 @@ import warnings
 
 import ml_dtypes
 import numpy as np
-import pytest
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,7 +113,7 @@ def refusal(call):
         return str(error)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(calls())
 def test_no_warning_escapes_and_every_error_is_ours(call):
     with warnings.catch_warnings(), np.errstate(all="raise", under="ignore"):
@@ -122,7 +122,7 @@ def test_no_warning_escapes_and_every_error_is_ours(call):
     assert said is None or "; " in said or ", but " in said
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@each("dtype", DTYPES)
 def test_parts_of_a_complex_state_are_never_dropped(dtype):
     """Mixed, either the result is complex or the call is refused."""
     one = np.ones(4, dtype)

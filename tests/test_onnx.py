@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from each import each
 from mpmath import mp, mpf
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx.backend.test.case import node as official
@@ -78,7 +79,7 @@ def test_there_are_55_official_cases():
     assert {case.model.graph.node[0].op_type for case in CASES} == OPERATORS
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@each("case", CASES)
 def test_official_case(case):
     names = [entry.name for entry in case.model.graph.input]
     for inputs, expected in case.data_sets:
@@ -105,13 +106,13 @@ def exact_x_hat(x, eps, *, centered=True):
 
 
 STASH = {1: np.float32, 11: np.float64, 16: ml_dtypes.bfloat16, 10: np.float16}
-stashes = pytest.mark.parametrize("stash_type", STASH)
-halves = pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+stashes = each("stash_type", STASH)
+halves = each("dtype", [np.float16, ml_dtypes.bfloat16])
 
 
 @halves
 @stashes
-@pytest.mark.parametrize("operator", ["LayerNormalization", "RMSNormalization"])
+@each("operator", ["LayerNormalization", "RMSNormalization"])
 def test_half_precision_is_rounded_where_the_standard_rounds(operator, stash_type, dtype):
     # Squares of 300 do not fit into float16: the stock evaluator returns 0 (onnx#8439).
     x = (300 + 40 * rng.standard_normal((5, 16))).astype(dtype)
@@ -145,7 +146,7 @@ def test_mean_and_inv_std_dev_have_the_stash_type():
     assert_allclose(outputs[2], (wide.var((2, 3), keepdims=True) + 1e-5) ** -0.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("first", [np.float32(40000), np.float32(-1e7)])
+@each("first", [np.float32(40000), np.float32(-1e7)])
 def test_a_large_mean_does_not_drown_the_variance(first):
     row = first + np.arange(4, dtype=np.float32)
     expected = (np.arange(4) - 1.5) / np.sqrt(1.25 + 1e-5)
@@ -157,7 +158,7 @@ def test_a_large_mean_does_not_drown_the_variance(first):
         assert_allclose(y.ravel(), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (4, 5), (3, 1, 1), (2, 3, 4, 5), (1, 1, 5)])
+@each("shape", [(), (1,), (4, 5), (3, 1, 1), (2, 3, 4, 5), (1, 1, 5)])
 def test_scale_and_bias_broadcast(shape):
     x = rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
     scale, bias = rng.standard_normal((2, *shape)).astype(np.float32)
@@ -192,7 +193,7 @@ def test_half_precision_group_norm_applies_scale_in_half_precision(dtype):
 # Batch norm.
 
 
-@pytest.mark.parametrize("shape", [(7, 3), (5, 3, 2), (2, 3, 4, 5), (7,)])
+@each("shape", [(7, 3), (5, 3, 2), (2, 3, 4, 5), (7,)])
 def test_batch_norm_in_training_moves_the_old_statistics(shape):
     x = (2 + rng.standard_normal(shape)).astype(np.float32)
     channels = 1 if x.ndim == 1 else 3
@@ -217,7 +218,7 @@ def test_batch_norm_in_inference_before_training_mode_existed():
     assert_array_equal(old, run("BatchNormalization", x, *parameters, opset=15))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_a_whole_model_gives_what_the_stock_evaluator_gives(name):
     make, norm = MODELS[name]
     assert compare(make(norm, *SMALL[make]), runs=1)["apart"] < 2e-6
@@ -250,7 +251,7 @@ def test_mvn_of_a_constant_is_zero():
 CHANNELS = {"scale": np.ones(6), "bias": np.ones(6), "mean": np.zeros(6), "var": np.ones(6)}
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "message"),
     [
         ({"var": -np.ones(6)}, "input_var is -1.0 for channel 0"),

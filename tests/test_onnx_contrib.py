@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from each import each
 from extras import need
 from numpy.testing import assert_allclose, assert_array_equal
 from test_onnx_versions import model_of, run
@@ -15,7 +16,7 @@ from numpy_norms.onnx import evaluator
 rng = np.random.default_rng(61)
 MICROSOFT = {"domain": "com.microsoft", "opset": 17}
 SKIP_OUTPUTS = ["y", "", "", "s"]
-dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float16])
+dtypes = each("dtype", [np.float32, np.float16])
 
 
 def draw(*shape, dtype=np.float32):
@@ -54,8 +55,8 @@ def agree(operator, inputs, outputs, **options):
 
 
 @dtypes
-@pytest.mark.parametrize("skip_shape", [(2, 3, 8), (1, 3, 8), (3, 8)])
-@pytest.mark.parametrize("given", ["", "beta", "bias", "beta bias"])
+@each("skip_shape", [(2, 3, 8), (1, 3, 8), (3, 8)])
+@each("given", ["", "beta", "bias", "beta bias"])
 def test_skip_layer_normalization_is_that_of_onnx_runtime(skip_shape, given, dtype):
     x, skip, gamma = (
         draw(2, 3, 8, dtype=dtype),
@@ -68,8 +69,8 @@ def test_skip_layer_normalization_is_that_of_onnx_runtime(skip_shape, given, dty
 
 
 @dtypes
-@pytest.mark.parametrize("given", ["", "bias"])
-@pytest.mark.parametrize("shape", [(2, 3, 8), (5, 8)])
+@each("given", ["", "bias"])
+@each("shape", [(2, 3, 8), (5, 8)])
 def test_skip_simplified_layer_normalization_is_that_of_onnx_runtime(shape, given, dtype):
     x, skip, gamma = draw(*shape, dtype=dtype), draw(*shape, dtype=dtype), draw(8, dtype=dtype)
     inputs = (x, skip, gamma, draw(8, dtype=dtype) if given else None)
@@ -77,7 +78,7 @@ def test_skip_simplified_layer_normalization_is_that_of_onnx_runtime(shape, give
 
 
 @dtypes
-@pytest.mark.parametrize("axis", [-1, 1, -2])
+@each("axis", [-1, 1, -2])
 def test_simplified_layer_normalization_is_that_of_onnx_runtime(axis, dtype):
     x = draw(2, 3, 8, dtype=dtype)
     gamma = draw(*x.shape[axis % 3 :], dtype=dtype)
@@ -106,7 +107,7 @@ def test_a_sum_and_its_norm_are_those_of_pytorch():
         assert_allclose(a, b, rtol=2e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize("domain", ["", "com.microsoft"])
+@each("domain", ["", "com.microsoft"])
 def test_simplified_layer_normalization_is_rms_norm_in_both_domains(domain):
     x, gamma = draw(2, 3, 8), draw(8)
     y, rstd = run(
@@ -117,7 +118,7 @@ def test_simplified_layer_normalization_is_rms_norm_in_both_domains(domain):
     assert_allclose(rstd, ((x**2).mean(-1, keepdims=True) + 0.25) ** -0.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("given", ["", "segments", "mask", "positions", "segments mask positions"])
+@each("given", ["", "segments", "mask", "positions", "segments mask positions"])
 def test_embed_layer_normalization_is_that_of_onnx_runtime(given):
     ids = rng.integers(0, 11, (2, 4)).astype(np.int32)
     segments = rng.integers(0, 2, (2, 4)).astype(np.int32) if "segments" in given else None
@@ -162,8 +163,8 @@ def silu_group_norm(x, groups, gamma, beta, activation, eps=1e-5):
 
 
 @dtypes
-@pytest.mark.parametrize("activation", [0, 1])
-@pytest.mark.parametrize("channels_last", [0, 1])
+@each("activation", [0, 1])
+@each("channels_last", [0, 1])
 def test_group_norm_with_silu(channels_last, activation, dtype):
     x, gamma, beta = draw(2, 6, 3, 4, dtype=dtype), draw(6), draw(6)
     expected = silu_group_norm(x, 3, gamma, beta, activation)
@@ -176,9 +177,9 @@ def test_group_norm_with_silu(channels_last, activation, dtype):
     assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("channels_last", [0, 1])
-@pytest.mark.parametrize("kind", ["whole", "ones", "flat"])
+@each("bias", [False, True])
+@each("channels_last", [0, 1])
+@each("kind", ["whole", "ones", "flat"])
 def test_skip_group_norm(kind, channels_last, bias):
     x, skip, gamma, beta, b = draw(2, 6, 3, 4), draw(2, 6, 3, 4), draw(6), draw(6), draw(6)
     skip = skip if kind == "whole" else skip[:, :, :1, :1]
@@ -197,7 +198,7 @@ def test_skip_group_norm(kind, channels_last, bias):
     assert_array_equal(total.transpose(back), s)
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "message"),
     [
         ({"groups": 4, "activation": 0}, "num_groups is 4"),

@@ -54,11 +54,11 @@ def test_a_damaged_model_is_named_or_read(folder):
     path = folder / "network.onnx"
     good = model().SerializeToString()
     before, said = most_memory(), []
-    for trial in range(3000):
+    for trial in range(1000):
         path.write_bytes(damaged(good, trial))
         said.append(said_of(path))
     refused = [line for line in said if line is not None]
-    assert len(refused) > 1000
+    assert len(refused) > 300
     assert all("network.onnx" in line for line in refused)
     assert most_memory() - before < 100 << 20
 

@@ -5,8 +5,8 @@ import warnings
 
 import numpy as np
 import onnx
-import pytest
 import torch
+from each import each
 from extras import need
 from numpy.testing import assert_allclose
 from onnx_graphs import Builder
@@ -74,7 +74,7 @@ def outputs(model, x):
     return session.run(None, {"x": x})[0]
 
 
-@pytest.mark.parametrize("name", MAPS)
+@each("name", MAPS)
 def test_a_folded_graph_gives_what_it_gave(name):
     make, shape = MAPS[name]
     b = Builder()
@@ -96,7 +96,7 @@ def test_a_norm_after_a_norm_is_folded_too():
     assert_allclose(outputs(folded, x), outputs(model, x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("is_test", [0, 1])
+@each("is_test", [0, 1])
 def test_a_convolution_of_an_old_opset_is_folded_where_it_says_inference(is_test):
     b = Builder(6)
     model = b.model(norm(b, conv(b), is_test=is_test), (2, 5, 7))
@@ -113,7 +113,7 @@ def test_two_maps_with_one_weight_are_folded_apart():
     assert_allclose(outputs(folded, x), outputs(model, x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("ir_version", [3, 8])
+@each("ir_version", [3, 8])
 def test_inputs_are_those_of_the_model(ir_version):
     b = Builder()
     y = norm(b, b.Conv("x", draw(C, 5, 3)))
@@ -154,7 +154,7 @@ def made_while_it_runs(b):
     return norm(b, b.Conv("x", weight))
 
 
-@pytest.mark.parametrize(
+@each(
     "make", [training, used_twice, after_relu, matmul_of_three_axes, a_bias_for_each_position,
              made_while_it_runs, conv],
 )  # fmt: skip

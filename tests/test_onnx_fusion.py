@@ -5,8 +5,8 @@ import warnings
 
 import numpy as np
 import onnx
-import pytest
 import torch
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -127,9 +127,9 @@ def run(model, x, fuse=True):
     return ours.run(None, {"x": x})[0], [node.op_type for node in ours.rt_nodes_]
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("variance", VARIANCES)
-@pytest.mark.parametrize("opset", [13, 18])
+@each("end", ENDS)
+@each("variance", VARIANCES)
+@each("opset", [13, 18])
 def test_a_layer_norm_is_found_however_it_is_written(variance, end, opset):
     b, y = layer_norm(variance, end, opset=opset)
     model, x = b.model(y, (3, 4, D)), (0.3 + draw(3, 4, D))
@@ -143,7 +143,7 @@ def test_a_layer_norm_is_found_however_it_is_written(variance, end, opset):
     assert_allclose(got, run(model, x, fuse=False)[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("variance", ["one pass", "one pass, clipped"])
+@each("variance", ["one pass", "one pass, clipped"])
 def test_it_is_better_where_the_chain_loses_digits(variance):
     b, y = layer_norm(variance, "div")
     model, x = b.model(y, (3, 4, D)), 3000 + draw(3, 4, D)
@@ -157,8 +157,8 @@ def test_it_is_better_where_the_chain_loses_digits(variance):
 RMS_ENDS = [name for name in ENDS if not name.startswith("scale and shift")]
 
 
-@pytest.mark.parametrize("how", ["pow", "mul"])
-@pytest.mark.parametrize("end", RMS_ENDS)
+@each("how", ["pow", "mul"])
+@each("end", RMS_ENDS)
 def test_an_rms_norm_is_found_however_it_is_written(end, how):
     b = Builder()
     v = b.Add(EPS, b.mean(square(b, "x", how), (-1,)))
@@ -170,7 +170,7 @@ def test_an_rms_norm_is_found_however_it_is_written(end, how):
     assert_allclose(got, run(model, x, fuse=False)[0], rtol=2e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize(
+@each(
     ("norm", "axes", "shape"),
     [
         ("instance_norm", (2, 3), (5, 1, 1)),
@@ -193,8 +193,8 @@ def test_axes_and_parameters_of_any_shape(norm, axes, shape):
     assert_allclose(got, exact(x, axes, gamma, beta), rtol=3e-6, atol=3e-6)
 
 
-@pytest.mark.parametrize("instances", [False, True])
-@pytest.mark.parametrize("back", ["shape", "constant", "zero"])
+@each("instances", [False, True])
+@each("back", ["shape", "constant", "zero"])
 def test_a_group_norm_between_reshapes_is_found(back, instances):
     b = Builder()
     shape = (2, 6, 4, 3)
@@ -249,7 +249,7 @@ class Network(torch.nn.Module):
         return self.scale * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
 
 
-@pytest.mark.parametrize("opset", [11, 13, 16, 17, 18])
+@each("opset", [11, 13, 16, 17, 18])
 def test_what_pytorch_exports_is_found_and_gives_its_outputs(opset):
     network = Network().eval()
     x = torch.from_numpy(1 + draw(3, 4, 5, 6))
@@ -313,7 +313,7 @@ def mean_of_the_other(b, mean, d):
     return b.Div(b.Sub("x", b.mean(b.Relu("x"), (-1,))), b.Sqrt(b.mean(b.Mul(d, d), (-1,))))
 
 
-@pytest.mark.parametrize(
+@each(
     "write",
     [eps_outside, other_axes, cubed, without_root, eps_per_feature, a_third_factor,
      mean_of_the_other],
@@ -349,7 +349,7 @@ def test_a_standardized_value_that_is_an_output_is_not_scaled():
     assert_allclose(got, exact(x, -1, GAMMA, BETA), rtol=2e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize(("ir_version", "nodes"), [(3, ["Norm"]), (8, ["Norm", "Mul", "Add"])])
+@each(("ir_version", "nodes"), [(3, ["Norm"]), (8, ["Norm", "Mul", "Add"])])
 def test_what_the_caller_may_replace_is_no_constant(ir_version, nodes):
     b, y = layer_norm("pow", "div")
     names = [t.name for t in b.tensors]
@@ -429,7 +429,7 @@ def graphs(draw):
 
 
 @given(graphs())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_graph_gives_what_its_nodes_give(drawn):
     b, y, more = drawn
     model = b.model(y, (3, 4, D), *(name for name in more if name != y), dtype=np.float64)

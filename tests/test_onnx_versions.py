@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx_graphs import Builder
 
@@ -82,7 +83,7 @@ def test_defaults_are_those_of_every_registered_version():
 WORKED = [np.array(a, np.float32) for a in ([[1], [3]], [1], [0], [10], [4])]
 
 
-@pytest.mark.parametrize("opset", OPSETS["BatchNormalization"])
+@each("opset", OPSETS["BatchNormalization"])
 def test_inference_uses_the_statistics_that_are_given(opset):
     attributes = {"is_test": 1} if opset < 7 else {}
     attributes |= {"consumed_inputs": [0, 0, 0, 1, 1]} if opset == 1 else {}
@@ -97,7 +98,7 @@ TRAINING = [
 ]
 
 
-@pytest.mark.parametrize(("opset", "outputs"), TRAINING)
+@each(("opset", "outputs"), TRAINING)
 def test_training_uses_those_of_the_batch(opset, outputs):
     x = (2 + rng.standard_normal((4, 3, 2))).astype(np.float32)
     scale, bias, mean, var = drawn(3)
@@ -117,7 +118,7 @@ def test_training_uses_those_of_the_batch(opset, outputs):
     assert len(got) == outputs
 
 
-@pytest.mark.parametrize("opset", [8, 9, 13, 14, 15])
+@each("opset", [8, 9, 13, 14, 15])
 def test_what_pytorch_exports_in_training_mode_gives_its_outputs(opset):
     module = torch.nn.BatchNorm2d(4).train()
     with torch.no_grad():
@@ -134,8 +135,8 @@ def test_what_pytorch_exports_in_training_mode_gives_its_outputs(opset):
     assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("opset", [1, 6, 7, 8])
-@pytest.mark.parametrize("training", [False, True])
+@each("opset", [1, 6, 7, 8])
+@each("training", [False, True])
 def test_without_spatial_each_element_of_a_sample_has_its_own_mean(opset, training):
     x = rng.standard_normal((5, 2, 3)).astype(np.float32)
     scale, bias, mean = rng.standard_normal((3, 2, 3)).astype(np.float32)
@@ -160,7 +161,7 @@ def test_an_absent_is_test_with_one_output_means_inference_and_warns():
     assert_allclose(y, [[-1], [1]], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
+@each(
     ("opset", "attributes", "said"),
     [(6, {"is_test": 1}, "is_test is 1"), (15, {}, "training_mode")],
 )
@@ -172,7 +173,7 @@ def test_inference_with_several_outputs_is_refused(opset, attributes, said):
 # The others.
 
 
-@pytest.mark.parametrize("opset", [1, 6, 22])
+@each("opset", [1, 6, 22])
 def test_instance_norm(opset):
     x, scale, bias = rng.standard_normal((2, 3, 4)).astype(np.float32), *drawn(3)[:2]
     attributes = {"consumed_inputs": [0, 0, 0]} if opset == 1 else {}
@@ -182,7 +183,7 @@ def test_instance_norm(opset):
     assert_allclose(y, expected, rtol=2e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize("opset", [1, 13, 22])
+@each("opset", [1, 13, 22])
 def test_lp_and_lrn_in_old_opsets(opset):
     x = rng.standard_normal((3, 5, 2)).astype(np.float32)
     (y,) = run("LpNormalization", x, opset=opset, p=1, axis=1)
@@ -192,7 +193,7 @@ def test_lp_and_lrn_in_old_opsets(opset):
     assert_allclose(y, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("opset", [9, 13])
+@each("opset", [9, 13])
 def test_mean_variance_norm_in_old_opsets(opset):
     x = rng.standard_normal((3, 5, 2, 4)).astype(np.float32)
     (y,) = run("MeanVarianceNormalization", x, opset=opset, axes=[1, -1])
@@ -200,7 +201,7 @@ def test_mean_variance_norm_in_old_opsets(opset):
     assert_allclose(y, (x - mean) / std, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("opset", [11, 16, 17])
+@each("opset", [11, 16, 17])
 def test_layer_norm_under_an_opset_that_has_none_yet(opset):
     x, (scale, bias, *_) = rng.standard_normal((2, 3, 4)).astype(np.float32), drawn(4)
     (y,) = run("LayerNormalization", x, scale, bias, opset=opset)
@@ -216,7 +217,7 @@ A = np.ones(6, np.float32)
 X = rng.standard_normal((2, 6, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize(
+@each(
     ("operator", "inputs", "options", "message"),
     [
         ("BatchNormalization", (X, A, A, A, A), {"opset": 9, "spatial": 1},

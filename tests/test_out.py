@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from cases import INFERENCE, SIX, parametrize
+from each import each
 from hypothesis import given, settings
 from hypothesis.strategies import booleans, data, integers, lists
 from layouts import LAYOUTS
@@ -15,8 +16,8 @@ from numpy_norms import layer_norm_forward
 writeable = [layout for layout in LAYOUTS if layout.__name__ not in ("read_only", "big_endian")]
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("layout", writeable, ids=lambda f: f.__name__)
+@each("dtype", [np.float16, np.float32, np.float64])
+@each("layout", writeable)
 @parametrize(SIX)
 def test_y_is_written_to_out_whatever_its_layout(norm, layout, dtype):
     arrays, dy = norm.draw(dtype=dtype)
@@ -36,7 +37,7 @@ def test_nothing_but_out_is_written_to(norm):
     assert (wide[..., 1::2] == 7.0).all()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 @parametrize(SIX)
 def test_x_itself_may_be_out_but_then_backward_has_lost_x(norm, dtype):
     arrays, dy = norm.draw(dtype=dtype)
@@ -107,7 +108,7 @@ def test_out_that_is_read_only_is_refused(norm):
         norm.forward(arrays, out=out)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data())
 def test_out_whose_elements_overlap_is_refused_and_any_other_is_written(data):
     """Strides of any kind, also such as nobody but a search would take."""
@@ -134,7 +135,7 @@ def test_out_whose_elements_overlap_is_refused_and_any_other_is_written(data):
         assert not memory.any()
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
+@each("order", ["C", "F"])
 @parametrize(SIX)
 def test_empty_out_is_as_good_as_any(norm, order):
     for axis in range(len(norm.shape)):

@@ -1,7 +1,7 @@
 """Statistics of pieces: merged in one go, about one pivot, however they lie."""
 
 import numpy as np
-import pytest
+from each import each
 from mpmath import mp, mpf
 
 from numpy_norms import Moments, pieces
@@ -48,8 +48,8 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", PARTS)
+@each("dtype", [np.float32, np.float64])
+@each("name", PARTS)
 def test_the_standardized_are_exact_to_a_few_units(name, dtype):
     rng = np.random.default_rng(3)
     parts = [rng.normal(mean, std, (n, 1)).astype(dtype) for mean, std, n in PARTS[name]]
@@ -63,7 +63,7 @@ def test_the_standardized_are_exact_to_a_few_units(name, dtype):
     assert np.abs(y[:, 0] - expected).max() <= 1e-15 * max(2, np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", PARTS)
+@each("name", PARTS)
 def test_the_merged_are_what_moments_merge(name):
     rng = np.random.default_rng(4)
     parts = [rng.normal(mean, std, (n, 3)) for mean, std, n in PARTS[name]]
@@ -75,7 +75,7 @@ def test_the_merged_are_what_moments_merge(name):
     assert np.allclose(got.m2, expected.m2, rtol=1e-8)
 
 
-@pytest.mark.parametrize("work", [np.float32, np.float64])
+@each("work", [np.float32, np.float64])
 def test_every_size_of_a_piece_merges_to_the_same_bits(work):
     rng = np.random.default_rng(5)
     means = np.linspace(0, 30, 400)  # some are about as far from zero as matters

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cases import FIVE, INFERENCE, batch_norm, group_norm, instance_norm, layer_norm, parametrize
+from each import each
 from small_tiles import SIZES, small_tiles
 
 import numpy_norms
@@ -28,7 +29,7 @@ KINDS = [
     instance_norm((5, 7, 2), channel_axis=-1),
 ]
 BFLOAT16 = ml_dtypes.bfloat16
-DTYPES = [(x, w) for x in ("e", "f", BFLOAT16) for w in (None, np.float32)] + [("d", None)]
+DTYPES = [("e", None), (BFLOAT16, "f"), ("f", None), ("f", "f"), ("d", None)]
 NUMBERS = {
     "near": lambda x, rng: x,
     "far": lambda x, rng: 50 + x,
@@ -69,19 +70,27 @@ def drawn(norm, seed, name, dtype):
     return arrays, dy.astype(dtype)
 
 
-@pytest.fixture
-def made(monkeypatch):
+@contextmanager
+def noted():
     """Have programs made at the first call, and list them: None for what has none."""
-    programs_made = []
+    programs.kind.cache_clear()
+    made = []
     make = programs._program
 
-    def noted(*args):
-        programs_made.append(make(*args))
-        return programs_made[-1]
+    def note(*args):
+        made.append(make(*args))
+        return made[-1]
 
-    monkeypatch.setattr(programs, "_program", noted)
-    monkeypatch.setattr(programs, "OFTEN", 1)
-    return programs_made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "_program", note)
+        patch.setattr(programs, "OFTEN", 1)
+        yield made
+
+
+@pytest.fixture
+def made():
+    with noted() as programs_made:
+        yield programs_made
 
 
 @contextmanager
@@ -95,23 +104,23 @@ def passes_alone():
 
 
 @parametrize(KINDS)
-@pytest.mark.parametrize(("dtype", "work"), DTYPES)
-@pytest.mark.parametrize("first", ["near", "far"])
-def test_a_program_gives_the_bits_of_its_pass(norm, dtype, work, first, made):
-    for name in (first, *NUMBERS):
-        for seed in range(2):
-            arrays, dy = drawn(norm, seed, name, dtype)
-            found = outcome(norm, arrays, dy, dtype=work)
-            with passes_alone():
-                assert found == outcome(norm, arrays, dy, dtype=work), (name, seed)
-    assert sum(p is not None for p in made) >= 2
+@each(("dtype", "work"), DTYPES)
+def test_a_program_gives_the_bits_of_its_pass(norm, dtype, work):
+    given = {(name, seed): drawn(norm, seed, name, dtype) for name in NUMBERS for seed in range(2)}
+    with passes_alone():
+        expected = {key: outcome(norm, *given[key], dtype=work) for key in given}
+    for first in ("near", "far"):
+        with noted() as made:
+            for key in ((first, 0), (first, 1), *given):
+                assert outcome(norm, *given[key], dtype=work) == expected[key], (first, key)
+        assert sum(p is not None for p in made) >= 2
 
 
 @parametrize([*FIVE, INFERENCE, layer_norm((40, 30)), batch_norm((40, 30))])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("work", [np.float32, None])
-def test_programs_of_tiles_give_the_bits_of_their_passes(norm, size, work, made):
-    with small_tiles(size):
+@each("size", SIZES)
+@each("work", [np.float32, None])
+def test_programs_of_tiles_give_the_bits_of_their_passes(norm, size, work):
+    with small_tiles(size), noted():
         for name in NUMBERS:
             arrays, dy = drawn(norm, 1, name, "f")
             found = [outcome(norm, arrays, dy, dtype=work) for _ in range(2)]
@@ -120,13 +129,14 @@ def test_programs_of_tiles_give_the_bits_of_their_passes(norm, size, work, made)
 
 
 @parametrize([*FIVE, INFERENCE])
-def test_what_comes_once_in_a_while_is_not_noted(norm, made, monkeypatch):
-    monkeypatch.setattr(programs, "OFTEN", 3)
+def test_what_comes_once_in_a_while_is_not_noted(norm, monkeypatch):
     arrays, dy = drawn(norm, 0, "near", "d")
-    for n in (0, 0, 2, 2):
-        outcome(norm, arrays, dy)
-        assert len(made) == n
-    assert None not in made
+    with noted() as made:
+        monkeypatch.setattr(programs, "OFTEN", 3)
+        for n in (0, 0, 2, 2):
+            outcome(norm, arrays, dy)
+            assert len(made) == n
+        assert None not in made
 
 
 def test_numbers_that_differ_are_noted_ever_less_often(made):
@@ -150,21 +160,22 @@ def test_x_may_be_overwritten_by_a_program_of_other_numbers(norm, made):
         assert bits([x]) == bits([y])
 
 
-@pytest.mark.parametrize("scheme", ["llama", "gemma", "onnx"])
-@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16])
-def test_a_scheme_s_program_gives_the_bits_of_its_pass(scheme, dtype, made):
+@each("scheme", ["llama", "gemma", "onnx"])
+@each("dtype", [np.float16, BFLOAT16])
+def test_a_scheme_s_program_gives_the_bits_of_its_pass(scheme, dtype):
     rng = np.random.default_rng(0)
-    for _ in range(3):
-        x, dy = (rng.standard_normal((4, 64)).astype(dtype) for _ in range(2))
-        gamma = rng.standard_normal(64).astype(dtype)
+    with noted() as made:
+        for _ in range(3):
+            x, dy = (rng.standard_normal((4, 64)).astype(dtype) for _ in range(2))
+            gamma = rng.standard_normal(64).astype(dtype)
 
-        def both(x=x, dy=dy, gamma=gamma):
-            y, cache = numpy_norms.rms_norm_forward(x, gamma, dtype=np.float32, scheme=scheme)
-            return bits([y, *numpy_norms.rms_norm_backward(dy, cache)])
+            def both(x=x, dy=dy, gamma=gamma):
+                y, cache = numpy_norms.rms_norm_forward(x, gamma, dtype=np.float32, scheme=scheme)
+                return bits([y, *numpy_norms.rms_norm_backward(dy, cache)])
 
-        found = both()
-        with passes_alone():
-            assert found == both()
+            found = both()
+            with passes_alone():
+                assert found == both()
     assert None not in made
     assert len(made) == 2
 
@@ -184,7 +195,7 @@ def test_norms_with_one_plan_and_other_shapes_are_told_apart(made, rng):
         assert np.array_equal(dx.ravel(), dx_grouped.ravel())
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (2, 3, 0)])
+@each("shape", [(0, 3), (2, 0), (2, 3, 0)])
 def test_results_of_empty_arrays_are_their_own(shape, made):
     x, gamma = np.empty(shape), np.ones(shape[1])
     for _ in range(4):

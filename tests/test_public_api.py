@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 from cases import SIX, parametrize
+from each import each
 
 import numpy_norms
 
@@ -59,7 +59,7 @@ SIGNATURES = {
 }
 FUNCTIONS = [n for n in numpy_norms.__all__ if inspect.isfunction(getattr(numpy_norms, n))]
 FORWARD = [n for n in FUNCTIONS if n.endswith("_forward")]
-functions = pytest.mark.parametrize("name", FUNCTIONS)
+functions = each("name", FUNCTIONS)
 
 
 def defined_here(value):
@@ -67,7 +67,7 @@ def defined_here(value):
     return getattr(value, "__module__", "").startswith("numpy_norms")
 
 
-@pytest.mark.parametrize("name", SIGNATURES)
+@each("name", SIGNATURES)
 def test_the_signature_is_as_designed(name):
     signature = inspect.signature(getattr(numpy_norms, name))
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
@@ -80,7 +80,7 @@ def test_all_names_are_defined_sorted_and_complete():
     assert numpy_norms.__all__ == sorted(numpy_norms.__all__)
 
 
-@pytest.mark.parametrize("name", FORWARD)
+@each("name", FORWARD)
 def test_every_forward_has_its_backward(name):
     assert name.replace("_forward", "_backward") in numpy_norms.__all__
 
@@ -130,7 +130,7 @@ def test_the_docstring_begins_with_one_line_and_names_every_parameter(name):
         assert any(parameter in line.split(" : ")[0].split(", ") for line in rest)
 
 
-@pytest.mark.parametrize("name", numpy_norms.__all__)
+@each("name", numpy_norms.__all__)
 def test_every_public_name_is_documented(name):
     assert inspect.getdoc(getattr(numpy_norms, name))
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from each import each
 
 PROGRAM = """
 import hashlib
@@ -42,7 +43,7 @@ def single():
     return run(PROGRAM, NUMPY_NORMS_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 
-@pytest.mark.parametrize(("ours", "of_blas"), [("2", "2"), ("5", "1")])
+@each(("ours", "of_blas"), [("2", "2"), ("5", "1")])
 def test_threads_of_the_library_and_of_blas_change_no_bit(single, ours, of_blas):
     assert len(single.splitlines()) == 8
     assert run(PROGRAM, NUMPY_NORMS_NUM_THREADS=ours, OPENBLAS_NUM_THREADS=of_blas) == single

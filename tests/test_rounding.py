@@ -8,8 +8,8 @@ import math
 
 import ml_dtypes
 import numpy as np
-import pytest
 from cases import batch_norm, group_norm, instance_norm, layer_norm, parametrize, rms_norm
+from each import each
 from measure import assert_rounded_once, assert_within_float64
 
 REQUIRED = 0.99999
@@ -26,12 +26,11 @@ MIDDLE = [
     rms_norm((97, 769)),
 ]
 LONG = [
-    batch_norm((100_003, 3)),
-    batch_norm((1, 300_007, 1), channel_axis=-1),
+    batch_norm((100_003, 2)),
+    batch_norm((1, 100_007, 1), channel_axis=-1),
     layer_norm((1, 300_000)),
-    layer_norm((2, 120_011)),
-    instance_norm((1, 120_011, 2), channel_axis=-1),
-    rms_norm((1, 300_000)),
+    instance_norm((1, 50_021, 2), channel_axis=-1),
+    rms_norm((1, 100_000)),
 ]
 NARROW = [
     batch_norm((7, 5, 41, 37)),
@@ -40,12 +39,10 @@ NARROW = [
     instance_norm((5, 31, 29, 12), channel_axis=-1),
     rms_norm((73, 769)),
 ]
-EVERY_MEAN = [0.0, 1.0, 1e2, 1e4, 1e6]
-middle_and_long = pytest.mark.parametrize(
-    ("norm", "mean"),
-    [*itertools.product(MIDDLE, EVERY_MEAN), *itertools.product(LONG, [0.0, 1e4])],
-    ids=str,
-)
+MIDDLE_AND_LONG = [
+    *itertools.product(MIDDLE, [0.0, 1.0, 1e2, 1e6]),
+    *itertools.product(LONG, [0.0, 1e4]),
+]
 
 
 def results(norm, mean, dtype):
@@ -56,7 +53,7 @@ def results(norm, mean, dtype):
     return [("y", y, exact_y), *((name, gradients[name], exact[name]) for name in arrays)]
 
 
-@middle_and_long
+@each(("norm", "mean"), MIDDLE_AND_LONG)
 def test_float32_results_are_correctly_rounded(norm, mean):
     for name, got, exact in results(norm, mean, np.float32):
         assert_rounded_once(got, exact)
@@ -64,8 +61,8 @@ def test_float32_results_are_correctly_rounded(norm, mean):
             assert exact.value.is_nearest(got).mean() >= REQUIRED
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("mean", [0.0, 1.0, 1e2])
+@each("dtype", [np.float16, ml_dtypes.bfloat16])
+@each("mean", [0.0, 1.0, 1e2])
 @parametrize(NARROW)
 def test_half_precision_results_are_correctly_rounded(norm, mean, dtype):
     for _, got, exact in results(norm, mean, dtype):
@@ -73,15 +70,15 @@ def test_half_precision_results_are_correctly_rounded(norm, mean, dtype):
         assert exact.value.is_nearest(got).mean() >= REQUIRED
 
 
-@middle_and_long
+@each(("norm", "mean"), [(norm, mean) for norm, mean in MIDDLE_AND_LONG if mean not in (1.0, 1e2)])
 def test_float64_results_are_exact_to_a_few_roundoffs(norm, mean):
     for name, got, exact in results(norm, mean, np.float64):
         sums = norm.set_size if name in ("y", "x") else math.prod(norm.shape) // got.size
         assert_within_float64(got, exact, terms=sums)
 
 
-@pytest.mark.parametrize("mean", [0.0, 1e2, 1e6])
-@pytest.mark.parametrize("work", [np.float64, np.float32])
+@each("mean", [0.0, 1e2, 1e6])
+@each("work", [np.float64, np.float32])
 def test_a_far_set_is_lifted_less_a_number_of_its_own_dtype_near_its_mean(mean, work, rng):
     x = (mean + rng.standard_normal((1, 1000))).astype(np.float32)
     pivot, exponent, rest, var = layer_norm((1, 1000)).forward({"x": x}, dtype=work)[1].statistics

@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 
 from numpy_norms import batch_norm_forward, layer_norm_forward, update_running_stats
@@ -18,7 +19,7 @@ def test_momentum_is_the_weight_of_the_new_value():
     assert_allclose(var, 0.75 * OLD[1] + 0.25 * x.var(axis=(0, 2), ddof=1), rtol=1e-14)
 
 
-@pytest.mark.parametrize("correction", [0, 1])
+@each("correction", [0, 1])
 def test_correction_names_the_estimator_of_the_variance(correction):
     _, var = update_running_stats(*OLD, CACHE, momentum=1.0, correction=correction)
     assert_allclose(var, x.var(axis=(0, 2), ddof=correction), rtol=1e-14)
@@ -64,7 +65,7 @@ def test_momentum_0_also_returns_new_arrays():
     assert not any(np.shares_memory(a, b) for a in after for b in OLD)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@each("dtype", [np.float16, np.float32, np.float64])
 def test_statistics_keep_their_type_and_are_rounded_once(dtype):
     old = [a.astype(dtype) for a in OLD]
     wide = update_running_stats(*(a.astype(np.float64) for a in old), CACHE)
@@ -95,7 +96,7 @@ def test_a_batch_whose_size_is_far_from_a_power_of_two_counts_every_value(rng):
     assert_allclose(var, wide.var(axis=(0, 2), ddof=1, dtype=np.float64), rtol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@each("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_statistics_out_of_range_and_nan_give_no_warning(dtype):
     _, cache = batch_norm_forward(1e200 * x)
     old = np.array([np.nan, 1.0, 2.0]).astype(dtype)
@@ -110,8 +111,8 @@ def test_the_cache_of_another_norm_is_refused():
         update_running_stats(*OLD, cache)
 
 
-@pytest.mark.parametrize("at", [0, 1])
-@pytest.mark.parametrize("shape", [(1,), (4,), (3, 1), ()])
+@each("at", [0, 1])
+@each("shape", [(1,), (4,), (3, 1), ()])
 def test_statistics_of_another_shape_are_refused(at, shape):
     old = list(OLD)
     old[at] = np.ones(shape)
@@ -121,13 +122,13 @@ def test_statistics_of_another_shape_are_refused(at, shape):
     assert "3" in str(caught.value)
 
 
-@pytest.mark.parametrize("momentum", [np.nan, np.inf, -0.1, 1.5])
+@each("momentum", [np.nan, np.inf, -0.1, 1.5])
 def test_momentum_outside_0_to_1_is_refused(momentum):
     with pytest.raises(ValueError, match="momentum"):
         update_running_stats(*OLD, CACHE, momentum=momentum)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, bool, object])
+@each("dtype", [np.int64, bool, object])
 def test_statistics_of_integers_are_refused(dtype):
     with pytest.raises(TypeError, match="running_mean"):
         update_running_stats(OLD[0].astype(dtype), OLD[1], CACHE)

@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from each import each
 from layouts import LAYOUTS
 from measure import assert_close
 from numpy.testing import assert_array_equal
@@ -20,9 +21,9 @@ torch = pytest.importorskip("torch")
 EPS = 1e-6
 HALVES = [np.float16, ml_dtypes.bfloat16]
 OTHERS = ["llama", "gemma", "onnx"]
-halves = pytest.mark.parametrize("dtype", HALVES, ids=lambda t: np.dtype(t).name)
-others = pytest.mark.parametrize("scheme", OTHERS)
-features = pytest.mark.parametrize("features", [64, 96, 768, 2048])
+halves = each("dtype", HALVES)
+others = each("scheme", OTHERS)
+features = each("features", [64, 96, 768, 2048])
 
 
 def llama(x, weight):
@@ -40,7 +41,7 @@ def gemma(x, weight):
 
 
 MODELS = {"llama": llama, "gemma": gemma}
-models = pytest.mark.parametrize("scheme", MODELS)
+models = each("scheme", MODELS)
 
 
 def run(model, *arrays):
@@ -214,7 +215,7 @@ def test_dgamma_knows_no_scheme_to_the_last_bit(scheme, rng):
 
 
 @others
-@pytest.mark.parametrize("dtype", [*HALVES, np.float32, np.float64])
+@each("dtype", [*HALVES, np.float32, np.float64])
 def test_y_is_written_where_out_says_even_over_x(scheme, dtype, rng):
     x, gamma, beta = draw(rng, 96, dtype)
     expected, _ = layer_norm_forward(x, gamma, beta, scheme=scheme)
@@ -224,7 +225,7 @@ def test_y_is_written_where_out_says_even_over_x(scheme, dtype, rng):
 
 
 @others
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+@each("layout", LAYOUTS)
 def test_results_do_not_depend_on_memory_or_axis(scheme, layout, rng):
     x, gamma, beta = draw(rng, 96, np.float16)
     dy = rng.standard_normal(x.shape).astype(np.float16)
@@ -249,7 +250,7 @@ def test_results_do_not_depend_on_the_number_of_threads(scheme, rng):
 
 
 @others
-@pytest.mark.parametrize("shape", [(1, 300_007), (0, 5), (2, 1)])
+@each("shape", [(1, 300_007), (0, 5), (2, 1)])
 def test_long_and_empty_rows(scheme, shape, rng):
     x, gamma = rng.standard_normal(shape), rng.standard_normal(shape[1])
     y, cache = rms_norm_forward(x, gamma, scheme=scheme)
@@ -272,8 +273,8 @@ def test_without_parameters_all_schemes_are_one(scheme, dtype, rng):
     assert_array_equal(layer_norm_backward(dy, cache)[0], layer_norm_backward(dy, exact_cache)[0])
 
 
-@pytest.mark.parametrize("scheme", ["Llama", "", None, 3, ["llama"]])
-@pytest.mark.parametrize("forward", [layer_norm_forward, rms_norm_forward])
+@each("scheme", ["Llama", "", None, 3, ["llama"]])
+@each("forward", [layer_norm_forward, rms_norm_forward])
 def test_another_scheme_is_refused_and_the_choices_named(forward, scheme):
     choices = "scheme is .*'exact', 'llama', 'gemma', 'onnx'"
     with pytest.raises(ValueError, match=choices):

@@ -1,5 +1,7 @@
 """Tangents, and the backward pass differentiated again, against the complex step and PyTorch."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -16,10 +18,11 @@ from cases import (
     rms_norm,
     with_large_gamma,
 )
+from each import each
 from hypothesis import assume, given
 from measure import assert_close
 from numpy.testing import assert_array_equal
-from small_tiles import SIZES, small_tiles
+from small_tiles import small_tiles
 from strategies import problems
 
 import numpy_norms as nn
@@ -34,6 +37,7 @@ LARGER = [
     instance_norm((3, 6, 8, 19), channel_axis=-1),
     rms_norm((2, 300)),
 ]
+CUT = [*product(FAMILY, ["tiny"]), *product(LARGER, ["small", "middle"])]
 
 
 def random_like(arrays, seed):
@@ -104,8 +108,8 @@ def test_jvp_is_the_adjoint_of_backward(norm):
 
 
 @parametrize(ALL)
-@pytest.mark.parametrize("along", ["dy", "x", "running_mean", "running_var", "gamma"])
-@pytest.mark.parametrize("scale", [1.0, 0.0])
+@each("along", ["dy", "x", "running_mean", "running_var", "gamma"])
+@each("scale", [1.0, 0.0])
 def test_double_backward_is_the_complex_step_of_the_backward_pass(norm, along, scale):
     arrays, dy = norm.draw(6)
     arrays["gamma"] = arrays["gamma"] * scale
@@ -186,7 +190,7 @@ def cast(arrays, dtype):
 
 
 @parametrize(FAMILY)
-@pytest.mark.parametrize("mean", [0.0, 1e2, 1e6])
+@each("mean", [0.0, 1e2, 1e6])
 def test_results_of_narrow_arrays_are_rounded_once(norm, mean):
     arrays, dy = norm.draw(14, mean=mean, dtype=np.float32)
     tangents = cast(random_like(arrays, 20), np.float32)
@@ -199,8 +203,8 @@ def test_results_of_narrow_arrays_are_rounded_once(norm, mean):
 
 
 @parametrize(FIVE)
-@pytest.mark.parametrize("exponent", [200, 300, 308])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("exponent", [200, 300, 308])
+@each("dtype", [np.float32, np.float64])
 def test_gamma_near_the_largest_number_leaves_a_finite_d_x_finite(norm, exponent, dtype):
     arrays, dy = with_large_gamma(norm, exponent, dtype)
     tangents = cast(random_like(arrays, 21), dtype)
@@ -211,9 +215,8 @@ def test_gamma_near_the_largest_number_leaves_a_finite_d_x_finite(norm, exponent
     assert np.abs(got - exact).max() < 100 * np.finfo(dtype).eps * np.abs(exact).max()
 
 
-@pytest.mark.parametrize("size", SIZES)
-@parametrize([*FAMILY, *LARGER])
-@pytest.mark.parametrize(("dtype", "work"), [(np.float64, None), (np.float32, np.float32)])
+@each(("norm", "size"), CUT)
+@each(("dtype", "work"), [(np.float64, None), (np.float32, np.float32)])
 def test_many_small_tiles_agree_with_one(norm, dtype, work, size):
     arrays, dy = norm.draw(15, dtype=dtype)
     tangents = cast(random_like(arrays, 16), dtype)
@@ -224,12 +227,12 @@ def test_many_small_tiles_agree_with_one(norm, dtype, work, size):
         assert_close(a, expected[name], 3e-14 if dtype == np.float64 else 1e-5)
 
 
-@parametrize([*FAMILY, *LARGER])
-def test_threads_change_no_bit(norm):
+@each(("norm", "size"), CUT)
+def test_threads_change_no_bit(norm, size):
     arrays, dy = norm.draw(17)
     tangents = random_like(arrays, 18)
     before = nn.get_num_threads()
-    with small_tiles("tiny"):
+    with small_tiles(size):
         try:
             nn.set_num_threads(1)
             alone = second_order(norm, arrays, dy, tangents)
@@ -265,7 +268,7 @@ def test_in_constant_sets_nothing_is_nan(norm):
 
 
 @parametrize(FAMILY)
-@pytest.mark.parametrize(("exponent", "eps"), [(-600, 0), (600, 0), (511, EPS)])
+@each(("exponent", "eps"), [(-600, 0), (600, 0), (511, EPS)])
 def test_numbers_whose_squares_leave_the_range(norm, exponent, eps):
     if norm is INFERENCE:
         return
@@ -305,7 +308,7 @@ def test_no_argument_is_changed(norm):
         assert_array_equal(a, copy)
 
 
-@pytest.mark.parametrize("scheme", ["gemma", "llama", "onnx"])
+@each("scheme", ["gemma", "llama", "onnx"])
 def test_a_scheme_s_roundings_are_the_identity(scheme, rng):
     x, dy, ddx = rng.standard_normal((3, 4, 6))
     gamma, ddgamma = rng.standard_normal((2, 6))
@@ -345,7 +348,7 @@ def refused():
     yield nn.double_backward, (x, cache), {"ddx": x.astype(int)}, TypeError, "ddx has dtype"
 
 
-@pytest.mark.parametrize(("function", "arguments", "options", "error", "words"), list(refused()))
+@each(("function", "arguments", "options", "error", "words"), list(refused()))
 def test_what_cannot_be_meant_is_refused_in_words(function, arguments, options, error, words):
     with pytest.raises(error, match=words):
         function(*arguments, **options)

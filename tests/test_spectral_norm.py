@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 from measure import assert_close
@@ -23,15 +24,14 @@ def draw(shape, seed=0, dtype=np.float64):
     return [a.astype(dtype) for a in (weight, u, v, dw)]
 
 
-@pytest.mark.parametrize("iterations", [1, 3])
-@pytest.mark.parametrize(
+@each("iterations", [1, 3])
+@each(
     ("kind", "options", "dim"),
     [
         (torch.nn.Linear, (5, 3), 0),
         (torch.nn.Conv2d, (4, 3, (2, 5)), 0),
         (torch.nn.ConvTranspose2d, (4, 3, (2, 5)), 1),
     ],
-    ids=["Linear", "Conv2d", "ConvTranspose2d"],
 )
 def test_a_layer_with_pytorch_s_parametrization_goes_the_same_way(kind, options, dim, iterations):
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def test_float64_is_right_to_a_few_units_of_the_terms_of_sigma(seed, shape):
     assert (of_dweight.error(dweight.ravel()) <= 2 * (loss * terms).ravel()).all()
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (7, 5), (6, 2, 3)])
+@each("shape", [(5, 7), (7, 5), (6, 2, 3)])
 def test_many_iterations_find_the_largest_singular_value(shape):
     weight, u, v, _ = draw(shape)
     u, v = power_iteration(weight, u, v, iterations=500)
@@ -128,7 +128,7 @@ def test_the_size_of_the_weights_makes_no_difference_at_any_scale(exponent):
     assert_close(np.ldexp(spectral_norm_backward(dw, far_cache), exponent), dweight, 1e-13)
 
 
-@pytest.mark.parametrize("scale", [1e-310, 1e307])
+@each("scale", [1e-310, 1e307])
 def test_weights_near_the_ends_of_the_range_are_divided_by_what_they_are(scale):
     weight, u, v, dw = draw((40, 50))
     weight, small = np.abs(weight) * scale, min(1.0, scale * 1e20)  # dweight is about dw / scale
@@ -149,8 +149,8 @@ def test_weights_of_zero_stay_zero_and_have_no_gradient():
         assert not a.any()
 
 
-@pytest.mark.parametrize("shape", [(40, 30), (3, 400), (300, 4), (6, 20, 7)])
-@pytest.mark.parametrize("size", ["tiny", "middle"])
+@each("shape", [(40, 30), (3, 400), (300, 4), (6, 20, 7)])
+@each("size", ["tiny", "middle"])
 def test_power_iteration_in_many_tiles_is_that_in_one(shape, size):
     weight, u, v, _ = draw(shape)
     expected = power_iteration(weight, u, v, iterations=3)

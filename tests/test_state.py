@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from each import each
 from numpy.testing import assert_array_equal
 from safetensors.numpy import save_file
 
@@ -15,7 +16,7 @@ NAMES = {
     "flax": ["scale", "bias", "mean", "var"],
     "onnx": ["scale", "B", "input_mean", "input_var"],
 }
-frameworks = pytest.mark.parametrize("framework", NAMES)
+frameworks = each("framework", NAMES)
 
 
 def state_of(framework, **changes):
@@ -73,7 +74,7 @@ def test_a_layer_built_without_a_parameter_says_so():
 
 
 @frameworks
-@pytest.mark.parametrize("missing", range(4))
+@each("missing", range(4))
 def test_a_missing_name_is_named(framework, missing):
     prefix, state = state_of(framework)
     name = list(state)[missing]
@@ -91,7 +92,7 @@ def test_a_wrong_prefix_lists_those_that_exist():
 
 
 @frameworks
-@pytest.mark.parametrize(
+@each(
     ("which", "value", "message"),
     [
         (0, np.ones(4), r"{} has shape \(3,\), but {} has \(4,\)"),

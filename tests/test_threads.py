@@ -9,6 +9,7 @@ from threading import get_ident
 
 import numpy as np
 import pytest
+from each import each
 
 import numpy_norms
 from numpy_norms.engine.threads import in_threads
@@ -23,7 +24,7 @@ def four_threads():
     numpy_norms.set_num_threads(before)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3, 57, 1000])
+@each("number", [0, 1, 2, 3, 57, 1000])
 def test_every_item_is_visited_once(number):
     visited = []
     in_threads(visited.append, range(number))
@@ -42,7 +43,7 @@ def test_several_threads_work_and_the_caller_is_one_of_them():
     assert get_ident() in seen
 
 
-@pytest.mark.parametrize(("number", "alone"), [(4, True), (1, False)])
+@each(("number", "alone"), [(4, True), (1, False)])
 def test_the_caller_alone_goes_through_the_items_in_order(number, alone):
     numpy_norms.set_num_threads(number)
     seen = []
@@ -96,7 +97,7 @@ def test_an_interrupt_comes_out_before_any_other_exception():
         in_threads(visit, range(4))
 
 
-@pytest.mark.parametrize("fails", [False, True])
+@each("fails", [False, True])
 def test_nothing_that_was_visited_is_held_afterwards(fails):
     class Visit:
         def __call__(self, item):

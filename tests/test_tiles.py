@@ -5,10 +5,12 @@ compare with PyTorch and with the definition, are cut in every way that large on
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import numpy as np
 import pytest
 from cases import (
+    INFERENCE,
     NORMS,
     SIX,
     batch_norm,
@@ -19,6 +21,7 @@ from cases import (
     parametrize,
     rms_norm,
 )
+from each import each
 from layouts import LAYOUTS
 from measure import assert_close
 from numpy.testing import assert_allclose, assert_array_equal
@@ -27,9 +30,8 @@ from small_tiles import SIZES, small_tiles
 import numpy_norms
 from numpy_norms.engine import plans
 
-ALL = [
-    *SIX,
-    *NORMS,
+SMALL = [*NORMS, instance_norm((3, 4, 6)), INFERENCE]
+LARGE = [
     batch_norm((90, 17)),
     batch_norm((7, 4, 6, 18), channel_axis=-1),
     batch_norm_inference((90, 17)),
@@ -41,12 +43,17 @@ ALL = [
     instance_norm((3, 6, 8, 19), channel_axis=-1),
     rms_norm((2, 300)),
 ]
+ALL = [*SMALL, *LARGE]
+# Hundreds of tiles would show no more than tens.
+CUT = [*product(SMALL, [("tiny", "small")]), *product(LARGE, [("small", "middle")])]
+CUT += [(layer_norm((2, 5, 3, 4), axis=1), ("middle",)), (batch_norm((90, 17)), ("tiny",))]
+CUT_IN_SETS = [(norm, sizes) for norm, sizes in CUT if norm.name != "batch_norm_inference"]
+SOME = [*product(SIX, ["tiny"]), *product(LARGE, ["middle"])]
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}  # a few roundoffs of either result
-sizes = pytest.mark.parametrize("size", SIZES)
-dtypes = pytest.mark.parametrize(
+sizes = each("size", SIZES)
+dtypes = each(
     ("dtype", "work"),
     [(np.float64, None), (np.float32, None), (np.float32, np.float32)],
-    ids=["float64", "float32", "float32 in float32"],
 )
 
 
@@ -82,31 +89,31 @@ def assert_as_of_one_tile(norm, found, of_one):
             assert_close(found[name], expected, tolerance)
 
 
-@sizes
+@each(("norm", "sizes"), CUT)
 @dtypes
-@parametrize(ALL)
-def test_many_small_tiles_agree_with_one(norm, dtype, work, size):
+def test_many_small_tiles_agree_with_one(norm, sizes, dtype, work):
     arrays, dy = norm.draw(dtype=dtype)
     of_one = []
     for absent in (set(), {"beta"}, {"gamma"}, {"gamma", "beta"}):
         present = {name: a for name, a in arrays.items() if name not in absent}
         of_one.append((present, results(norm, present, dy, work)))
-    with small_tiles(size):
-        for present, expected in of_one:
-            assert_as_of_one_tile(norm, results(norm, present, dy, work), expected)
+    for size in sizes:
+        with small_tiles(size):
+            for present, expected in of_one:
+                assert_as_of_one_tile(norm, results(norm, present, dy, work), expected)
 
 
-@sizes
+@each(("norm", "sizes"), CUT_IN_SETS)
 @dtypes
-@parametrize([norm for norm in ALL if norm.name != "batch_norm_inference"])
-def test_sets_are_lifted_in_tiles_as_in_one(norm, dtype, work, size):
+def test_sets_are_lifted_in_tiles_as_in_one(norm, sizes, dtype, work):
     arrays, dy = norm.draw(dtype=dtype)
     of_one = []
     for x in lifted_in_turn(norm, arrays["x"]):
         of_one.append((x, results(norm, {**arrays, "x": x}, dy, work)))
-    with small_tiles(size):
-        for x, expected in of_one:
-            assert_as_of_one_tile(norm, results(norm, {**arrays, "x": x}, dy, work), expected)
+    for size in sizes:
+        with small_tiles(size):
+            for x, expected in of_one:
+                assert_as_of_one_tile(norm, results(norm, {**arrays, "x": x}, dy, work), expected)
 
 
 def lifted_in_turn(norm, x):
@@ -127,7 +134,7 @@ def lifted_in_turn(norm, x):
 
 @sizes
 @dtypes
-@pytest.mark.parametrize("name", ["layer", "rms"])
+@each("name", ["layer", "rms"])
 def test_what_else_reaches_x_is_added_on_every_tile(name, dtype, work, size):
     norm = {"layer": layer_norm, "rms": rms_norm}[name]((40, 30))
     arrays, dy = norm.draw(dtype=dtype)
@@ -153,24 +160,24 @@ def bits(norm, arrays, dy, work):
     return np.concatenate([np.frombuffer(a.tobytes(), np.uint8) for a in found if a is not None])
 
 
-@sizes
+@each(("norm", "sizes"), CUT)
 @dtypes
-@parametrize(ALL)
-def test_threads_change_no_bit_of_many_tiles(norm, dtype, work, size, threads):
+def test_threads_change_no_bit_of_many_tiles(norm, sizes, dtype, work, threads):
     arrays, dy = norm.draw(dtype=dtype)
-    with small_tiles(size):
-        threads(1)
-        expected = bits(norm, arrays, dy, work)
-        for n in (2, 3, 2, 3):
-            threads(n)
-            assert_array_equal(bits(norm, arrays, dy, work), expected)
+    for size in sizes:
+        with small_tiles(size):
+            threads(1)
+            expected = bits(norm, arrays, dy, work)
+            for n in (2, 3):
+                threads(n)
+                assert_array_equal(bits(norm, arrays, dy, work), expected)
 
 
-@sizes
-def test_threads_that_call_at_the_same_time_get_the_bits_of_one(size, threads):
+@each(("size", "norms"), [("tiny", SMALL), ("middle", LARGE)])
+def test_threads_that_call_at_the_same_time_get_the_bits_of_one(size, norms, threads):
     with small_tiles(size):
         threads(2)
-        drawn = [(norm, *norm.draw(), None) for norm in ALL]
+        drawn = [(norm, *norm.draw(), None) for norm in norms]
         expected = [bits(*arguments) for arguments in drawn]
         with ThreadPoolExecutor(4) as pool:
             for found, bits_of_one in zip(
@@ -179,22 +186,22 @@ def test_threads_that_call_at_the_same_time_get_the_bits_of_one(size, threads):
                 assert_array_equal(found, bits_of_one)
 
 
+@each(("norm", "size"), SOME)
 @dtypes
-@parametrize(ALL)
-def test_memory_layout_changes_no_bit_of_many_tiles(norm, dtype, work):
+def test_memory_layout_changes_no_bit_of_many_tiles(norm, size, dtype, work):
     arrays, dy = norm.draw(dtype=dtype)
-    with small_tiles("tiny"):
+    with small_tiles(size):
         expected = bits(norm, arrays, dy, work)
         for layout in LAYOUTS:
             strange = {name: layout(a) for name, a in arrays.items()}
             assert_array_equal(bits(norm, strange, layout(dy), work), expected, layout.__name__)
 
 
+@each(("norm", "size"), SOME)
 @dtypes
-@parametrize(ALL)
-def test_tiles_are_written_where_out_says(norm, dtype, work):
+def test_tiles_are_written_where_out_says(norm, size, dtype, work):
     arrays, _ = norm.draw(dtype=dtype)
-    with small_tiles("tiny"):
+    with small_tiles(size):
         expected, _ = norm.forward(arrays, dtype=work)
         for layout in LAYOUTS:
             if layout.__name__ not in ("read_only", "big_endian"):
@@ -205,47 +212,48 @@ def test_tiles_are_written_where_out_says(norm, dtype, work):
                 assert_array_equal(x, expected, layout.__name__)
 
 
-@sizes
-@parametrize([norm for norm in ALL if norm.name != "batch_norm_inference"])
-def test_a_set_that_is_not_finite_leaves_the_bits_of_others_alone(norm, size):
+@each(("norm", "sizes"), CUT_IN_SETS)
+def test_a_set_that_is_not_finite_leaves_the_bits_of_others_alone(norm, sizes):
     arrays, dy = norm.draw()
-    with small_tiles(size):
-        usual = norm.both(arrays, dy)
-        x = arrays["x"].copy()
-        x.flat[norm.sharing.set_rows[0]] = np.inf
-        y, gradients = norm.both({**arrays, "x": x}, dy)
-        for found, expected in ((y, usual[0]), (gradients["x"], usual[1]["x"])):
-            assert_array_equal(norm.rows(found)[1:], norm.rows(expected)[1:])
+    for size in sizes:
+        with small_tiles(size):
+            usual = norm.both(arrays, dy)
+            x = arrays["x"].copy()
+            x.flat[norm.sharing.set_rows[0]] = np.inf
+            y, gradients = norm.both({**arrays, "x": x}, dy)
+            for found, expected in ((y, usual[0]), (gradients["x"], usual[1]["x"])):
+                assert_array_equal(norm.rows(found)[1:], norm.rows(expected)[1:])
 
 
 @sizes
-@pytest.mark.parametrize("slots", [1, 2, 3])
 @parametrize(ALL)
-def test_tiles_cover_everything_once(norm, slots, size):
+def test_tiles_cover_everything_once(norm, size):
     with small_tiles(size):
-        plan, cut = cut_of(norm, slots)
-        count = np.zeros(plan.shape, int)
-        for lane in cut.lanes:
-            for slices in tiles_of(lane, cut):
-                count[slices] += 1
-        assert (count == 1).all()
+        plan = plan_of(norm)
+        for slots in (1, 2, 3):
+            cut = plans.Cut(plan, slots)
+            count = np.zeros(plan.shape, int)
+            for lane in cut.lanes:
+                for slices in tiles_of(lane, cut):
+                    count[slices] += 1
+            assert (count == 1).all(), slots
 
 
 @sizes
-@pytest.mark.parametrize("slots", [1, 2])
 @parametrize(ALL)
-def test_lanes_that_add_to_one_table_have_no_set_in_common(norm, slots, size):
+def test_lanes_that_add_to_one_table_have_no_set_in_common(norm, size):
     # Else two threads would add to a number at the same time.
     with small_tiles(size):
-        plan, cut = cut_of(norm, slots)
-        if cut.disjoint:
-            numbers, sets = np.arange(plan.size).reshape(plan.shape), norm.sharing.sets
-            met = []
-            for lane in cut.lanes:
-                met.append(
-                    {number for s in tiles_of(lane, cut) for number in sets[numbers[s]].flat}
-                )
-            assert sum(map(len, met)) == len(set().union(*met))
+        plan = plan_of(norm)
+        sets = norm.sharing.sets.reshape(plan.shape)
+        for slots in (1, 2):
+            cut = plans.Cut(plan, slots)
+            if cut.disjoint:
+                met = [
+                    set().union(*(np.unique(sets[s]).tolist() for s in tiles_of(lane, cut)))
+                    for lane in cut.lanes
+                ]
+                assert sum(map(len, met)) == len(set().union(*met)), slots
 
 
 def tiles_of(lane, cut):
@@ -256,31 +264,28 @@ def tiles_of(lane, cut):
             yield tuple([slices[i] for i in cut.order])
 
 
-def cut_of(norm, slots):
-    """The plan of a norm, and its tiles."""
-    _, cache = norm.forward(norm.draw()[0])
-    return cache.plan, plans.Cut(cache.plan, slots)
+def plan_of(norm):
+    """The plan of a norm."""
+    arrays, _ = norm.draw()
+    return norm.forward(arrays)[1].plan
 
 
 def test_small_arrays_are_cut_in_every_way():
     # Otherwise the tests above would compare one tile with itself.
     kinds = set()
-    for size in SIZES:
+    for norm, size in [(norm, size) for norm, sizes in CUT for size in sizes]:
         with small_tiles(size):
-            for norm in ALL:
-                plan, cut = cut_of(norm, 2)
-                columns = max(plan.over) < len(plan.shape) - 1
-                kinds |= {
-                    ("tiles", "one" if cut.alone else "of whole sets" if cut.whole else "of parts"),
-                    (
-                        "rows",
-                        "side by side" if plan.beside else "of columns" if columns else "whole",
-                    ),
-                    ("parts of parameters", "many" if cut.many else "one"),
-                    ("sets", "in one lane" if cut.disjoint else "in several"),
-                    ("lanes", min(len(cut.lanes), 3)),
-                    ("tiles in a run", min(3, max(len(r) for lane in cut.lanes for _, r in lane))),
-                }
+            plan = plan_of(norm)
+            cut = plans.Cut(plan, 2)
+        columns = max(plan.over) < len(plan.shape) - 1
+        kinds |= {
+            ("tiles", "one" if cut.alone else "of whole sets" if cut.whole else "of parts"),
+            ("rows", "side by side" if plan.beside else "of columns" if columns else "whole"),
+            ("parts of parameters", "many" if cut.many else "one"),
+            ("sets", "in one lane" if cut.disjoint else "in several"),
+            ("lanes", min(len(cut.lanes), 3)),
+            ("tiles in a run", min(3, max(len(r) for lane in cut.lanes for _, r in lane))),
+        }
     assert kinds == {
         *(("tiles", how) for how in ("one", "of whole sets", "of parts")),
         *(("rows", how) for how in ("side by side", "of columns", "whole")),

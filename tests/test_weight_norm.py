@@ -5,6 +5,7 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 from measure import assert_close
@@ -26,14 +27,13 @@ def draw(shape, seed=0, dtype=np.float64):
     return [a.astype(dtype) for a in arrays]
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "options", "dim"),
     [
         (torch.nn.Linear, (5, 3), 0),
         (torch.nn.Conv2d, (4, 3, (2, 5)), 0),
         (torch.nn.ConvTranspose2d, (4, 3, (2, 5)), 1),
     ],
-    ids=["Linear", "Conv2d", "ConvTranspose2d"],
 )
 def test_a_layer_with_pytorch_s_parametrization_has_these_weights_and_gradients(kind, options, dim):
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def exact(v, g, dw):
     return g * v / n, g / n * dw + dn * v / n, (dw * v).sum() / n
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])
+@each("scale", [1.0, 1e-3, 1e3])
 def test_no_neighbour_in_float32_is_nearer_to_the_truth(scale):
     v, g, dw = draw((200, 333), dtype=np.float32)
     v *= np.float32(scale)

@@ -170,10 +170,10 @@ def test_a_damaged_file_is_named_or_read(tmp_path, write, name, read):
 
 
 def check_damage(path, write, name, read):
-    """Read a file in 3000 damaged forms."""
+    """Read a file in 1000 damaged forms."""
     write(path)
     good, said = path.read_bytes(), []
-    for trial in range(3000):
+    for trial in range(1000):
         path.write_bytes(damaged(good, trial))
         try:
             read(str(path))
@@ -181,7 +181,7 @@ def check_damage(path, write, name, read):
             assert read is evaluator
         except ValueError as error:
             said.append(str(error))
-    assert len(said) > 1000
+    assert len(said) > 300
     assert all(name in line for line in said)
 
 

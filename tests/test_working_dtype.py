@@ -12,10 +12,11 @@ from cases import (
     parametrize,
     rms_norm,
 )
+from each import each
 from measure import ROUNDOFF, units
 from numpy.testing import assert_array_equal
 
-LENGTHS = [100, 3_000, 200_000]
+LENGTHS = [100, 100_000]
 OF_LENGTH = {
     "layer_norm": lambda n: layer_norm((2, n)),
     "rms_norm": lambda n: rms_norm((2, n)),
@@ -27,8 +28,8 @@ OF_LENGTH = {
 FLOAT32_UNITS = 2.0**-24 / ROUNDOFF
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("name", OF_LENGTH)
+@each("length", LENGTHS)
+@each("name", OF_LENGTH)
 def test_the_error_of_float32_arithmetic_does_not_grow_with_the_length(name, length):
     norm = OF_LENGTH[name](length)
     arrays, dy = norm.draw(mean=0.5, std=1.0, dtype=np.float32)
@@ -39,7 +40,7 @@ def test_the_error_of_float32_arithmetic_does_not_grow_with_the_length(name, len
         assert units(gradients[name_of_array], exact[name_of_array]) <= 8 * FLOAT32_UNITS
 
 
-@pytest.mark.parametrize("mean", [1e2, 1e4])
+@each("mean", [1e2, 1e4])
 @parametrize(FIVE)
 def test_float32_arithmetic_survives_an_offset(norm, mean):
     arrays, dy = norm.draw(mean=mean, std=1.0, dtype=np.float32)
@@ -49,8 +50,8 @@ def test_float32_arithmetic_survives_an_offset(norm, mean):
     assert units(gradients["x"], exact["x"]) <= 16 * FLOAT32_UNITS
 
 
-@pytest.mark.parametrize("work", [np.float32, np.float64, np.longdouble])
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@each("work", [np.float32, np.float64, np.longdouble])
+@each("dtype", [np.float16, np.float32, np.float64])
 @parametrize(SIX)
 def test_results_keep_the_type_of_the_input_and_statistics_have_the_working_type(norm, dtype, work):
     arrays, dy = norm.draw(dtype=dtype)
