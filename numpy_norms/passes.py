@@ -39,7 +39,13 @@ class Statistics(NamedTuple):
 
 
 def forward(
-    plan: Plan, views: Arrays, parameters: Arrays, _: Arrays, eps: float, output: Callable[..., Any]
+    plan: Plan,
+    slots: int,
+    views: Arrays,
+    parameters: Arrays,
+    _: Arrays,
+    eps: float,
+    output: Callable[..., Any],
 ) -> tuple[Table, Table]:
     """Fill y, and keep the statistics."""
     x, y = views
@@ -61,12 +67,12 @@ def forward(
         tile.store(output(x_hat, *tile.parameters(*parameters)), y)
 
     nearer = partial(lifting.nearer, plan, eps)
-    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
+    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=slots)
     return statistics, {}
 
 
 def backward(
-    plan: Plan, views: Arrays, parameters: Arrays, statistics: Arrays, eps: float
+    plan: Plan, slots: int, views: Arrays, parameters: Arrays, statistics: Arrays, eps: float
 ) -> tuple[Table, Table]:
     """Fill dx; return dgamma and dbeta. `ds` is what reaches x by other ways than the norm."""
     x, dy, dx_view, ds = views
@@ -95,13 +101,12 @@ def backward(
             dx += tile.lift(ds)
         tile.store(dx, dx_view)
 
-    slots = 2 if ds is None else 3
     run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=slots)
     return {}, sums
 
 
 def inference(
-    plan: Plan, views: Arrays, parameters: Arrays, given: Arrays, eps: float
+    plan: Plan, slots: int, views: Arrays, parameters: Arrays, given: Arrays, eps: float
 ) -> tuple[Table, Table]:
     """Fill y, where mean and variance are given."""
     x, y = views
@@ -118,12 +123,12 @@ def inference(
         x_hat = eq.standardized(x, mean, eq.reciprocal_std(var, eps))
         tile.store(eq.output(x_hat, *tile.parameters(*parameters)), y)
 
-    run(plan, prepare, reduce, None, apply, about=(pivot, mean, var), slots=1)
+    run(plan, prepare, reduce, None, apply, about=(pivot, mean, var), slots=slots)
     return {}, {}
 
 
 def inference_backward(
-    plan: Plan, views: Arrays, parameters: Arrays, given: Arrays, eps: float
+    plan: Plan, slots: int, views: Arrays, parameters: Arrays, given: Arrays, eps: float
 ) -> tuple[Table, Table]:
     """Fill dx; return the sums of dy (x - mean) and of dy."""
     x, dy, dx_view = views
@@ -147,7 +152,7 @@ def inference_backward(
         tile.unlift(dx, None, power)
         tile.store(dx, dx_view)
 
-    run(plan, prepare, reduce, None, apply, about=(pivot, rest, rstd), sums=sums, slots=2)
+    run(plan, prepare, reduce, None, apply, about=(pivot, rest, rstd), sums=sums, slots=slots)
     return {}, sums
 
 

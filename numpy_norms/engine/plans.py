@@ -98,7 +98,8 @@ class Plan:
         self.sums = self._sums()
         self.cuts: dict[int, Cut] = {}
         self.tiles: dict[Shape, Plan] = {}
-        self.small = not self.size or _extents(self, 2)[0] == [*self.shape]  # one tile is it all
+        slots = 2 - self.in_place
+        self.small = not self.size or _extents(self, slots)[0] == [*self.shape]  # in one tile
         self.is_tile = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -313,13 +314,15 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     bytes_each = slots * plan.work.itemsize
     limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
     limit = min(limit, (MEMORY - SCRATCH) // (12 * 8) * max(plan.m, 1))
+    # What is cut at all is cut so that two arrays of a tile stay in the cache.
+    tile = limit if plan.size <= limit else min(limit, SCRATCH // (2 * plan.work.itemsize))
     if plane <= min(limit, PAYS):
-        _shrink(extent, sets, plan.size, limit)
+        _shrink(extent, sets, plan.size, tile)
         return extent, True
     for a in sets:
         extent[a] = 1
     if set_size * min(plane // set_size, SHORT) <= min(limit, PAYS):
-        _shrink(extent, tail, plane, limit)
+        _shrink(extent, tail, plane, tile)
         return extent, True
     limit = SCRATCH // bytes_each if long == 1 else MEMORY // (bytes_each + 3 * SUM)
     _shrink(extent, [*over, *tail], plane, limit)

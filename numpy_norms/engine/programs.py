@@ -94,14 +94,14 @@ def over_tiles(
     about: Numbers = (),
     *options: Any,
 ) -> tuple[Table, Table]:
-    """The pass ``work(plan, views, parameters, about, *options)``: numbers of sets, and sums.
+    """The pass ``work(plan, slots, views, parameters, about, *options)``: numbers and sums.
 
     Tiles that hold their sets whole are arrays of their own, of a kind that comes often.
     """
     x, *others = plan.views(*views)
     parameters = plan.parameters(*parameters)
     if plan.small or not plan.size or not plan.cut(slots).whole:
-        return work(plan, [x, *others], parameters, about, *options)
+        return work(plan, slots, [x, *others], parameters, about, *options)
     found: Table = {}
     sums: Table = {}
 
@@ -111,7 +111,7 @@ def over_tiles(
         here = plan.of_tile(part.shape)
         few = [a if a is None else a[tile.of_parameters] for a in parameters]
         numbers, totals = _of_tile(
-            here, work, len(parts), len(few), options, *parts, *few, *tile.sets(about)
+            here, work, slots, len(parts), len(few), options, *parts, *few, *tile.sets(about)
         )
         tile.keep(found, *numbers)
         return (), totals
@@ -122,11 +122,17 @@ def over_tiles(
 
 @repeated
 def _of_tile(
-    plan: Plan, work: Work, views: int, parameters: int, options: tuple[Any, ...], *arrays: Any
+    plan: Plan,
+    work: Work,
+    slots: int,
+    views: int,
+    parameters: int,
+    options: tuple[Any, ...],
+    *arrays: Any,
 ) -> tuple[Numbers, Numbers]:
     """The same pass over a tile, its arrays in a row."""
     few = views + parameters
-    found, sums = work(plan, arrays[:views], arrays[views:few], arrays[few:], *options)
+    found, sums = work(plan, slots, arrays[:views], arrays[views:few], arrays[few:], *options)
     return tuple(found.values()), tuple(sums.values())
 
 

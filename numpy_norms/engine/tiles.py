@@ -52,7 +52,6 @@ def run(
     def whole(tile: Tile) -> tuple[Numbers, Numbers]:
         here = about if tile.slices is None else tile.sets(about)
         for tries in range(TRIES):
-            tile.slot = 0
             arrays, averages, totals = reduce(tile, *prepare(tile, *here))
             found = () if finish is None else finish(*averages)
             better = None if nearer is None else nearer(here, averages, found)
@@ -115,7 +114,7 @@ class Tile:
     def move(self, slices: list[slice]) -> None:
         """Go to a part of the view."""
         over, along, every = self.plan.over, self.plan.along, slice(None)
-        self.slices, self.slot = tuple(slices), 0
+        self.slices = tuple(slices)
         self.of_sets = tuple([every if a in over else s for a, s in enumerate(slices)])
         self.of_parameters = tuple([s if a in along else every for a, s in enumerate(slices)])
 
@@ -138,7 +137,7 @@ class Tile:
         return parameters
 
     def own(self, view: Array) -> Array:
-        """Memory of the shape of a part, in turn: once all slots are taken the first is free."""
+        """Memory of the shape of a part: that of the slots, in turn."""
         if self.plan.small:
             return np.empty_like(view, self.plan.work, "C")
         if self.memory is None:
