@@ -165,7 +165,7 @@ class Notes:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.names: list[str] = []
-        self.constants: dict[str, Any] = {}
+        self.constants: dict[str, Any] = {"__name__": __name__}
         self.spellings: dict[int, str] = {}
         self.known: dict[str, tuple[Noted, ...]] = {}
         self.shared: list[Array] = []
