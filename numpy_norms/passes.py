@@ -1,4 +1,8 @@
-"""The passes over an array: what is prepared, reduced, finished and applied on every tile."""
+"""The passes over an array: what is prepared, reduced, finished and applied on every tile.
+
+A pass is given arrays with the axes of its plan: views of large ones, parameters, and numbers for
+sets. It returns two tables: numbers that it has found for sets, and sums for parameters.
+"""
 
 from __future__ import annotations
 
