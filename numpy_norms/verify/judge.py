@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Judge:
         accumulate: Any,
         scheme: str = "exact",
     ) -> None:
-        self.case = case
+        self.case, self.arrangement = case, arrangement
         self.roundoff, self.dtype = roundoff(dtype), dtype
         declared = Accumulator.declared(dtype, accumulate)
         self.rsqrt_ulp, self.order = declared.rsqrt_ulp, declared.order
@@ -68,9 +69,10 @@ class Judge:
                 rounded = self.expected[name].astype(dtype)
                 self.expected[name] = rounded.astype(np.float64)
 
-    def traits(self, arrangement: Arrangement) -> dict[str, Any]:
-        """Return what may tell this case from others."""
-        return traits(arrangement, self.case)
+    @cached_property
+    def traits(self) -> dict[str, Any]:
+        """What may tell this case from others."""
+        return traits(self.arrangement, self.case)
 
     def dull(self, name: str) -> bool:
         """Return whether an output of this case is nothing but rounding noise."""

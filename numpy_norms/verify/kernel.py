@@ -295,7 +295,7 @@ class Trial:
             got = found.results.get(output)
             if got is None or got.shape != judge.expected[output].shape:
                 return None
-            size = int(judge.traits(self.arrangement)[trait])
+            size = int(judge.traits[trait])
             return size, judge.apart(output, got, judge.expected[output]) > 1
 
         return probe

@@ -11,7 +11,7 @@ from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.sentences import sentences
-from numpy_norms.verify.plain import Array, Kernel
+from numpy_norms.verify.plain import SCHEMES, Array, Kernel, Work, worked_again
 from numpy_norms.verify.runs import Run, run
 
 from .evidence import Piece
@@ -32,10 +32,12 @@ STEPS = {
 
 
 class Candidates:
-    """The faults of the grammar with their predictions, each computed once."""
+    """The faults of the grammar with their predictions; those of a whole battery computed once."""
 
     def __init__(self, arrangement: Arrangement, scheme: str) -> None:
         self.arrangement, self.scheme = arrangement, scheme
+        # Each fault is kept with what comes of it, so that its id stays its own.
+        self._kept: dict[tuple[int, int, str], tuple[Fault, Array | None]] = {}
         self._kernels: dict[int, tuple[Fault, tuple[Kernel, Kernel]]] = {}
         self._runs: dict[tuple[int, int, bool], Run] = {}
 
@@ -53,15 +55,35 @@ class Candidates:
         self, pieces: Sequence[Piece], fault: Fault, most: float = np.inf
     ) -> list[Array | None]:
         """Return what a kernel with the fault would have returned in each piece, if not larger."""
-        return [self._predicted(p, fault) if p.got.size <= most else None for p in pieces]
+        return [self._once(p, fault) if p.got.size <= most else None for p in pieces]
 
-    def _predicted(self, piece: Piece, fault: Fault) -> Array | None:
+    def _once(self, piece: Piece, fault: Fault) -> Array | None:
+        key = id(fault), id(piece.judge), piece.output
+        if key not in self._kept:
+            self._kept[key] = fault, self._predicted(piece, fault)
+        return self._kept[key][1]
+
+    def _predicted(self, piece: Piece, fault: Fault, right: Work | None = None) -> Array | None:
+        """Return what comes of a fault; of the steps of a kernel without it, if they are there."""
+        if fault.of_memory:
+            return self._returned(piece, fault)
+        output, edits = piece.output, fault.edits
+        if output != "y":
+            edits = {**edits, **fault.backward}
+        right = right or piece.worked(self.scheme)
+        try:
+            wrong = worked_again(right, (SCHEMES[self.scheme], edits), output)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return None  # what it is about is not there: groups, elements, dy in a forward pass
+        return piece.rounded(getattr(wrong, output))
+
+    def _returned(self, piece: Piece, fault: Fault) -> Array | None:
+        """Return what a kernel returns that is called for each case once, as it remembers calls."""
         ahead = piece.output == "y"
-        key = (id(fault), id(piece.judge), ahead)
+        key = id(fault), id(piece.judge), ahead
         if key not in self._runs:
             if id(fault) not in self._kernels:
                 kernel = fault.kernel(self.arrangement.norm, self.scheme)
-                # The fault is kept with it, so that its id stays its own.
                 self._kernels[id(fault)] = fault, self.arrangement.arranged(*kernel)
             forward, backward = self._kernels[id(fault)][1]
             passes = (forward, None) if ahead else (None, backward)
@@ -75,14 +97,15 @@ class Candidates:
     def _shortlist(self, chosen: Sequence[Piece], pool: list[Fault]) -> list[Fault]:
         ranked = [(fault, 0.0) for fault in pool]
         for number, piece in enumerate(chosen, 1):
-            scores = [(fault, s + self._first_score(piece, fault)) for fault, s in ranked]
+            right = piece.worked(self.scheme)
+            scores = [(fault, s + self._first_score(piece, fault, right)) for fault, s in ranked]
             best = sorted(scores, key=lambda pair: -pair[1])  # stable: the simpler first
             most = 60 if number < len(chosen) else SHORTLIST
             ranked = [pair for pair in best[:most] if pair[1] > 0.3 * number]
         return [fault for fault, _ in ranked]
 
-    def _first_score(self, piece: Piece, fault: Fault) -> float:
-        prediction = self._predicted(piece, fault)
+    def _first_score(self, piece: Piece, fault: Fault, right: Work) -> float:
+        prediction = self._predicted(piece, fault, right)
         if prediction is None:
             return 0.0
         some = piece.some

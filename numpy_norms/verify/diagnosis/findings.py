@@ -52,7 +52,7 @@ def diagnose(
     """
     with np.errstate(all="ignore"):
         doctor = _Doctor(arrangement, judges, runs, scheme, probe)
-        found = [*overwritten(runs), *failures(arrangement, judges, runs)]
+        found = [*overwritten(runs), *failures(judges, runs)]
         found += [finding for output in doctor.evidence for finding in doctor.of(output)]
     explains = {f.name: sum(o.share for o in found if o.name == f.name) for f in found}
     vague = ("unknown", "rounding")

@@ -9,7 +9,7 @@ import numpy as np
 
 from numpy_norms.verify.faults.factors import SIZES, Factor, scalars
 from numpy_norms.verify.faults.grammar import Fault
-from numpy_norms.verify.plain import SCHEMES, Array, Work, worked
+from numpy_norms.verify.plain import Array, Work
 
 from .evidence import Piece
 
@@ -40,7 +40,7 @@ def fitted(pieces: Sequence[Piece], output: str, scheme: str) -> Iterator[Fault]
     found: list[tuple[Array, Mapping[str, float]]] = []
     for piece in pieces:
         case = piece.judge.case
-        work = _work(piece, scheme)
+        work = piece.worked(scheme, np.float64)
         basis = np.stack([(sign * term(work)).ravel() for sign, term in terms.values()], axis=1)
         usable = piece.wrong & np.isfinite(piece.got) & np.isfinite(basis).all(axis=1)
         kept = [i for i in range(len(terms)) if np.any(basis[:, i])]
@@ -68,15 +68,6 @@ def _terms(output: str, norm: str) -> dict[str, tuple[int, Any]]:
     """Return the terms that a norm has: RMS norm has no beta, and no mean."""
     lacking = ("beta", "r E[dx_hat]") if norm == "rms_norm" else ()
     return {name: term for name, term in TERMS[output].items() if name not in lacking}
-
-
-def _work(piece: Piece, scheme: str) -> Work:
-    case, bring = piece.judge.case, piece.arrangement.inward
-    wide = [np.asarray(a, np.float64) for a in (bring(case.x), case.gamma, case.beta)]
-    groups = () if case.num_groups is None else (case.num_groups,)
-    arrays = (wide[0], *groups, *wide[1:], case.eps)
-    dy = np.asarray(bring(case.dy), np.float64)
-    return worked(case.norm, arrays, dy, (SCHEMES.get(scheme, {}),))
 
 
 def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
