@@ -11,7 +11,7 @@ from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.sentences import sentences
-from numpy_norms.verify.plain import SCHEMES, Array, Kernel, Work, worked_again
+from numpy_norms.verify.plain import SCHEMES, Array, Kernel, worked_again
 from numpy_norms.verify.runs import Run, run
 
 from .evidence import Piece
@@ -34,8 +34,8 @@ STEPS = {
 class Candidates:
     """The faults of the grammar with their predictions; those of a whole battery computed once."""
 
-    def __init__(self, arrangement: Arrangement, scheme: str) -> None:
-        self.arrangement, self.scheme = arrangement, scheme
+    def __init__(self, arrangement: Arrangement) -> None:
+        self.arrangement = arrangement
         # Each fault is kept with what comes of it, so that its id stays its own.
         self._kept: dict[tuple[int, int, str], tuple[Fault, Array | None]] = {}
         self._kernels: dict[int, tuple[Fault, tuple[Kernel, Kernel]]] = {}
@@ -46,7 +46,7 @@ class Candidates:
         chosen = _chosen(ill)
         norm, case = self.arrangement.norm, chosen[0].judge.case
         known = [f for f in KNOWN if norm in f.norms and _concerns(f, output)]
-        yield self._shortlist(chosen, [*known, *fitted(chosen, output, self.scheme)])
+        yield self._shortlist(chosen, [*known, *fitted(chosen, output)])
         longest = max(p.view.set_size for p in chosen), max(p.view.sum_size for p in chosen)
         every = sentences(norm, case.x.ndim, case.gamma.ndim, *longest)
         yield self._shortlist(chosen, [fault for fault in every if _concerns(fault, output)])
@@ -63,16 +63,15 @@ class Candidates:
             self._kept[key] = fault, self._predicted(piece, fault)
         return self._kept[key][1]
 
-    def _predicted(self, piece: Piece, fault: Fault, right: Work | None = None) -> Array | None:
-        """Return what comes of a fault; of the steps of a kernel without it, if they are there."""
+    def _predicted(self, piece: Piece, fault: Fault) -> Array | None:
         if fault.of_memory:
             return self._returned(piece, fault)
-        output, edits = piece.output, fault.edits
-        if output != "y":
-            edits = {**edits, **fault.backward}
-        right = right or piece.worked(self.scheme)
+        judge, output = piece.judge, piece.output
+        ahead = output == "y"
+        right = replace(judge.plain, dy=None) if ahead else judge.plain
+        edits = fault.edits if ahead else {**fault.edits, **fault.backward}
         try:
-            wrong = worked_again(right, (SCHEMES[self.scheme], edits), output)
+            wrong = worked_again(right, (SCHEMES[judge.scheme], edits), output)
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return None  # what it is about is not there: groups, elements, dy in a forward pass
         return piece.rounded(getattr(wrong, output))
@@ -83,7 +82,7 @@ class Candidates:
         key = id(fault), id(piece.judge), ahead
         if key not in self._runs:
             if id(fault) not in self._kernels:
-                kernel = fault.kernel(self.arrangement.norm, self.scheme)
+                kernel = fault.kernel(self.arrangement.norm, piece.judge.scheme)
                 self._kernels[id(fault)] = fault, self.arrangement.arranged(*kernel)
             forward, backward = self._kernels[id(fault)][1]
             passes = (forward, None) if ahead else (None, backward)
@@ -97,15 +96,14 @@ class Candidates:
     def _shortlist(self, chosen: Sequence[Piece], pool: list[Fault]) -> list[Fault]:
         ranked = [(fault, 0.0) for fault in pool]
         for number, piece in enumerate(chosen, 1):
-            right = piece.worked(self.scheme)
-            scores = [(fault, s + self._first_score(piece, fault, right)) for fault, s in ranked]
+            scores = [(fault, s + self._first_score(piece, fault)) for fault, s in ranked]
             best = sorted(scores, key=lambda pair: -pair[1])  # stable: the simpler first
             most = 60 if number < len(chosen) else SHORTLIST
             ranked = [pair for pair in best[:most] if pair[1] > 0.3 * number]
         return [fault for fault, _ in ranked]
 
-    def _first_score(self, piece: Piece, fault: Fault, right: Work) -> float:
-        prediction = self._predicted(piece, fault, right)
+    def _first_score(self, piece: Piece, fault: Fault) -> float:
+        prediction = self._predicted(piece, fault)
         if prediction is None:
             return 0.0
         some = piece.some

@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.faults.coordinates import PARAMETERS, Coordinate, coordinates
 from numpy_norms.verify.judge import Judge
-from numpy_norms.verify.plain import SCHEMES, Array, View, Work, worked
+from numpy_norms.verify.plain import Array, View
 from numpy_norms.verify.runs import Run
 
 __all__ = ["Piece", "log_off", "pieces"]
@@ -60,16 +59,6 @@ class Piece:
     def flat(self, a: Array) -> Array:
         """Bring a result in the caller's order into that of this piece."""
         return (a if self.output in PARAMETERS else self.arrangement.inward(a)).reshape(-1)
-
-    def worked(self, scheme: str, dtype: DTypeLike | None = None) -> Work:
-        """Return the steps of the plain kernel on the case, for y of its forward pass alone."""
-        case, bring = self.judge.case, self.arrangement.inward
-        x, gamma, beta, dy = (
-            np.asarray(a, dtype) for a in (bring(case.x), case.gamma, case.beta, bring(case.dy))
-        )
-        groups = () if case.num_groups is None else (case.num_groups,)
-        arrays = (x, *groups, gamma, beta, case.eps)
-        return worked(case.norm, arrays, None if self.output == "y" else dy, (SCHEMES[scheme],))
 
     def rounded(self, a: Array) -> Array | None:
         """Return what a kernel has worked out as it would return it; None if it is no result."""

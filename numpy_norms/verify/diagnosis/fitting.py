@@ -34,13 +34,13 @@ WORDS = {
 SAME = 2e-4
 
 
-def fitted(pieces: Sequence[Piece], output: str, scheme: str) -> Iterator[Fault]:
+def fitted(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
     """Yield the output as a combination of its own terms, if it is one."""
     terms = _terms(output, pieces[0].arrangement.norm)
     found: list[tuple[Array, Mapping[str, float]]] = []
     for piece in pieces:
         case = piece.judge.case
-        work = piece.worked(scheme, np.float64)
+        work = piece.judge.worked(np.float64)
         basis = np.stack([(sign * term(work)).ravel() for sign, term in terms.values()], axis=1)
         usable = piece.wrong & np.isfinite(piece.got) & np.isfinite(basis).all(axis=1)
         kept = [i for i in range(len(terms)) if np.any(basis[:, i])]
