@@ -18,6 +18,7 @@ from numpy_norms.verify.runs import Run
 __all__ = ["Piece", "log_off", "pieces"]
 
 ENOUGH = 1000
+BARELY = np.log(1.5)  # what is no further off says little
 CAP = 1e6  # units of the tolerance: further off is no worse
 
 
@@ -117,9 +118,9 @@ def pieces(
         )
         last[shape] = piece.got
         found.append(piece)
-    if any(piece.wrong.any() for piece in found):
+    if any(piece.off.max(initial=0) > BARELY for piece in found):
         return found
-    # Exact cases alone may tell it from right, by less than the tolerance.
+    # Exact cases tell best what is wrong by about a tolerance, or by less.
     exact = [_held_to_the_last_bit(piece) for piece in found if piece.judge.exact]
     return exact if any(piece.wrong.any() for piece in exact) else found
 

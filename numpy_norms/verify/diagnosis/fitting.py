@@ -86,8 +86,8 @@ def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
             return name
     if all(close(value, 1) for value, _ in values) and np.std([v for v, _ in values]) > 1e-6:
         return "1"
-    if all(abs(value - first) <= 0.02 * min(abs(first - 1), abs(first)) for value, _ in values):
-        return f"{first:.6g}"
+    if all(abs(value - first) <= 0.03 * min(abs(first - 1), abs(first)) for value, _ in values):
+        return f"{first:.6g}" if abs(first - 1) > 1e-5 else f"{first:.9g}"
     return None
 
 
