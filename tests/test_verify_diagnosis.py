@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from trials import trial
+from trials import small, trial
 
 from benchmarks.labelled_faults import SAME
 from benchmarks.public_faults import public_faults
-from numpy_norms.verify import check_kernel
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.faults.drawn import confined, drawn
 from numpy_norms.verify.faults.factors import QUANTITIES, SIZES
@@ -77,7 +76,7 @@ CONDITIONS = [
 @pytest.mark.parametrize(("when", "words"), CONDITIONS, ids=lambda value: str(value))
 def test_a_condition_is_found_to_its_exact_bound(when, words):
     kernel = confined("layer_norm", left_out("projection"), "dx", None, when)
-    (found,) = check_kernel("layer_norm", *kernel, threads=0).diagnosis
+    (found,) = trial("layer_norm", threads=0).of(*kernel).diagnosis
     assert found.condition == words
     assert found.name == "projection_dropped"
 
@@ -143,7 +142,7 @@ def test_sums_in_a_narrower_type_are_said_to_be_that():
         short = [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in arguments]
         return tuple(a.astype(np.float64) for a in backward(*short))
 
-    found = check_kernel("layer_norm", forward, narrow, dtype="float64", threads=0).diagnosis
+    found = small("layer_norm", "float64").of(forward, narrow).diagnosis
     assert {(f.output, f.kind) for f in found} == {
         (output, "cast too early") for output in ("dx", "dgamma", "dbeta")
     }
