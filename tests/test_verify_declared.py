@@ -21,14 +21,17 @@ forward, backward = plain_kernel("layer_norm")
 whole = partial(check_kernel, threads=0)
 check = partial(whole, shapes=((5, 7, 13), (3, 40)))
 ALL = list(right_kernels())
-QUICK = [k for k in ALL if "Welford" not in k.name or str(k.dtype) == "float32"]
+# A recurrence takes time; its lanes are folded by one rule, however many there are.
+QUICK = [
+    k
+    for k in ALL
+    if "Welford" not in k.name or (str(k.dtype) == "float32" and "4 lanes" not in k.name)
+]
 
 
 @pytest.mark.parametrize("kernel", QUICK, ids=lambda k: f"{k.norm}, {k.name}, {k.dtype}")
 def test_no_right_kernel_is_called_wrong(kernel: Right):
-    declared = Trial(
-        kernel.norm, kernel.dtype, kernel.accumulate, 1, {}, threads=0, **kernel.options
-    )
+    declared = trial(kernel.norm, kernel.dtype, kernel.accumulate, threads=0, **kernel.options)
     report = declared.of(*kernel.passes)
     assert report.passed, report
 

@@ -6,9 +6,10 @@ from numpy_norms.verify.kernel import Trial
 
 
 @cache
-def trial(norm, dtype="float32", *, shapes=None, threads=2, accumulate=None, **options):
+def trial(norm, dtype="float32", accumulate=None, **more):
     """Return what ``check_kernel(norm, dtype=dtype, seed=7)`` makes before it runs a kernel."""
-    return Trial(norm, dtype, accumulate, 7, options, threads=threads, shapes=shapes)
+    axes = {name: more.pop(name) for name in ("axis", "channel_axis") if name in more}
+    return Trial(norm, dtype, accumulate, 7, axes, **more)
 
 
 def small(norm, dtype="float32", **options):
