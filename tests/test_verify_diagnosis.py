@@ -9,6 +9,7 @@ from trials import small, trial
 from benchmarks.labelled_faults import SAME
 from benchmarks.public_faults import public_faults
 from numpy_norms.verify.catalogue import KNOWN
+from numpy_norms.verify.diagnosis.places import conditions
 from numpy_norms.verify.faults.drawn import confined, drawn
 from numpy_norms.verify.faults.factors import QUANTITIES, SIZES
 from numpy_norms.verify.faults.grammar import factor, left_out, sign
@@ -81,6 +82,13 @@ def test_a_condition_is_found_to_its_exact_bound(when, words):
     (found,) = trial("layer_norm", threads=0).of(*kernel).diagnosis
     assert found.condition == words
     assert found.name == "projection_dropped"
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_a_condition_may_leave_a_tenth_of_the_calls_on_the_wrong_side(above):
+    found = [({"N": n}, 1.0 if (n > 19) == above else -1.0) for n in range(40)]
+    strange = {"N": 0 if above else 39}
+    assert Condition("N", 19, above) in [*conditions([*found, (strange, 1.0)])]
 
 
 def test_a_place_and_a_condition_are_said_together():

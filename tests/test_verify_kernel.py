@@ -67,13 +67,15 @@ def test_a_kernel_for_other_axes_fails():
 
 @pytest.mark.parametrize("factor", [0.9999, 1.000001])
 @pytest.mark.parametrize("output", [0, 1, 2])
-def test_a_factor_close_to_one_is_seen(output, factor):
+def test_a_factor_close_to_one_is_seen_and_told(output, factor):
     def scaled(*arguments):
         found = list(backward(*arguments))
         found[output] = found[output] * np.float32(factor)
         return found
 
-    assert not trial("layer_norm").of(forward, scaled).passed
+    report = trial("layer_norm").of(forward, scaled)
+    assert not report.passed
+    assert report.diagnosis[0].kind == "factor"
 
 
 def test_one_pass_alone_can_be_checked():
