@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from trials import trial
+from trials import small, trial
 
 from benchmarks.right_kernels import Right, right_kernels
 from numpy_norms.oracle.sets import NORMS
@@ -18,16 +18,20 @@ from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.shapes import shapes
 
 forward, backward = plain_kernel("layer_norm")
-check = partial(check_kernel, threads=0)
+whole = partial(check_kernel, threads=0)
+check = partial(whole, shapes=((5, 7, 13), (3, 40)))
 ALL = list(right_kernels())
-QUICK = [k for k in ALL if "Welford" not in k.name or str(k.dtype) == "float32"]
+# A recurrence takes time; its lanes are folded by one rule, however many there are.
+QUICK = [
+    k
+    for k in ALL
+    if "Welford" not in k.name or (str(k.dtype) == "float32" and "4 lanes" not in k.name)
+]
 
 
 @pytest.mark.parametrize("kernel", QUICK, ids=lambda k: f"{k.norm}, {k.name}, {k.dtype}")
 def test_no_right_kernel_is_called_wrong(kernel: Right):
-    declared = Trial(
-        kernel.norm, kernel.dtype, kernel.accumulate, 1, {}, threads=0, **kernel.options
-    )
+    declared = trial(kernel.norm, kernel.dtype, kernel.accumulate, threads=0, **kernel.options)
     report = declared.of(*kernel.passes)
     assert report.passed, report
 
@@ -74,10 +78,10 @@ def test_statistics_that_come_back_are_judged():
         saved = var if wrong else 1 / np.sqrt(var + np.float32(eps))
         return forward(x, gamma, beta, eps), mean, saved
 
-    report = check("layer_norm", with_statistics)
+    report = small("layer_norm").of(with_statistics, None)
     assert report.passed, report
     assert {row.output for row in report.rows if not row.law} == {"y", "mean", "rstd"}
-    wrong = check("layer_norm", partial(with_statistics, wrong=True))
+    wrong = small("layer_norm").of(partial(with_statistics, wrong=True), None)
     assert {row.output for row in wrong.rows if not row.passed} == {"rstd"}
 
 
@@ -154,7 +158,7 @@ def test_an_empty_batch_is_asked_for_where_it_is_declared():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("norm", NORMS)
 def test_an_empty_batch_warns_of_nothing(norm):
-    assert check(norm, empty=True).passed
+    assert whole(norm, empty=True).passed
 
 
 def test_a_kernel_that_is_not_safe_from_threads_is_told():
@@ -177,12 +181,12 @@ def test_properties_are_told_of_every_kernel_and_required_where_declared():
         scale = np.float32(1 + 1e-7 * (len(x) > 1))  # other bits in a batch
         return forward(x * scale, gamma, beta, eps)
 
-    told = check("layer_norm", by_batch)
+    told = whole("layer_norm", by_batch)
     alone = "the same bits for a row alone and in a batch"
     assert told.properties[alone] is False
     assert told.passed, told
     assert f" no: {alone}" in str(told)
-    required = check("layer_norm", by_batch, require="batch_invariant")
+    required = whole("layer_norm", by_batch, require="batch_invariant")
     assert not required.passed
     assert trial("layer_norm").of(forward, backward).properties[alone]
     with pytest.raises(ValueError, match="require is 'speed'"):
@@ -196,9 +200,9 @@ def test_a_declared_reciprocal_root_is_allowed_in_exact_cases():
         return gamma * (x * rstd)
 
     exact = Accumulator(np.float32, "pairwise")
-    assert not check("rms_norm", rough, accumulate=exact).passed
+    assert not whole("rms_norm", rough, accumulate=exact).passed
     declared = Accumulator(np.float32, "pairwise", rsqrt_ulp=2)
-    assert check("rms_norm", rough, accumulate=declared).passed
+    assert whole("rms_norm", rough, accumulate=declared).passed
 
 
 def test_no_judgement_depends_on_a_longdouble_that_is_wider(monkeypatch):
@@ -208,7 +212,7 @@ def test_no_judgement_depends_on_a_longdouble_that_is_wider(monkeypatch):
     assert not scaled.passed
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_the_line_that_makes_a_case_again_runs_in_a_fresh_interpreter(dtype):
     report = check("rms_norm", lambda x, gamma, eps: 0 * x, dtype=dtype)
     program = f"{report.reproduce}; print(case.x.dtype)"

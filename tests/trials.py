@@ -6,6 +6,12 @@ from numpy_norms.verify.kernel import Trial
 
 
 @cache
-def trial(norm, dtype="float32"):
+def trial(norm, dtype="float32", accumulate=None, **more):
     """Return what ``check_kernel(norm, dtype=dtype, seed=7)`` makes before it runs a kernel."""
-    return Trial(norm, dtype, None, 7, {})
+    axes = {name: more.pop(name) for name in ("axis", "channel_axis") if name in more}
+    return Trial(norm, dtype, accumulate, 7, axes, **more)
+
+
+def small(norm, dtype="float32", **options):
+    """Return a trial on two small shapes, for what does not depend on the size."""
+    return trial(norm, dtype, shapes=((5, 7, 13), (3, 40)), threads=0, **options)

@@ -7,7 +7,6 @@ gradient goes through the variance and the mean one at a time instead of through
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
 from math import inf, ldexp, nan
 from typing import Any
 
@@ -110,7 +109,11 @@ def _nearest(number: Any, form: Format) -> float:
     if not mantissa:
         return 0.0 if number == 0 else nan
     quantum = max(exponent + bits - form.digits, form.least)
-    steps = round(Fraction(int(mantissa)) * Fraction(2) ** (exponent - quantum))  # ties to even
+    steps, lost = int(mantissa), quantum - exponent
+    if lost > 0:  # all but a half is added, and that too where ties go up to the even number
+        steps = steps + (1 << lost - 1) - 1 + (steps >> lost & 1) >> lost
+    else:
+        steps <<= -lost
     overflows = steps.bit_length() + quantum > form.greatest
     size = inf if overflows else ldexp(steps, quantum)
     return -size if sign else size

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from numpy_norms.oracle.reference import evaluate
 
 from .arrangement import Arrangement
 from .battery import Case
-from .plain import Array
+from .plain import SCHEMES, Array, Work, worked
 from .report import Row
 from .runs import Run, gradient_names, library_kernel
 from .tolerances import Accumulator, Tolerances, bounds, roundoff
@@ -35,7 +37,7 @@ class Judge:
         accumulate: Any,
         scheme: str = "exact",
     ) -> None:
-        self.case = case
+        self.case, self.arrangement, self.scheme = case, arrangement, scheme
         self.roundoff, self.dtype = roundoff(dtype), dtype
         declared = Accumulator.declared(dtype, accumulate)
         self.rsqrt_ulp, self.order = declared.rsqrt_ulp, declared.order
@@ -68,9 +70,24 @@ class Judge:
                 rounded = self.expected[name].astype(dtype)
                 self.expected[name] = rounded.astype(np.float64)
 
-    def traits(self, arrangement: Arrangement) -> dict[str, Any]:
-        """Return what may tell this case from others."""
-        return traits(arrangement, self.case)
+    @cached_property
+    def traits(self) -> dict[str, Any]:
+        """What may tell this case from others."""
+        return traits(self.arrangement, self.case)
+
+    @cached_property
+    def plain(self) -> Work:
+        """The steps of the plain kernel on this case."""
+        return self.worked()
+
+    def worked(self, dtype: DTypeLike | None = None) -> Work:
+        """Return the steps of the plain kernel, on arrays of another type if one is given."""
+        case, bring = self.case, self.arrangement.inward
+        x, gamma, beta, dy = (
+            np.asarray(a, dtype) for a in (bring(case.x), case.gamma, case.beta, bring(case.dy))
+        )
+        groups = () if case.num_groups is None else (case.num_groups,)
+        return worked(case.norm, (x, *groups, gamma, beta, case.eps), dy, (SCHEMES[self.scheme],))
 
     def dull(self, name: str) -> bool:
         """Return whether an output of this case is nothing but rounding noise."""
@@ -97,8 +114,8 @@ class Judge:
         """Return the distance of each element from the expected one, in units of its scale."""
         return _distances(got, self.expected[name], self.scales[name])
 
-    def row(self, name: str, found: Run, baseline: Run) -> Row:
-        """Return what one output came to."""
+    def row(self, name: str, found: Run, baseline: float = math.nan) -> Row:
+        """Return what one output came to, beside the largest error of a baseline."""
         if name in found.failures:
             return Row.failure(self.case.name, name, found.failures[name])
         got, expected = found.results[name], self.expected[name]
@@ -117,9 +134,6 @@ class Judge:
         notes = [f"{spoilt} of {got.size} elements are not finite"] if spoilt else []
         if self.exact and top > 1 and self.apart(name, got, expected) <= 1:
             notes.insert(0, "not equal to the last bit")
-        beside = math.nan
-        if name in baseline.results:
-            beside = float(self.errors(name, baseline.results[name]).max(initial=0))
         return Row(
             self.case.name,
             name,
@@ -127,7 +141,7 @@ class Judge:
             float(np.quantile(sizes, 0.99, method="higher")) if sizes.size else 0.0,
             top if top >= 0 else math.inf,
             passed=top <= 1 and not spoilt,
-            baseline=beside,
+            baseline=baseline,
             worst=tuple(int(i) for i in worst),
             got=float(got[worst]) if ratios.size else math.nan,
             expected=float(expected[worst]) if ratios.size else math.nan,

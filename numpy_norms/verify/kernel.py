@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -202,7 +203,7 @@ class Trial:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of means of nothing
             self.judges = [self._judge(case) for case in chosen]
-            self.plain = [run(replace(case, residual=None, where=None), *plain) for case in chosen]
+            self.baselines = [_errors(judge, *plain) for judge in self.judges]
 
     def _judge(self, case: Case) -> Judge:
         return Judge(case, self.arrangement, self.dtype, self.accumulate, self.scheme)
@@ -229,18 +230,18 @@ class Trial:
             zip(first, again, strict=True),
             alone=self.whole,
         )
-        judges, runs, plain = list(self.judges), list(first), list(self.plain)
+        judges, runs, baselines = list(self.judges), list(first), list(self.baselines)
         names = [judge.case.name for judge in judges]
         for number in range(len(first))[::-1]:
             if again[number].bits() != first[number].bits():
-                self._add(judges, runs, plain, names, number, again[number], "called again")
+                self._add(judges, runs, baselines, names, number, again[number], "called again")
         for number, found in self._threaded(call, first):
             found.traits["threads"] = 1
-            self._add(judges, runs, plain, names, number, found, "several threads")
+            self._add(judges, runs, baselines, names, number, found, "several threads")
         outputs = dict.fromkeys(n for found in first for n in (*found.results, *found.failures))
         rows = [
             replace(row, case=name)
-            for name, judge, found, beside in zip(names, judges, runs, plain, strict=True)
+            for name, judge, found, beside in zip(names, judges, runs, baselines, strict=True)
             for row in _rows(judge, found, beside, list(outputs))
         ]
         with np.errstate(all="ignore"):
@@ -255,7 +256,7 @@ class Trial:
                 self.judges[0].case,
                 call,
                 self._judge,
-                lambda judge, found: _rows(judge, found, Run(), list(outputs)),
+                lambda judge, found: _rows(judge, found, {}, list(outputs)),
                 self.seed,
             )
             told = {finding.output for finding in diagnosis}
@@ -279,7 +280,7 @@ class Trial:
         self, judges: Sequence[Judge], runs: Sequence[Run], call: Any
     ) -> tuple[Finding, ...]:
         probe = self._prober(call) if self.whole else None
-        return diagnose(self.arrangement, judges, runs, self.scheme, probe)
+        return diagnose(self.arrangement, judges, runs, probe)
 
     def _prober(self, call: Any) -> Probe:
         """Return what tries the kernel on a case of a given size."""
@@ -295,7 +296,7 @@ class Trial:
             got = found.results.get(output)
             if got is None or got.shape != judge.expected[output].shape:
                 return None
-            size = int(judge.traits(self.arrangement)[trait])
+            size = int(judge.traits[trait])
             return size, judge.apart(output, got, judge.expected[output]) > 1
 
         return probe
@@ -310,7 +311,7 @@ class Trial:
         self,
         judges: list[Judge],
         runs: list[Run],
-        plain: list[Run],
+        baselines: list[dict[str, float]],
         names: list[str],
         number: int,
         found: Run,
@@ -319,7 +320,7 @@ class Trial:
         """Judge a call apart that gave other bits than the first of the same case."""
         judges.append(self.judges[number])
         runs.append(found)
-        plain.append(self.plain[number])
+        baselines.append(self.baselines[number])
         names.append(f"{self.judges[number].case.name} ({what})")
 
     def _threaded(self, call: Any, first: Sequence[Run]) -> Iterator[tuple[int, Run]]:
@@ -349,11 +350,19 @@ class Trial:
             yield f"Run on the given shapes alone. Not run: {', '.join(left)}."
 
 
-def _rows(judge: Judge, found: Run, plain: Run, outputs: Sequence[str]) -> Iterator[Row]:
+def _errors(judge: Judge, forward: Kernel, backward: Kernel) -> dict[str, float]:
+    """Return the largest error of a kernel in each output."""
+    found = run(replace(judge.case, residual=None, where=None), forward, backward)
+    return {n: float(judge.errors(n, a).max(initial=0)) for n, a in found.results.items()}
+
+
+def _rows(
+    judge: Judge, found: Run, baseline: dict[str, float], outputs: Sequence[str]
+) -> Iterator[Row]:
     name = judge.case.name
     for output in outputs:
         if output in found.results or output in found.failures:
-            yield judge.row(output, found, plain)
+            yield judge.row(output, found, baseline.get(output, math.nan))
         elif output in ("y", "dx", "dgamma", "dbeta"):
             yield Row.failure(name, output, "returned None here, and an array elsewhere")
     for argument in found.changed:

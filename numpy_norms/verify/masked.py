@@ -62,7 +62,7 @@ def checked(
         rows += rows_of(masked.judge, found)
         under.append((masked, found))
     judges, runs = [masked.judge for masked, _ in under], [found for _, found in under]
-    plain = [*overwritten(runs), *failures(arrangement, judges, runs)]
+    plain = [*overwritten(runs), *failures(judges, runs)]
     findings = [replace(f, condition=f.condition or CONDITION) for f in plain]
     told = {name for finding in findings for name in finding.output.split(", ")}
     wrong = dict.fromkeys(row.output for row in rows if not row.passed and row.output not in told)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "known_norm",
     "plain_kernel",
     "worked",
+    "worked_again",
 ]
 
 Array = NDArray[Any]
@@ -214,9 +215,20 @@ def worked(
     norm: str, arrays: tuple[Any, ...], dy: Any, edits: Sequence[Mapping[str, Edit]]
 ) -> Work:
     """Return every step of a pass on (x, gamma, beta, eps), backward where there is a dy."""
-    work = _start(norm, arrays, dy)
+    return _taken(_start(norm, arrays, dy), FORWARD if dy is None else tuple(STEPS), edits)
+
+
+def worked_again(work: Work, edits: Sequence[Mapping[str, Edit]], last: str) -> Work:
+    """Return a pass with edits, up to a step; what comes before the first edit is as it was."""
+    steps = list(STEPS)
+    first = min((steps.index(name) for chosen in edits for name in chosen), default=len(steps))
+    nothing: dict[str, Any] = dict.fromkeys(steps[first:])
+    return _taken(replace(work, **nothing), steps[first : steps.index(last) + 1], edits)
+
+
+def _taken(work: Work, steps: Sequence[str], edits: Sequence[Mapping[str, Edit]]) -> Work:
     with np.errstate(all="ignore"):
-        for name in FORWARD if dy is None else STEPS:
+        for name in steps:
             value = STEPS[name](work)
             for chosen in edits:
                 value = chosen[name](work, value) if name in chosen else value

@@ -88,7 +88,7 @@ def _file_of(function: Callable[..., Any]) -> Path:
 
 
 def _rows(judge: Judge, found: Run) -> list[Row]:
-    rows = [judge.row(name, found, found) for name in _outputs(found)]
+    rows = [judge.row(name, found) for name in _outputs(found)]
     note = "the argument was overwritten"
     return rows + [Row.failure(judge.case.name, name, note) for name in found.changed]
 

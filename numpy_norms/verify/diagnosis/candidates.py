@@ -11,7 +11,7 @@ from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.sentences import sentences
-from numpy_norms.verify.plain import Array, Kernel
+from numpy_norms.verify.plain import SCHEMES, Array, Kernel, worked_again
 from numpy_norms.verify.runs import Run, run
 
 from .evidence import Piece
@@ -32,10 +32,12 @@ STEPS = {
 
 
 class Candidates:
-    """The faults of the grammar with their predictions, each computed once."""
+    """The faults of the grammar with their predictions; those of a whole battery computed once."""
 
-    def __init__(self, arrangement: Arrangement, scheme: str) -> None:
-        self.arrangement, self.scheme = arrangement, scheme
+    def __init__(self, arrangement: Arrangement) -> None:
+        self.arrangement = arrangement
+        # Each fault is kept with what comes of it, so that its id stays its own.
+        self._kept: dict[tuple[int, int, str], tuple[Fault, Array | None]] = {}
         self._kernels: dict[int, tuple[Fault, tuple[Kernel, Kernel]]] = {}
         self._runs: dict[tuple[int, int, bool], Run] = {}
 
@@ -44,7 +46,7 @@ class Candidates:
         chosen = _chosen(ill)
         norm, case = self.arrangement.norm, chosen[0].judge.case
         known = [f for f in KNOWN if norm in f.norms and _concerns(f, output)]
-        yield self._shortlist(chosen, [*known, *fitted(chosen, output, self.scheme)])
+        yield self._shortlist(chosen, [*known, *fitted(chosen, output)])
         longest = max(p.view.set_size for p in chosen), max(p.view.sum_size for p in chosen)
         every = sentences(norm, case.x.ndim, case.gamma.ndim, *longest)
         yield self._shortlist(chosen, [fault for fault in every if _concerns(fault, output)])
@@ -53,15 +55,34 @@ class Candidates:
         self, pieces: Sequence[Piece], fault: Fault, most: float = np.inf
     ) -> list[Array | None]:
         """Return what a kernel with the fault would have returned in each piece, if not larger."""
-        return [self._predicted(p, fault) if p.got.size <= most else None for p in pieces]
+        return [self._once(p, fault) if p.got.size <= most else None for p in pieces]
+
+    def _once(self, piece: Piece, fault: Fault) -> Array | None:
+        key = id(fault), id(piece.judge), piece.output
+        if key not in self._kept:
+            self._kept[key] = fault, self._predicted(piece, fault)
+        return self._kept[key][1]
 
     def _predicted(self, piece: Piece, fault: Fault) -> Array | None:
+        if fault.of_memory:
+            return self._returned(piece, fault)
+        judge, output = piece.judge, piece.output
+        ahead = output == "y"
+        right = replace(judge.plain, dy=None) if ahead else judge.plain
+        edits = fault.edits if ahead else {**fault.edits, **fault.backward}
+        try:
+            wrong = worked_again(right, (SCHEMES[judge.scheme], edits), output)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return None  # what it is about is not there: groups, elements, dy in a forward pass
+        return piece.rounded(getattr(wrong, output))
+
+    def _returned(self, piece: Piece, fault: Fault) -> Array | None:
+        """Return what a kernel returns that is called for each case once, as it remembers calls."""
         ahead = piece.output == "y"
-        key = (id(fault), id(piece.judge), ahead)
+        key = id(fault), id(piece.judge), ahead
         if key not in self._runs:
             if id(fault) not in self._kernels:
-                kernel = fault.kernel(self.arrangement.norm, self.scheme)
-                # The fault is kept with it, so that its id stays its own.
+                kernel = fault.kernel(self.arrangement.norm, piece.judge.scheme)
                 self._kernels[id(fault)] = fault, self.arrangement.arranged(*kernel)
             forward, backward = self._kernels[id(fault)][1]
             passes = (forward, None) if ahead else (None, backward)

@@ -31,7 +31,6 @@ def diagnose(
     arrangement: Arrangement,
     judges: Sequence[Judge],
     runs: Sequence[Run],
-    scheme: str = "exact",
     probe: Probe | None = None,
 ) -> tuple[Finding, ...]:
     """Say what is wrong with a kernel, the likeliest first; nothing of one that is right.
@@ -45,14 +44,12 @@ def diagnose(
     arrangement : Arrangement
     judges, runs : sequence of Judge, Run
         Every call in order: the case with its expected values, and what the kernel did.
-    scheme : str
-        What the kernel's scale is stored as.
     probe : callable, optional
         Tries the kernel on other sizes.
     """
     with np.errstate(all="ignore"):
-        doctor = _Doctor(arrangement, judges, runs, scheme, probe)
-        found = [*overwritten(runs), *failures(arrangement, judges, runs)]
+        doctor = _Doctor(arrangement, judges, runs, probe)
+        found = [*overwritten(runs), *failures(judges, runs)]
         found += [finding for output in doctor.evidence for finding in doctor.of(output)]
     explains = {f.name: sum(o.share for o in found if o.name == f.name) for f in found}
     vague = ("unknown", "rounding")
@@ -70,13 +67,12 @@ class _Doctor:
         arrangement: Arrangement,
         judges: Sequence[Judge],
         runs: Sequence[Run],
-        scheme: str,
         probe: Probe | None,
     ) -> None:
         self.probe = probe
         outputs = [name for name in OUTPUTS if name in judges[0].expected]
         self.evidence = {name: pieces(arrangement, judges, runs, name) for name in outputs}
-        self.candidates = Candidates(arrangement, scheme)
+        self.candidates = Candidates(arrangement)
 
     def of(self, output: str) -> Iterator[Finding]:
         """Yield the likeliest sentence about an output, if it is wrong."""

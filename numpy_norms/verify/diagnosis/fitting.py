@@ -9,7 +9,7 @@ import numpy as np
 
 from numpy_norms.verify.faults.factors import SIZES, Factor, scalars
 from numpy_norms.verify.faults.grammar import Fault
-from numpy_norms.verify.plain import SCHEMES, Array, Work, worked
+from numpy_norms.verify.plain import Array, Work
 
 from .evidence import Piece
 
@@ -34,13 +34,13 @@ WORDS = {
 SAME = 2e-4
 
 
-def fitted(pieces: Sequence[Piece], output: str, scheme: str) -> Iterator[Fault]:
+def fitted(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
     """Yield the output as a combination of its own terms, if it is one."""
     terms = _terms(output, pieces[0].arrangement.norm)
     found: list[tuple[Array, Mapping[str, float]]] = []
     for piece in pieces:
         case = piece.judge.case
-        work = _work(piece, scheme)
+        work = piece.judge.worked(np.float64)
         basis = np.stack([(sign * term(work)).ravel() for sign, term in terms.values()], axis=1)
         usable = piece.wrong & np.isfinite(piece.got) & np.isfinite(basis).all(axis=1)
         kept = [i for i in range(len(terms)) if np.any(basis[:, i])]
@@ -70,15 +70,6 @@ def _terms(output: str, norm: str) -> dict[str, tuple[int, Any]]:
     return {name: term for name, term in TERMS[output].items() if name not in lacking}
 
 
-def _work(piece: Piece, scheme: str) -> Work:
-    case, bring = piece.judge.case, piece.arrangement.inward
-    wide = [np.asarray(a, np.float64) for a in (bring(case.x), case.gamma, case.beta)]
-    groups = () if case.num_groups is None else (case.num_groups,)
-    arrays = (wide[0], *groups, *wide[1:], case.eps)
-    dy = np.asarray(bring(case.dy), np.float64)
-    return worked(case.norm, arrays, dy, (SCHEMES.get(scheme, {}),))
-
-
 def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
     """Return the name that fits the factor in every case; the number where it is the same."""
 
@@ -95,8 +86,8 @@ def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
             return name
     if all(close(value, 1) for value, _ in values) and np.std([v for v, _ in values]) > 1e-6:
         return "1"
-    if all(abs(value - first) <= 0.02 * min(abs(first - 1), abs(first)) for value, _ in values):
-        return f"{first:.6g}"
+    if all(abs(value - first) <= 0.03 * min(abs(first - 1), abs(first)) for value, _ in values):
+        return f"{first:.6g}" if abs(first - 1) > 1e-5 else f"{first:.9g}"
     return None
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,23 +15,44 @@ from numpy_norms.verify.plain import Array
 
 from .evidence import Piece
 
-__all__ = ["Ground", "conditions", "places", "within"]
+__all__ = ["Ground", "conditions", "places"]
 
 PERIODS = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
-class Ground(NamedTuple):
-    """A piece, the weight of each of its elements if it is wrong, and what it weighs if right."""
+@dataclass
+class Ground:
+    """A piece, and for each of its elements what speaks for a fault there; against it below 0."""
 
     piece: Piece
-    bad: Array  # evidence that the fault is here
-    good: Array  # evidence that it is not
+    gain: Array
+
+    @cached_property
+    def along(self) -> dict[str, tuple[Array, Array]]:
+        """What speaks for the fault at each index along each axis, and what it is a part of."""
+        gain, weight = self.gain, abs(self.gain)
+        return {
+            axis: (np.bincount(index, gain, size), np.bincount(index, weight, size))
+            for axis, size, index in self.piece.coordinates
+        }
+
+    def within(self, place: Place | None) -> float:
+        """Return what speaks for the fault at a place."""
+        if place is None:
+            return float(self.gain.sum())
+        if place.axis not in self.along:
+            return 0.0
+        gain, _ = self.along[place.axis]
+        return float(gain[place.holds(len(gain))].sum())
 
 
-def conditions(ground: Sequence[Ground]) -> Iterator[Condition]:
-    """Yield the conditions on the case that come near to separating wrong pieces from right."""
-    wrong = [g.piece.traits for g in ground if g.bad.any()]
-    right = [g.piece.traits for g in ground if g.good.any() and not g.bad.any()]
+def conditions(calls: Sequence[tuple[dict[str, Any], float]]) -> Iterator[Condition]:
+    """Yield the conditions on the case that come near to separating wrong calls from right.
+
+    `calls` are the traits of each, and what speaks for a fault in it; against it below 0.
+    """
+    wrong = [traits for traits, gain in calls if gain > 0]
+    right = [traits for traits, gain in calls if gain < 0]
     if not wrong or not right:
         return
     for trait in CONDITIONS:
@@ -42,13 +66,14 @@ def conditions(ground: Sequence[Ground]) -> Iterator[Condition]:
 
 
 def _nearly(trait: str, ill: list[float], well: list[float]) -> Iterator[Condition]:
-    """Yield the bounds that leave at most a tenth of the pieces on the wrong side."""
+    """Yield the bounds that leave at most a tenth of the calls on the wrong side."""
+    ill, well = sorted(ill), sorted(well)
     for bound in sorted({*ill, *well}):
-        above = sum(v > bound for v in ill) / len(ill), sum(v <= bound for v in well) / len(well)
-        below = sum(v <= bound for v in ill) / len(ill), sum(v > bound for v in well) / len(well)
-        for yes, no, side in ((*above, True), (*below, False)):
-            if yes >= 0.9 and no >= 0.9:
-                yield Condition(trait, bound, above=side)
+        below = bisect_right(ill, bound) / len(ill), bisect_right(well, bound) / len(well)
+        if below[0] <= 0.1 and below[1] >= 0.9:
+            yield Condition(trait, bound)
+        if below[0] >= 0.9 and below[1] <= 0.1:
+            yield Condition(trait, bound, above=False)
 
 
 def _between(low: float, high: float) -> float:
@@ -63,15 +88,13 @@ def places(ground: Sequence[Ground]) -> Iterator[Place]:
     """Yield the index conditions that the pattern of wrong elements suggests, simplest first."""
     axes: dict[str, list[tuple[int, Array]]] = {}
     for g in ground:
-        if not g.bad.any():
+        if not (g.gain > 0).any():
             continue
-        for axis, size, index in g.piece.coordinates:
-            bad = np.bincount(index, g.bad, size)
-            total = bad + np.bincount(index, g.good, size)
-            share = np.divide(bad, total, out=np.zeros(size), where=total > 0)
+        for axis, (gain, total) in g.along.items():
+            share = np.divide(gain + total, total, out=np.zeros_like(total), where=total > 0)
             ill = share > 0.4 * share.max()
             if not ill.all():
-                axes.setdefault(axis, []).append((size, ill))
+                axes.setdefault(axis, []).append((len(ill), ill))
     for axis, patterns in axes.items():
         found: dict[tuple[str, tuple[int, ...]], None] = {}
         for size, ill in sorted(patterns, key=lambda pattern: -pattern[0])[:4]:
@@ -95,15 +118,7 @@ def _forms(size: int, ill: Array) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "range", (low, high)
     for period in PERIODS:
         if (2 * period <= size + period - 1 and len(ill) > 1) or period == 2:
-            residues = np.unique(ill % period)
+            residues = np.flatnonzero(np.bincount(ill % period))
             first, last = int(residues[0]), int(residues[-1])
             if len(residues) < period and last - first + 1 == len(residues):
                 yield "each", (first, last, period)
-
-
-def within(piece: Piece, place: Place | None) -> Array | None:
-    """Return which elements of a piece are meant; None if it has no such axis."""
-    if place is None:
-        return np.ones(piece.got.size, bool)
-    along = next((c for c in piece.coordinates if c.axis == place.axis), None)
-    return None if along is None else place.holds(along.size)[along.indices]

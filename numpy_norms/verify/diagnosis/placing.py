@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.place import Condition, Place
 from numpy_norms.verify.plain import Array
 
 from .evidence import Piece
-from .places import Ground, conditions, places, within
+from .places import Ground, conditions, places
 
 __all__ = ["CERTAIN", "Likely", "everywhere", "placed"]
 
@@ -41,22 +39,18 @@ def everywhere(pieces: Sequence[Piece], fault: Fault, predicted: Sequence[Array 
 def placed(pieces: Sequence[Piece], fault: Fault, predicted: Sequence[Array | None]) -> Likely:
     """Return a fault with the place and the condition with which it explains most."""
     gains, total = _gains(pieces, predicted)
-    ground = [
-        Ground(piece, np.maximum(gain, 0), np.maximum(-gain, 0))
-        for piece, gain in zip(pieces, gains, strict=True)
-    ]
+    ground = [Ground(piece, gain) for piece, gain in zip(pieces, gains, strict=True)]
     share = sum(float(gain.sum()) for gain in gains) / total
     best = Likely(fault, share, share)
     if share > CERTAIN:
         return best
     for place in (None, *places(ground)):
-        shares = [_sum(gain, within(g.piece, place)) for g, gain in zip(ground, gains, strict=True)]
-        for when in (None, *conditions(list(_whole(ground, shares)))):
-            share = sum(
-                s
-                for g, s in zip(ground, shares, strict=True)
-                if when is None or when.holds(g.piece.traits)
-            )
+        calls = [(g.piece.traits, g.within(place)) for g in ground]
+        most = sum(max(gain, 0.0) for _, gain in calls) / total
+        if most - _price(place, None) <= best.score:
+            continue  # under any condition
+        for when in (None, *conditions(calls)):
+            share = sum(gain for traits, gain in calls if when is None or when.holds(traits))
             one = Likely(fault, share / total, share / total - _price(place, when), place, when)
             best = max(best, one, key=lambda likely: likely.score)
     return best
@@ -76,13 +70,3 @@ def _gains(pieces: Sequence[Piece], predicted: Sequence[Array | None]) -> tuple[
         after = piece.off if prediction is None else piece.off_of(prediction)
         gains.append(piece.weight * (piece.off - after))
     return gains, total
-
-
-def _sum(gain: Array, mask: Array | None) -> float:
-    return 0.0 if mask is None else float(gain[mask].sum())
-
-
-def _whole(ground: Sequence[Ground], shares: Sequence[float]) -> Iterator[Ground]:
-    """Yield each piece as one: for the conditions on cases."""
-    for g, share in zip(ground, shares, strict=True):
-        yield Ground(g.piece, np.array([max(share, 0.0)]), np.array([max(-share, 0.0)]))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.finding import Finding
 from numpy_norms.verify.judge import Judge
 from numpy_norms.verify.runs import Run
 
-from .evidence import Piece
-from .places import Ground, conditions
+from .places import conditions
 
 __all__ = ["failures", "overwritten"]
 
@@ -36,9 +32,7 @@ def overwritten(runs: Sequence[Run]) -> Iterator[Finding]:
             )
 
 
-def failures(
-    arrangement: Arrangement, judges: Sequence[Judge], runs: Sequence[Run]
-) -> Iterator[Finding]:
+def failures(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:
     """Yield what raised, or came back in another shape, and when."""
     notes: dict[tuple[str, str], dict[str, set[int]]] = {}
     for number, (judge, made) in enumerate(zip(judges, runs, strict=True)):
@@ -52,15 +46,10 @@ def failures(
                 notes.setdefault(("shape", what), {}).setdefault(output, set()).add(number)
     for (kind, note), outputs in notes.items():
         ill = set.union(*outputs.values())
-        when = next(conditions([*_ground(arrangement, judges, runs, ill)]), None)
+        calls = [
+            (judge.traits | made.traits, 1.0 if number in ill else -1.0)
+            for number, (judge, made) in enumerate(zip(judges, runs, strict=True))
+        ]
+        when = next(conditions(calls), None)
         what = f"raises {note}" if kind == "raises" else note
         yield Finding(", ".join(outputs), kind, what, condition=str(when) if when else "")
-
-
-def _ground(
-    arrangement: Arrangement, judges: Sequence[Judge], runs: Sequence[Run], ill: set[int]
-) -> Iterator[Ground]:
-    for number, (judge, made) in enumerate(zip(judges, runs, strict=True)):
-        bad = np.array([float(number in ill)])
-        traits = judge.traits(arrangement) | made.traits
-        yield Ground(Piece(arrangement, judge, "", bad, bad, bad, traits), bad, 1 - bad)

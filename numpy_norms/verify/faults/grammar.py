@@ -98,6 +98,11 @@ class Fault:
     backward: Mapping[str, Edit] = field(default_factory=dict)
     around: Around = _unchanged
 
+    @property
+    def of_memory(self) -> bool:
+        """Whether it is in how memory is read or written, and in no step."""
+        return self.around is not _unchanged
+
     def kernel(self, norm: str, scheme: str = "exact") -> tuple[Kernel, Kernel]:
         """Return the kernel of `norm` with this fault in it."""
         return self.around(*plain_kernel(norm, self.edits, self.backward, scheme))
