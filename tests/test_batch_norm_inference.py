@@ -45,6 +45,17 @@ def test_all_five_gradients_agree_with_loops_over_the_definition(norm):
         assert_close(got, value, 1e-14)
 
 
+def test_an_absent_gamma_is_one():
+    arrays, dy = INFERENCE.draw()
+    del arrays["gamma"], arrays["beta"]
+    results = []
+    for gamma in (None, np.ones(arrays["running_mean"].shape)):
+        y, cache = batch_norm_inference_forward(**arrays, gamma=gamma, **INFERENCE.options)
+        results.append([y, *batch_norm_inference_backward(dy, cache)[:3]])
+    for got, expected in zip(*results, strict=True):
+        assert_array_equal(got, expected)
+
+
 def test_hand_computed():
     statistics = np.array([1.0]), np.array([3.0])
     y, cache = batch_norm_inference_forward(
