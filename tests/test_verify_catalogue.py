@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from trials import trial
+from trials import trial, without_large
 
 from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import cases, mutants
@@ -14,8 +14,7 @@ from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.plain import plain_kernel
 
 # Each fault once, on one of the norms that can have it.
-MOST = 20_000  # elements of a case, but for the two that show on larger ones alone
-LARGE = ("one_block_only", "grid_overflow")
+LARGE = ("one_block_only", "grid_overflow")  # they show on large cases alone
 EACH = [(fault.norms[i % len(fault.norms)], fault.name) for i, fault in enumerate(KNOWN)]
 
 
@@ -37,7 +36,7 @@ def test_every_mistake_says_what_where_and_how(fault):
 @pytest.mark.parametrize(("norm", "name"), EACH, ids=lambda value: value)
 def test_every_mistake_is_caught_and_named_first(norm, name):
     mutant = next(m for m in mutants(norm) if m.name == name)
-    battery = trial(norm, threads=0) if name in LARGE else trial(norm, threads=0, most=MOST)
+    battery = trial(norm, threads=0) if name in LARGE else without_large(norm)
     report = battery.of(mutant.forward, mutant.backward)
     assert not report.passed
     assert report.suspects[0] == name
@@ -68,7 +67,7 @@ def test_a_mistake_in_other_arithmetic_is_still_named(norm):
 
         return run
 
-    report = trial(norm, threads=0).of(in_float64(mutant.forward), in_float64(mutant.backward))
+    report = without_large(norm).of(in_float64(mutant.forward), in_float64(mutant.backward))
     assert report.suspects[0] == "projection_dropped"
 
 

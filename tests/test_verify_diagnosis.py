@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from trials import small, trial
+from trials import small, trial, without_large
 
 from benchmarks.labelled_faults import SAME
 from benchmarks.public_faults import public_faults
@@ -94,7 +94,7 @@ def test_a_condition_may_leave_a_tenth_of_the_calls_on_the_wrong_side(above):
 def test_a_place_and_a_condition_are_said_together():
     place, when = Place("feature", "last", (3,)), Condition("dy strided")
     kernel = confined("layer_norm", sign("dx"), "dx", place, when)
-    (found,) = trial("layer_norm", threads=0).of(*kernel).diagnosis
+    (found,) = without_large("layer_norm").of(*kernel).diagnosis
     assert found.where == "the last 3 features, only when dy is strided"
 
 
@@ -109,7 +109,7 @@ def test_a_place_and_a_condition_are_said_together():
 )
 def test_a_factor_is_recognised_by_its_name(output, step, name, words):
     kernel = confined("layer_norm", factor(step, SIZES[name]), output, None, None)
-    (found,) = trial("layer_norm", threads=0).of(*kernel).diagnosis
+    (found,) = without_large("layer_norm").of(*kernel).diagnosis
     said = found.what.replace(" r E[dx_hat]", "").replace(" r x_hat E[dx_hat x_hat]", "")
     assert words in said
 
@@ -118,7 +118,7 @@ def test_gamma_twice_in_the_variance_term():
     kernel = confined(
         "rms_norm", factor("projection", QUANTITIES["gamma"], inside=True), "dx", None, None
     )
-    (found,) = trial("rms_norm", threads=0).of(*kernel).diagnosis
+    (found,) = without_large("rms_norm").of(*kernel).diagnosis
     assert found.what == "gamma is once more in the variance term"
 
 
@@ -129,7 +129,7 @@ def test_a_number_without_a_name_is_told():
         dx, dgamma, dbeta = backward(*arguments)
         return dx * np.float32(1.037), dgamma, dbeta
 
-    (found,) = trial("layer_norm", threads=0).of(forward, slightly).diagnosis
+    (found,) = without_large("layer_norm").of(forward, slightly).diagnosis
     assert "dx is multiplied by 1.037" in found.what
 
 
@@ -141,7 +141,7 @@ def test_two_faults_in_two_outputs_are_two_findings():
     def both(*arguments):
         return one(*arguments)[0], two(*arguments)[1], one(*arguments)[2]
 
-    found = trial("layer_norm", threads=0).of(forward, both).diagnosis
+    found = without_large("layer_norm").of(forward, both).diagnosis
     assert {(f.output, f.kind) for f in found} == {("dx", "term left out"), ("dgamma", "sign")}
 
 
@@ -159,7 +159,7 @@ def test_sums_in_a_narrower_type_are_said_to_be_that():
 
 
 def test_a_right_kernel_has_no_diagnosis():
-    assert trial("layer_norm", threads=0).of(*plain_kernel("layer_norm")).diagnosis == ()
+    assert without_large("layer_norm").of(*plain_kernel("layer_norm")).diagnosis == ()
 
 
 def test_drawn_faults_are_the_same_for_the_same_seed_and_carry_their_label():

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from trials import small, trial
+from trials import small, trial, without_large
 
 from benchmarks.peer_kernels import torch_kernel
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
@@ -54,7 +54,7 @@ def test_statistics_that_pytorch_saves_in_float16_are_named():
 @pytest.mark.parametrize("norm", NORMS)
 def test_other_axes_are_checked_as_well(norm):
     options = {"axis": (-2, -1)} if norm in FEATURE_NORMS else {"channel_axis": -1}
-    moved = trial(norm, threads=0, **options)
+    moved = without_large(norm, **options)
     assert moved.of(*Arrangement.of(norm, options).arranged(*plain_kernel(norm))).passed
     mutant = next(m for m in mutants(norm) if m.name == "projection_dropped")
     wrong = Arrangement.of(norm, options).arranged(mutant.forward, mutant.backward)
@@ -73,7 +73,7 @@ def test_a_factor_close_to_one_is_seen_and_told(output, factor):
         found[output] = found[output] * np.float32(factor)
         return found
 
-    report = trial("layer_norm").of(forward, scaled)
+    report = without_large("layer_norm").of(forward, scaled)
     assert not report.passed
     assert report.diagnosis[0].kind == "factor"
 
@@ -150,7 +150,7 @@ def test_an_argument_that_was_overwritten_is_restored_and_told():
 
 def test_a_failing_report_leads_to_the_worst_case_again():
     mutant = next(m for m in mutants("layer_norm") if m.name == "padding_counted")
-    report = trial("layer_norm").of(mutant.forward, mutant.backward)
+    report = without_large("layer_norm").of(mutant.forward, mutant.backward)
     space = {}
     exec(report.reproduce, space)
     row, case = report.worst, space["case"]
@@ -160,7 +160,7 @@ def test_a_failing_report_leads_to_the_worst_case_again():
 
 
 def test_the_report_is_plain_data_and_a_table():
-    report = trial("rms_norm").of(*plain_kernel("rms_norm"))
+    report = without_large("rms_norm").of(*plain_kernel("rms_norm"))
     content = json.loads(json.dumps(report.to_dict()))
     assert content["passed"] is True
     assert len(content["rows"]) == len(report.rows)

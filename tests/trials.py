@@ -12,6 +12,11 @@ def trial(norm, dtype="float32", accumulate=None, **more):
     return Trial(norm, dtype, accumulate, 7, axes, **more)
 
 
+def without_large(norm, dtype="float32", **options):
+    """Return a trial on all cases but the large ones, for what smaller ones show."""
+    return trial(norm, dtype, threads=0, most=20_000, **options)
+
+
 def small(norm, dtype="float32", **options):
     """Return a trial on two small shapes, for what does not depend on the size."""
     return trial(norm, dtype, shapes=((5, 7, 13), (3, 40)), threads=0, **options)
