@@ -101,7 +101,6 @@ def backward(
         dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
         tile.unlift(dx, exponent, power)
         if ds is not None:
-            dx.settle()  # ds is lifted to where x_hat lies
             dx += tile.lift(ds)
         tile.store(dx, dx_view)
 
