@@ -145,3 +145,17 @@ def test_complex_numbers_in_all_directions_are_normalized_as_the_formula_says(no
     centered = rows - rows.mean(axis=1, keepdims=True) * norm.centered
     expected = centered / np.sqrt((centered * centered).mean(axis=1, keepdims=True) + eps)
     assert_allclose(sets(norm, y), expected, rtol=1e-12)
+
+
+@parametrize([*NORMS, rms_norm((1, 5))])
+@each("power", [500, -520])
+def test_x_and_the_root_of_eps_may_be_of_any_size(norm, power):
+    arrays, dy = norm.draw()
+    y, gradients = norm.both(arrays, dy, eps=2.0**-17)
+    moved = {**arrays, "x": np.ldexp(arrays["x"], -power)}
+    moved_y, moved_gradients = norm.both(moved, dy, eps=2.0 ** (-17 - 2 * power))
+    assert_allclose(moved_y, y, rtol=1e-13, atol=1e-14)
+    dx = np.ldexp(moved_gradients.pop("x"), -power)
+    assert_allclose(dx, gradients.pop("x"), rtol=1e-12, atol=1e-13)
+    for name, gradient in gradients.items():
+        assert_allclose(moved_gradients[name], gradient, rtol=1e-12, atol=1e-13)
