@@ -69,6 +69,10 @@ def test_shapes_that_a_kernel_supports_are_all_that_is_run():
     )
     with pytest.raises(ValueError, match="need num_groups"):
         cases("group_norm", shapes=[(2, 4, 3)])
+    for shapes_given in ([(0, 3)], [(2, 3), (2, 0)]):
+        with pytest.raises(ValueError, match=r"holds nothing to check; .* empty=True"):
+            cases("layer_norm", shapes=shapes_given)
+    assert check("layer_norm", forward, shapes=[(5, 8)], empty=True).passed
 
 
 def test_statistics_that_come_back_are_judged():

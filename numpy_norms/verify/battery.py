@@ -157,7 +157,7 @@ def cases(
     Raises
     ------
     ValueError
-        If there is no such norm, or no such choice of sizes.
+        If there is no such norm, or no such choice of sizes; if one of `shapes` is empty.
 
     Examples
     --------
@@ -199,6 +199,11 @@ def _planned(
     if norm == "group_norm" and num_groups is None:
         raise ValueError("shapes of group_norm need num_groups; pass num_groups too")
     for number, given in enumerate(own):
+        if 0 in given:
+            raise ValueError(
+                f"shapes has {given}, which holds nothing to check; leave it out, and pass "
+                "empty=True for a batch of none"
+            )
         shape = arrangement.inward(np.empty(given, bool)).shape
         for recipe in usable:
             if recipe.fits(arrangement.view_of(shape, num_groups)) and (
