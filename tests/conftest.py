@@ -69,3 +69,4 @@ def _in_this_process(monkeypatch):
 
     monkeypatch.setattr(isolated, "run", run)
     monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
