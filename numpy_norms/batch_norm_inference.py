@@ -183,7 +183,7 @@ def _gradients(
 ) -> tuple[Array, Array, Array, Array]:
     given = plan.parameters(mean, var)
     _, sums = over_tiles(
-        passes.inference_backward, plan, 2 - plan.in_place, (x, dy, dx), (gamma,), given, eps
+        passes.inference_backward, plan, plan.slots, (x, dy, dx), (gamma,), given, eps
     )
     (gamma,) = plan.parameters(gamma)
     return passes.inference_gradients(plan, sums, given[1], gamma, eps)

@@ -141,7 +141,7 @@ def _gradients(
 ) -> Any:
     """Fill dx; return dgamma and dbeta, rounded."""
     scale = gamma if scale is None else scale
-    slots = 2 - plan.in_place + (ds is not None)
+    slots = plan.slots + (ds is not None)
     views = x, dy, dx, ds
     _, sums = over_tiles(passes.backward, plan, slots, views, (scale,), statistics, eps)
     return gradients_of((gamma, beta), (sums.get(0), sums.get(1)))

@@ -83,6 +83,7 @@ class Plan:
         self.buffer = 16 if self.shape[-1] >= SHORT else 8192
         self.result = native(x)
         self.in_place = self.result == work  # results are computed where they belong
+        self.slots = 2 - self.in_place  # of two large arrays, those that are in scratch then
         # Parameters are few where most neighbours share them, and else as long as rows.
         self.array: Any = Eager if self.inner is None else Deferred
         self.parameter = work if self.inner is None else self.few
@@ -98,8 +99,7 @@ class Plan:
         self.sums = self._sums()
         self.cuts: dict[int, Cut] = {}
         self.tiles: dict[Shape, Plan] = {}
-        slots = 2 - self.in_place
-        self.small = not self.size or _extents(self, slots)[0] == [*self.shape]  # in one tile
+        self.small = not self.size or _extents(self, self.slots)[0] == [*self.shape]  # in one tile
         self.is_tile = False
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -154,15 +154,10 @@ def batch_renorm_backward(
     dy, x = checks.upstream(dy, batch, "batch_norm")
     plan, gamma, beta = batch.plan, batch.gamma, batch.beta
     dx = np.empty(x.shape, plan.result)
-    arguments = (
-        plan,
-        2 - plan.in_place,
-        (x, dy, dx, None),
-        (batch.scale,),
-        batch.statistics,
-        batch.eps,
+    views, statistics = (x, dy, dx, None), batch.statistics
+    _, sums = over_tiles(
+        passes.backward, plan, plan.slots, views, (batch.scale,), statistics, batch.eps
     )
-    _, sums = over_tiles(passes.backward, *arguments)
     nothing = np.zeros(plan.parameter_shape, plan.few)  # of an empty array
     sum_dy_x_hat, dbeta = (sums.get(k, nothing).reshape(r.shape) for k in (0, 1))
     with np.errstate(all="ignore"):
