@@ -94,8 +94,9 @@ def test_the_stock_evaluator_mixes_batch_statistics_into_inference(models):
     assert np.abs(got - expected).max() > 0.1
 
 
-def test_an_image_upside_down_is_read(models):
-    image = ocr.draw(["E[x] = 0"], (224, 80)).rotate(180)
+@each("turned", [0, 180])
+def test_an_image_is_read(models, turned):
+    image = ocr.draw(["E[x] = 0"], (224, 80)).rotate(turned)
     networks = {name: ocr.network(evaluator(model)) for name, model in models.items()}
     text = ocr.read(image, networks, ocr.characters(ocr.model_file("recognizer")))
     assert [line.replace(" ", "") for line in text] == ["E[x]=0"]
