@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import checks, normalize, passes
 from .batch_norm import layout
 from .cache import Array, Cache
-from .engine.lifting import careful
+from .engine.lifting import careful, moderate
 from .engine.plans import Asked, Plan, plan_for
-from .engine.programs import over_tiles, repeated
+from .engine.programs import repeated
 from .engine.rounding import native
+from .engine.tiles import run
 
 
 def batch_norm_inference_forward(
@@ -167,7 +168,7 @@ def _filled(
     y: Array,
 ) -> None:
     given = plan.parameters(mean, var)
-    over_tiles(passes.inference, plan, 1, (x, y), (gamma, beta), given, eps)
+    run(passes.inference, plan, (x, y), (gamma, beta), given, eps, slots=1)
 
 
 @repeated
@@ -182,8 +183,8 @@ def _gradients(
     dx: Array,
 ) -> tuple[Array, Array, Array, Array]:
     given = plan.parameters(mean, var)
-    _, sums = over_tiles(
-        passes.inference_backward, plan, plan.slots, (x, dy, dx), (gamma,), given, eps
-    )
-    (gamma,) = plan.parameters(gamma)
-    return passes.inference_gradients(plan, sums, given[1], gamma, eps)
+    (gamma,), views = plan.parameters(gamma), (x, dy, dx)
+    gamma, power = moderate(plan, gamma)
+    work, slots = passes.inference_backward, plan.slots
+    _, sums = run(work, plan, views, (gamma,), given, eps, power, slots=slots)
+    return passes.inference_gradients(plan, sums, given[1], gamma, eps, power)

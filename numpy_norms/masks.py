@@ -8,7 +8,6 @@ array with zeros elsewhere, divided by their portion of the set.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from math import prod
@@ -21,10 +20,10 @@ from numpy.typing import NDArray
 from . import equations as eq
 from .engine import lifting
 from .engine.plans import Plan
-from .engine.tiles import Table, Tile, run
-from .passes import Statistics
+from .engine.tiles import Steps, Tile, as_found
 
 Array = NDArray[Any]
+Absent = Array | None
 
 
 class Mask(NamedTuple):
@@ -32,7 +31,12 @@ class Mask(NamedTuple):
 
     hidden: Array
     portion: Array  # 1 for a set in which none counts
-    empty: Array | None  # those sets, if there are any
+    empty: Absent  # those sets, if there are any
+
+    @property
+    def of_sets(self) -> tuple[Array, Absent]:
+        """What steps are given of it, for each set."""
+        return self.portion, self.empty
 
     @property
     def counting(self) -> Array:
@@ -71,118 +75,89 @@ def _in_view(plan: Plan, where: Array, x: Array) -> Array:
 
 
 def forward(
-    plan: Plan,
+    tile: Tile,
     x: Array,
-    gamma: Array | None,
-    beta: Array | None,
-    eps: float,
+    hidden: Array,
     y: Array,
-    output: Callable[..., Any],
-    mask: Mask,
-) -> Statistics:
-    """Fill y, and return the statistics; the variance of a set in which none counts is infinite."""
-    x, y = plan.views(x, y)
-    gamma, beta = plan.parameters(gamma, beta)
-    statistics: Table = {}
+    gamma: Absent,
+    beta: Absent,
+    eps: float,
+    output: Any,
+) -> Steps:
+    """Fill y, and keep the statistics; the variance of a set in which none counts is infinite."""
 
-    def prepare(tile: Tile, pivot: Any, exponent: Any, *_: Any) -> Any:
-        return (counted(tile, x, mask, pivot, exponent),)
-
-    def reduce(tile: Tile, x: Any) -> Any:
-        mean, mean_square = eq.moments(x, tile.E, tile.M)
-        return (), of_portion(tile, mask, mean, mean_square), ()
+    def reduce(pivot: Any, exponent: Any, portion: Any, _: Any) -> Any:
+        counting = counted(tile, x, hidden, pivot, exponent)
+        return (), of_portion(portion, *eq.moments(counting, tile.E, tile.M)), ()
 
     def finish(mean: Any, mean_square: Any) -> Any:
         return mean, eq.variance(mean, mean_square)
 
-    def apply(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
-        (empty,) = tile.sets((mask.empty,))
+    def apply(pivot: Any, exponent: Any, _: Any, empty: Any, mean: Any, var: Any) -> Any:
         if empty is not None:
             var = np.where(empty, np.inf, var)
-        tile.keep(statistics, pivot, exponent, mean, var)
-        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
-        x_hat = eq.standardized(lifted(tile, x, mask, pivot, exponent, into=y), mean, rstd)
-        tile.store(output(x_hat, *tile.parameters(gamma, beta)), y)
+        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
+        x_hat = eq.standardized(lifted(tile, x, empty, pivot, exponent, into=y), mean, rstd)
+        tile.store(output(x_hat, gamma, beta), y)
+        return pivot, exponent, mean, var
 
-    nearer = partial(lifting.nearer, plan, eps)
-    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=2)
-    return Statistics.of(plan, statistics)
+    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def backward(
-    plan: Plan,
-    dy: Array,
-    x: Array,
-    gamma: Array | None,
-    eps: float,
-    statistics: Statistics,
-    dx: Array,
-    mask: Mask,
-) -> Table:
-    """Fill dx; return dgamma and dbeta, to which every position adds its term."""
-    x, dy, dx_view = plan.views(x, dy, dx)
-    gamma, power = lifting.moderate(plan, gamma)
-    (gamma,) = plan.parameters(gamma)
-    sums: Table = {}
+    tile: Tile, x: Array, hidden: Array, dy: Array, dx: Array, gamma: Absent, eps: float, power: int
+) -> Steps:
+    """Fill dx; sum dgamma and dbeta, to which every position adds its term."""
 
-    def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
-        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
-        x_tile = lifted(tile, x, mask, pivot, exponent)
-        x_tile.blank(tile.part(mask.hidden) & (tile.part(dy) == 0))  # 0 times NaN is nothing here
-        return tile.lift(dy, into=dx_view), eq.standardized(x_tile, mean, rstd), rstd
-
-    def reduce(tile: Tile, dy: Any, x_hat: Any, rstd: Any) -> Any:
-        gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
-        dx_hat = eq.scaled(dy, *tile.parameters(gamma))
+    def reduce(pivot: Any, exponent: Any, mean: Any, var: Any, portion: Any, empty: Any) -> Any:
+        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
+        x_tile = lifted(tile, x, empty, pivot, exponent)
+        x_tile.blank(hidden & (dy == 0))  # 0 times NaN is nothing here
+        x_hat = eq.standardized(x_tile, mean, rstd)
+        upstream = tile.lift(dy, into=dx)
+        gradients = eq.parameter_gradients(upstream, x_hat, tile.G, tile.B)
+        dx_hat = eq.scaled(upstream, gamma)
         averages = eq.averages(dx_hat, x_hat, tile.E, tile.M)
-        return (dx_hat, x_hat, rstd), of_portion(tile, mask, *averages), gradients
+        return (dx_hat, x_hat, rstd), of_portion(portion, *averages), gradients
 
-    def finish(*averages: Any) -> Any:
-        return averages
+    def apply(dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
+        _, exponent, _, _, _, _, *averages = numbers
+        gradient = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
+        put_constants(tile, gradient, hidden, dy, gamma, rstd)
+        tile.unlift(gradient, exponent, power)
+        tile.store(gradient, dx)
 
-    def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
-        _, exponent, _, _, *averages = numbers
-        dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        put_constants(tile, dx, dy, gamma, rstd, mask)
-        tile.unlift(dx, exponent, power)
-        tile.store(dx, dx_view)
-
-    run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=3)
-    return sums
+    return Steps(reduce, as_found, apply)
 
 
-def counted(tile: Tile, a: Array, mask: Mask, pivot: Any = None, exponent: Any = None) -> Any:
-    """The tile's part of an array, lifted, with zeros where positions do not count."""
-    tile_a = tile.lift(a, pivot, exponent)
-    tile_a.blank(tile.part(mask.hidden))
-    return tile_a
+def counted(tile: Tile, a: Array, hidden: Array, pivot: Any = None, exponent: Any = None) -> Any:
+    """An array, lifted, with zeros where positions do not count."""
+    counting = tile.lift(a, pivot, exponent)
+    counting.blank(hidden)
+    return counting
 
 
 def lifted(
     tile: Tile,
     a: Array,
-    mask: Mask,
+    empty: Absent,
     pivot: Any = None,
     exponent: Any = None,
-    into: Array | None = None,
+    into: Absent = None,
 ) -> Any:
-    """The tile's part of an array, lifted, with zeros in sets in which none counts."""
-    tile_a = tile.lift(a, pivot, exponent, into)
-    (empty,) = tile.sets((mask.empty,))
+    """An array, lifted, with zeros in sets in which none counts."""
+    array = tile.lift(a, pivot, exponent, into)
     if empty is not None:
-        tile_a.blank(empty)  # so that their x_hat is 0 where they hold NaN, too
-    return tile_a
+        array.blank(empty)  # so that their x_hat is 0 where they hold NaN, too
+    return array
 
 
-def put_constants(
-    tile: Tile, dx: Any, dy: Array, gamma: Array | None, rstd: Any, mask: Mask
-) -> None:
+def put_constants(tile: Tile, dx: Any, hidden: Array, dy: Array, gamma: Absent, rstd: Any) -> None:
     """Have dx hold (14) where positions do not count: the statistics are constants to them."""
-    hidden = eq.scaled(tile.lift(dy), *tile.parameters(gamma))
-    dx.replace(tile.part(mask.hidden), eq.input_gradient_of_constants(hidden, rstd))
+    gradient = eq.scaled(tile.lift(dy), gamma)
+    dx.replace(hidden, eq.input_gradient_of_constants(gradient, rstd))
 
 
-def of_portion(tile: Tile, mask: Mask, *averages: Any) -> Any:
+def of_portion(portion: Any, *averages: Any) -> Any:
     """Averages over the positions that count, from those over all."""
-    (portion,) = tile.sets((mask.portion,))
     return tuple([None if a is None else a / portion for a in averages])

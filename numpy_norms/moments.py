@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from . import checks
 from .engine import lifting
 from .engine.plans import Asked, Plan, plan_for
-from .engine.tiles import Table, Tile
 from .layer_norm import layout
 from .masks import mask_of
 from .passes import Statistics
-from .pieces import counts, find
+from .pieces import counts, made_of_sets
 
 Array = NDArray[Any]
 
@@ -122,17 +121,9 @@ class Moments:
         sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
         plan = plan_for(sets, checks.working_dtype(x, None), x.dtype, Asked())
         mask = None if where is None else mask_of(plan, checks.mask(where, x), x)
-        count, kept = counts(plan, mask), Table()
-
-        def keep(tile: Tile, *numbers: Any) -> None:
-            (n,) = tile.sets((count,))
-            tile.keep(kept, *_in_units_of_x(plan, n, *numbers))
-
-        find(plan, x, 0.0, mask, keep)
-        if not kept:  # of an empty array
-            nothing = np.zeros(plan.set_shape, plan.few)
-            kept.update({0: nothing, 1: nothing})
-        mean, m2 = kept[0], kept[1]
+        count = counts(plan, mask)
+        found = made_of_sets(plan, x, 0.0, mask, count, _in_units_of_x)
+        mean, m2 = found or np.zeros((2, *plan.set_shape), plan.few)  # of an empty array
         return Moments(plan.in_order(count), plan.report(mean), plan.report(m2))
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import checks, masks, passes
 from . import equations as eq
 from .cache import Cache
-from .engine.lifting import careful
+from .engine.lifting import careful, moderate
 from .engine.plans import Asked, Layout, Plan, plan_for
-from .engine.programs import over_tiles, repeated
+from .engine.programs import repeated
 from .engine.rounding import native, round_to
+from .engine.tiles import run
 
 Array = NDArray[Any]
 LayoutOf = Callable[..., Layout]
@@ -68,7 +69,9 @@ def forward(
         plan = careful(plan, gamma, eps) if plan.joins else plan
         if norm == "batch_norm":
             checks.none_empty(None if mask.empty is None else plan.in_order(mask.empty))
-        statistics = masks.forward(plan, x, gamma, beta, eps, y, output, mask)
+        about, views = (None, None, *mask.of_sets), (x, mask.hidden, y)
+        numbers, _ = run(masks.forward, plan, views, (gamma, beta), about, eps, output, slots=2)
+        statistics = passes.Statistics.of(plan, numbers)
     y = y if out is None else delivered(y, out)
     return y, Cache(norm, kept, gamma, beta, eps, plan, statistics, mask)
 
@@ -105,9 +108,10 @@ def backward(
             plan, dy, x, gamma, beta, cache.scale, eps, dx, ds, *cache.statistics
         )
         return dx, *gradients
-    scale = gamma if cache.scale is None else cache.scale
-    sums = masks.backward(plan, dy, x, scale, eps, cache.statistics, dx, cache.mask)
-    return dx, *gradients_of((gamma, beta), (sums.get(0), sums.get(1)))
+    scale, power = moderate(plan, gamma if cache.scale is None else cache.scale)
+    about, views = (*cache.statistics, *cache.mask.of_sets), (x, cache.mask.hidden, dy, dx)
+    _, sums = run(masks.backward, plan, views, (scale,), about, eps, power, slots=3)
+    return dx, *gradients_of((gamma, beta), sums)
 
 
 @repeated
@@ -122,8 +126,9 @@ def _filled(
 ) -> tuple[Plan, passes.Statistics]:
     """Fill y; return the plan that did, and the statistics."""
     plan = careful(plan, gamma, eps) if plan.joins else plan
-    statistics, _ = over_tiles(passes.forward, plan, 1, (x, y), (gamma, beta), (), eps, output)
-    return plan, passes.Statistics.of(plan, statistics)
+    about = None, None
+    kept, _ = run(passes.forward, plan, (x, y), (gamma, beta), about, eps, output, slots=1)
+    return plan, passes.Statistics.of(plan, kept)
 
 
 @repeated
@@ -140,18 +145,18 @@ def _gradients(
     *statistics: Any,
 ) -> Any:
     """Fill dx; return dgamma and dbeta, rounded."""
-    scale = gamma if scale is None else scale
+    scale, power = moderate(plan, gamma if scale is None else scale)
     slots = plan.slots + (ds is not None)
     views = x, dy, dx, ds
-    _, sums = over_tiles(passes.backward, plan, slots, views, (scale,), statistics, eps)
-    return gradients_of((gamma, beta), (sums.get(0), sums.get(1)))
+    _, sums = run(passes.backward, plan, views, (scale,), statistics, eps, power, slots=slots)
+    return gradients_of((gamma, beta), sums)
 
 
 @np.errstate(all="ignore")
-def gradients_of(parameters: tuple[Array | None, ...], sums: tuple[Any, ...]) -> Any:
+def gradients_of(parameters: tuple[Array | None, ...], sums: Sequence[Any]) -> Any:
     """The gradients of parameters, which may be absent, from sums: of nothing, they are 0."""
     gradients: list[Array | None] = []
-    for a, total in zip(parameters, sums, strict=True):
+    for a, total in zip(parameters, sums or [None] * len(parameters), strict=True):
         if a is None:
             gradients.append(None)
         elif total is None:

@@ -1,12 +1,11 @@
-"""The passes over an array: what is prepared, reduced, finished and applied on every tile.
+"""The passes: what is reduced, found of it, and applied, on every tile.
 
-A pass is given arrays with the axes of its plan: views of large ones, parameters, and numbers for
-sets. It returns two tables: numbers that it has found for sets, and sums for parameters.
+A pass is given a tile, arrays with the axes of its plan, parameters, and options. What its steps
+are given first says how sets are lifted, or which statistics are given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from . import equations as eq
 from .engine import lifting
 from .engine.plans import Plan
-from .engine.tiles import Table, Tile, run
+from .engine.tiles import Numbers, Steps, Tile, as_found
 
 Array = NDArray[Any]
-Arrays = Sequence[Any]
+Absent = Array | None
 
 
 class Statistics(NamedTuple):
@@ -34,138 +33,103 @@ class Statistics(NamedTuple):
     var: Array
 
     @classmethod
-    def of(cls, plan: Plan, table: Table) -> Statistics:
-        """Those that tiles have kept; of an empty array there are none."""
-        if table:
-            return cls._make(map(table.get, range(4)))
+    def of(cls, plan: Plan, kept: Numbers) -> Statistics:
+        """Those that a pass has kept; of an empty array there are none."""
+        if kept:
+            return cls(*kept)
         zeros = np.zeros(plan.set_shape, plan.few)
         return cls(None, None, zeros if plan.asked.means else None, zeros)
 
 
 def forward(
-    plan: Plan,
-    slots: int,
-    views: Arrays,
-    parameters: Arrays,
-    _: Arrays,
-    eps: float,
-    output: Callable[..., Any],
-) -> tuple[Table, Table]:
+    tile: Tile, x: Array, y: Array, gamma: Absent, beta: Absent, eps: float, output: Any
+) -> Steps:
     """Fill y, and keep the statistics."""
-    x, y = views
-    statistics: Table = {}
 
-    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
-        return (tile.lift(x, pivot, exponent, into=y),)
-
-    def reduce(tile: Tile, x: Any) -> Any:
-        return (x,), eq.moments(x, tile.E, tile.M), ()
+    def reduce(pivot: Any, exponent: Any) -> Any:
+        lifted = tile.lift(x, pivot, exponent, into=y)
+        return (lifted,), eq.moments(lifted, tile.E, tile.M), ()
 
     def finish(mean: Any, mean_square: Any) -> Any:
         return mean, eq.variance(mean, mean_square)
 
-    def apply(tile: Tile, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
-        tile.keep(statistics, pivot, exponent, mean, var)
-        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
-        x_hat = eq.standardized(x, mean, rstd)
-        tile.store(output(x_hat, *tile.parameters(*parameters)), y)
+    def apply(lifted: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
+        x_hat = eq.standardized(lifted, mean, rstd)
+        tile.store(output(x_hat, gamma, beta), y)
+        return pivot, exponent, mean, var
 
-    nearer = partial(lifting.nearer, plan, eps)
-    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=slots)
-    return statistics, {}
+    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def backward(
-    plan: Plan, slots: int, views: Arrays, parameters: Arrays, statistics: Arrays, eps: float
-) -> tuple[Table, Table]:
-    """Fill dx; return dgamma and dbeta. `ds` is what reaches x by other ways than the norm."""
-    x, dy, dx_view, ds = views
-    gamma, power = lifting.moderate(plan, *parameters)
-    sums: Table = {}
+    tile: Tile, x: Array, dy: Array, dx: Array, ds: Absent, gamma: Absent, eps: float, power: int
+) -> Steps:
+    """Fill dx; sum dgamma and dbeta. `ds` is what reaches x by other ways than the norm.
 
-    def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
-        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
+    gamma has been multiplied by two to the minus `power`.
+    """
+
+    def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
         x_hat = eq.standardized(tile.lift(x, pivot, exponent), mean, rstd)
-        return tile.lift(dy, into=dx_view), x_hat, rstd
-
-    def reduce(tile: Tile, dy: Any, x_hat: Any, rstd: Any) -> Any:
-        gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
-        dx_hat = eq.scaled(dy, *tile.parameters(gamma))
+        upstream = tile.lift(dy, into=dx)
+        gradients = eq.parameter_gradients(upstream, x_hat, tile.G, tile.B)
+        dx_hat = eq.scaled(upstream, gamma)
         return (dx_hat, x_hat, rstd), eq.averages(dx_hat, x_hat, tile.E, tile.M), gradients
 
-    def finish(*averages: Any) -> Any:
-        return averages
-
-    def apply(tile: Tile, dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
+    def apply(dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
-        dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        tile.unlift(dx, exponent, power)
+        gradient = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
+        tile.unlift(gradient, exponent, power)
         if ds is not None:
-            dx += tile.lift(ds)
-        tile.store(dx, dx_view)
+            gradient += tile.lift(ds)
+        tile.store(gradient, dx)
 
-    run(plan, prepare, reduce, finish, apply, about=statistics, sums=sums, slots=slots)
-    return {}, sums
+    return Steps(reduce, as_found, apply)
 
 
-def inference(
-    plan: Plan, slots: int, views: Arrays, parameters: Arrays, given: Arrays, eps: float
-) -> tuple[Table, Table]:
+def inference(tile: Tile, x: Array, y: Array, gamma: Absent, beta: Absent, eps: float) -> Steps:
     """Fill y, where mean and variance are given."""
-    x, y = views
-    mean, var = given
-    pivot, mean = lifting.of_given(plan, mean, var, eps)
 
-    def prepare(tile: Tile, pivot: Any, mean: Any, var: Any) -> Any:
-        return (tile.lift(x, pivot, into=y),)
+    def reduce(mean: Any, var: Any) -> Any:
+        pivot, mean = lifting.of_given(tile.plan, mean, var, eps)
+        lifted = tile.lift(x, pivot, into=y)
+        return (eq.standardized(lifted, mean, eq.reciprocal_std(var, eps)),), (), ()
 
-    def reduce(tile: Tile, x: Any) -> Any:
-        return (x,), (), ()
+    def apply(x_hat: Any, *_: Any) -> None:
+        tile.store(eq.output(x_hat, gamma, beta), y)
 
-    def apply(tile: Tile, x: Any, pivot: Any, mean: Any, var: Any) -> None:
-        x_hat = eq.standardized(x, mean, eq.reciprocal_std(var, eps))
-        tile.store(eq.output(x_hat, *tile.parameters(*parameters)), y)
-
-    run(plan, prepare, reduce, None, apply, about=(pivot, mean, var), slots=slots)
-    return {}, {}
+    return Steps(reduce, None, apply)
 
 
 def inference_backward(
-    plan: Plan, slots: int, views: Arrays, parameters: Arrays, given: Arrays, eps: float
-) -> tuple[Table, Table]:
-    """Fill dx; return the sums of dy (x - mean) and of dy."""
-    x, dy, dx_view = views
-    mean, var = given
-    gamma, power = lifting.moderate(plan, *parameters)
-    pivot, rest = lifting.of_given(plan, mean, var, eps)
-    rstd = eq.reciprocal_std(var, eps)
-    sums: Table = {}
+    tile: Tile, x: Array, dy: Array, dx: Array, gamma: Absent, eps: float, power: int
+) -> Steps:
+    """Fill dx; sum dy (x - mean) and dy."""
 
-    def prepare(tile: Tile, pivot: Any, rest: Any, rstd: Any) -> Any:
+    def reduce(mean: Any, var: Any) -> Any:
+        pivot, mean = lifting.of_given(tile.plan, mean, var, eps)
         xc = tile.lift(x, pivot)
-        xc -= rest
-        return tile.lift(dy, into=dx_view), xc
+        xc -= mean
+        upstream = tile.lift(dy, into=dx)
+        gradients = eq.parameter_gradients(upstream, xc, tile.G, tile.B)
+        return (eq.scaled(upstream, gamma),), (), gradients
 
-    def reduce(tile: Tile, dy: Any, xc: Any) -> Any:
-        gradients = eq.parameter_gradients(dy, xc, tile.G, tile.B)
-        return (eq.scaled(dy, *tile.parameters(gamma)),), (), gradients
+    def apply(dx_hat: Any, _: Any, var: Any) -> None:
+        gradient = eq.input_gradient_of_constants(dx_hat, eq.reciprocal_std(var, eps))
+        tile.unlift(gradient, None, power)
+        tile.store(gradient, dx)
 
-    def apply(tile: Tile, dx_hat: Any, pivot: Any, rest: Any, rstd: Any) -> None:
-        dx = eq.input_gradient_of_constants(dx_hat, rstd)
-        tile.unlift(dx, None, power)
-        tile.store(dx, dx_view)
-
-    run(plan, prepare, reduce, None, apply, about=(pivot, rest, rstd), sums=sums, slots=slots)
-    return {}, sums
+    return Steps(reduce, None, apply)
 
 
 def inference_gradients(
-    plan: Plan, sums: Table, var: Array, gamma: Array | None, eps: float
+    plan: Plan, sums: Numbers, var: Array, gamma: Absent, eps: float, power: int
 ) -> tuple[Array, Array, Array, Array]:
     """dmean, dvar, dgamma and dbeta of inference, which are still to be rounded."""
-    gamma, power = lifting.moderate(plan, gamma)
-    rstd, nothing = eq.reciprocal_std(var, eps), np.zeros_like(var)  # of an empty array
-    dy_xc, dbeta = sums.get(0, nothing), sums.get(1, nothing)
+    rstd = eq.reciprocal_std(var, eps)
+    dy_xc, dbeta = sums or [np.zeros_like(var)] * 2  # of an empty array
     factor = 1 if gamma is None else gamma
     dmean, dvar = eq.statistics_gradients(factor * dbeta, factor * dy_xc, rstd)
     return *(plan.times(d, np.array(power)) for d in (dmean, dvar)), rstd * dy_xc, dbeta

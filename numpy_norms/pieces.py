@@ -18,7 +18,7 @@ from . import equations as eq
 from . import masks
 from .engine import lifting
 from .engine.plans import Layout, Plan, plan_for
-from .engine.tiles import TRIES, Table, Tile, run
+from .engine.tiles import TRIES, Numbers, Steps, Tile, run
 from .masks import Mask
 from .passes import Statistics
 
@@ -27,29 +27,42 @@ Array = NDArray[Any]
 
 def statistics(plan: Plan, x: Array, eps: float, mask: Mask | None) -> Statistics:
     """The statistics of every set, of the positions that count."""
-    kept: Table = {}
-    find(plan, x, eps, mask, lambda tile, *numbers: tile.keep(kept, *numbers))
-    return Statistics.of(plan, kept)
+    return Statistics.of(plan, made_of_sets(plan, x, eps, mask, None, _as_they_are))
 
 
-def find(plan: Plan, x: Array, eps: float, mask: Mask | None, keep: Callable[..., None]) -> None:
-    """Call ``keep(tile, pivot, exponent, mean, var)`` with the statistics of each tile's sets."""
-    (x,) = plan.views(x)
+def made_of_sets(
+    plan: Plan,
+    x: Array,
+    eps: float,
+    mask: Mask | None,
+    count: Array | None,
+    make: Callable[..., Numbers],
+) -> Numbers:
+    """``make(plan, count, pivot, exponent, mean, var)`` of every set; of an empty array none."""
+    hidden, portion = (None, None) if mask is None else (mask.hidden, mask.portion)
+    about = None, None, portion, count
+    made, _ = run(_of_sets, plan, (x, hidden), (), about, eps, make, slots=1)
+    return made
 
-    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
-        if mask is None:
-            return (tile.lift(x, pivot, exponent),)
-        return (masks.counted(tile, x, mask, pivot, exponent),)
 
-    def reduce(tile: Tile, x: Any) -> Any:
-        averages = eq.moments(x, tile.E, tile.M)
-        return (), averages if mask is None else masks.of_portion(tile, mask, *averages), ()
+def _of_sets(tile: Tile, x: Array, hidden: Any, eps: float, make: Callable[..., Numbers]) -> Steps:
+    def reduce(pivot: Any, exponent: Any, portion: Any, _: Any) -> Any:
+        if hidden is None:
+            return (), eq.moments(tile.lift(x, pivot, exponent), tile.E, tile.M), ()
+        averages = eq.moments(masks.counted(tile, x, hidden, pivot, exponent), tile.E, tile.M)
+        return (), masks.of_portion(portion, *averages), ()
 
     def finish(mean: Any, mean_square: Any) -> Any:
         return mean, eq.variance(mean, mean_square)
 
-    nearer = partial(lifting.nearer, plan, eps)
-    run(plan, prepare, reduce, finish, keep, about=(None, None), nearer=nearer, slots=1)
+    def apply(pivot: Any, exponent: Any, _: Any, count: Any, *found: Any) -> Numbers:
+        return make(tile.plan, count, pivot, exponent, *found)
+
+    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps))
+
+
+def _as_they_are(plan: Plan, count: Any, *numbers: Any) -> Numbers:
+    return numbers
 
 
 def counts(plan: Plan, mask: Mask | None) -> Array:
@@ -146,19 +159,18 @@ def normalized(
 ) -> Array:
     """y of a piece, where the statistics are known."""
     y = np.empty(x.shape, plan.result)
-    x, y_view = plan.views(x, y)
-    gamma, beta = plan.parameters(gamma, beta)
-
-    def prepare(tile: Tile, pivot: Any, exponent: Any, *_: Any) -> Any:
-        return (tile.lift(x, pivot, exponent, into=y_view),)
-
-    def reduce(tile: Tile, x: Any) -> Any:
-        return (x,), (), ()
-
-    def apply(tile: Tile, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
-        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
-        x_hat = eq.standardized(x, mean, rstd)
-        tile.store(eq.output(x_hat, *tile.parameters(gamma, beta)), y_view)
-
-    run(plan, prepare, reduce, None, apply, about=statistics, slots=1)
+    run(_of_statistics, plan, (x, y), (gamma, beta), statistics, eps, slots=1)
     return y
+
+
+def _of_statistics(
+    tile: Tile, x: Array, y: Array, gamma: Array | None, beta: Array | None, eps: float
+) -> Steps:
+    def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
+        return (eq.standardized(tile.lift(x, pivot, exponent, into=y), mean, rstd),), (), ()
+
+    def apply(x_hat: Any, *_: Any) -> None:
+        tile.store(eq.output(x_hat, gamma, beta), y)
+
+    return Steps(reduce, None, apply)

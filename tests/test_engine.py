@@ -1,12 +1,14 @@
 """The engine takes passes that no norm has yet: a mask, and three arrays."""
 
+from contextlib import nullcontext
+
 import numpy as np
 from each import each
 from numpy.testing import assert_allclose
 from small_tiles import SIZES, small_tiles
 
 from numpy_norms.engine.plans import Asked, Layout, plan_for
-from numpy_norms.engine.tiles import run
+from numpy_norms.engine.tiles import Steps, run
 
 LAYOUTS = {
     "maps": Layout((6, 4, 31), over=(0, 2), along=(1,), sets=(1,)),
@@ -30,31 +32,26 @@ def plan_of(layout, dtype):
     return plan, x, plan.layout.over, tuple([a for a in axes if a not in plan.layout.along])
 
 
-def masked(plan, x, where, eps, y):
+def masked(tile, x, where, y, eps):
     """Standardize all of x with mean and variance of the elements where `where` is true."""
-    x, where, y = plan.views(x, where, y)
-    found = {}
 
-    def prepare(tile):
-        return tile.lift(x, into=y), tile.lift(where)
-
-    def reduce(tile, x, weight):
+    def reduce():
+        all_of_x, weight = tile.lift(x, into=y), tile.lift(where)
         count = tile.E(weight)
-        weight *= x
-        return (x,), (count, tile.E(weight), tile.E(weight, x)), ()
+        weight *= all_of_x
+        return (all_of_x,), (count, tile.E(weight), tile.E(weight, all_of_x)), ()
 
     def finish(count, total, total_square):
         mean = total / count
         return mean, total_square / count - mean * mean
 
-    def apply(tile, x, mean, var):
-        tile.keep(found, mean, var)
-        x -= mean
-        x *= 1 / np.sqrt(var + eps)
-        tile.store(x, y)
+    def apply(x_hat, mean, var):
+        x_hat -= mean
+        x_hat *= 1 / np.sqrt(var + eps)
+        tile.store(x_hat, y)
+        return mean, var
 
-    run(plan, prepare, reduce, finish, apply, slots=2)
-    return found[0], found[1]
+    return Steps(reduce, finish, apply)
 
 
 @layouts
@@ -65,12 +62,9 @@ def test_a_masked_pass(layout, dtype, size, rng):
     x = rng.standard_normal(plan.layout.shape).astype(kind) + kind.type(0.3)
     where = rng.random(x.shape) < 0.7
     y = np.empty_like(x)
-    if size is None:
-        mean, var = masked(plan, x, where, 1e-3, y)
-    else:
-        with small_tiles(size):
-            plan, *_ = plan_of(layout, dtype)
-            mean, var = masked(plan, x, where, 1e-3, y)
+    with small_tiles(size) if size else nullcontext():
+        plan, *_ = plan_of(layout, dtype)
+        (mean, var), _ = run(masked, plan, (x, where, y), (), (), 1e-3, slots=2)
     wide = x.astype(np.float64)
     expected_mean = wide.mean(over, where=where, keepdims=True)
     expected_var = wide.var(over, where=where, keepdims=True)
@@ -80,38 +74,32 @@ def test_a_masked_pass(layout, dtype, size, rng):
     assert_allclose(y, (wide - expected_mean) / np.sqrt(expected_var + 1e-3), atol=5 * tolerance)
 
 
-def second_order(plan, x_hat, dy, v, rstd, dx):
+def second_order(tile, x_hat, dy, v, dx):
     """The gradient of sum(v * dx) at x, where dx is the gradient (12) of sum(dy * x_hat).
 
     And the sums of dy * v and of v over all axes but those of the parameters.
     """
-    x_hat, dy, v, dx = plan.views(x_hat, dy, v, dx)
-    sums = {}
 
-    def prepare(tile, rstd):
-        return tile.lift(x_hat), tile.lift(dy), tile.lift(v, into=dx)
-
-    def reduce(tile, x_hat, dy, v):
-        means = tile.M(dy), tile.M(v)
-        products = tile.E(dy, x_hat), tile.E(v, x_hat), tile.E(v, dy)
-        return (x_hat, dy, v), (*means, *products), (tile.G(v, dy), tile.B(v))
+    def reduce(_):
+        arrays = h, g, u = tile.lift(x_hat), tile.lift(dy), tile.lift(v, into=dx)
+        means = tile.M(g), tile.M(u)
+        return arrays, (*means, tile.E(g, h), tile.E(u, h), tile.E(u, g)), (tile.G(u, g), tile.B(u))
 
     def finish(mean_dy, mean_v, c, b, product):
         shift = c * mean_v + b * mean_dy
         return b, c, product - mean_v * mean_dy - 3 * b * c, shift
 
-    def apply(tile, x_hat, dy, v, rstd, b, c, q, shift):
-        x_hat *= q
-        dy *= b
-        v *= c
-        v += dy
-        v += x_hat
-        v -= shift
-        v *= -rstd * rstd
-        tile.store(v, dx)
+    def apply(h, g, u, rstd, b, c, q, shift):
+        h *= q
+        g *= b
+        u *= c
+        u += g
+        u += h
+        u -= shift
+        u *= -rstd * rstd
+        tile.store(u, dx)
 
-    run(plan, prepare, reduce, finish, apply, about=(rstd,), sums=sums, slots=3)
-    return sums[0], sums[1]
+    return Steps(reduce, finish, apply)
 
 
 @layouts
@@ -126,15 +114,10 @@ def test_a_pass_with_three_arrays(layout, dtype, size, rng):
     x_hat, dy, v = (a.astype(kind) for a in arrays)
     dx = np.empty_like(dy)
 
-    def of_plan(plan):
+    with small_tiles(size) if size else nullcontext():
+        plan, *_ = plan_of(layout, dtype)
         few = rstd.reshape(plan.set_shape).astype(plan.work)
-        return second_order(plan, x_hat, dy, v, few, dx)
-
-    if size is None:
-        totals = of_plan(plan)
-    else:
-        with small_tiles(size):
-            totals = of_plan(plan_of(layout, dtype)[0])
+        _, totals = run(second_order, plan, (x_hat, dy, v, dx), (), (few,), slots=3)
     h, g, u = (a.astype(np.float64) for a in (x_hat, dy, v))
 
     def E(a):

@@ -14,6 +14,7 @@ from ..cache import Array, Cache
 from ..engine import lifting
 from ..engine.plans import Asked, Plan, plan_for
 from ..engine.rounding import round_to
+from ..engine.tiles import run
 from ..masks import Mask, mask_of
 from ..moments import Moments, of_statistics
 from ..passes import Statistics
@@ -201,8 +202,10 @@ def sync_batch_norm_backward(
         checks.made_by("sync_batch_norm", SyncCache, cache)
         d, x = checks.upstream(dy, cache.cache, "sync_batch_norm")
         plan, eps, statistics, mask = _of(cache)
-        own = np.stack(passes.parameter_sums(plan, d, x, eps, statistics, mask))
-        own = own.reshape(2, *cache.mean.shape)
+        hidden = None if mask is None else mask.hidden
+        _, sums = run(passes.parameter_sums, plan, (x, d, hidden), (), statistics, eps, slots=2)
+        nothing = np.zeros(plan.parameter_shape, plan.wide)  # of an empty part
+        own = np.stack(sums or (nothing, nothing)).reshape(2, *cache.mean.shape)
         agreed = {"the number of channels": cache.mean.shape}
         return agreed, own, (d, x, own)
 
@@ -215,8 +218,10 @@ def sync_batch_norm_backward(
         of_x_hat = total if scale is None else scale.astype(plan.few) * total
         share = of_x_hat / np.maximum(cache.moments.count, 1).astype(plan.few)
     dx_hat_x_hat, dx_hat = share.reshape(2, *plan.set_shape)
-    averages = dx_hat, dx_hat_x_hat
-    dx = passes.input_gradient(plan, d, x, scale, power, eps, statistics, averages, mask)
+    dx, about = np.empty(x.shape, plan.result), (*statistics, dx_hat, dx_hat_x_hat)
+    hidden, slots = (None, 2) if mask is None else (mask.hidden, 3)
+    views = x, d, hidden, dx
+    run(passes.input_gradient, plan, views, (scale,), about, eps, power, slots=slots)
     dgamma, dbeta = total if reduce_parameters else own
     return dx, _rounded(dgamma, gamma), _rounded(dbeta, beta)
 

@@ -29,6 +29,7 @@ SCRATCH = 3136 * 1024  # bytes that a thread takes for tiles in the working dtyp
 MEMORY = 3840 * 1024  # bytes that it takes in all, with sums for parameters that are long
 SUM = 16  # bytes of the sums for two parameters, each in float64
 SHARES = 768 * 1024  # bytes that the sums of all lanes may take
+FEW = 4 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
 LANES = 16  # parts of a sum over tiles, so many threads at the most
 PAYS = 640 * 1024  # elements from which on a second thread pays
 SMALL = 16 * 1024  # elements below which no rows are taken side by side
@@ -100,7 +101,6 @@ class Plan:
         self.cuts: dict[int, Cut] = {}
         self.tiles: dict[Shape, Plan] = {}
         self.small = not self.size or _extents(self, self.slots)[0] == [*self.shape]  # in one tile
-        self.is_tile = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return plan_for, (self.layout, self.work, self.x, self.asked)
@@ -142,12 +142,11 @@ class Plan:
         return self.cuts.get(slots) or self.cuts.setdefault(slots, Cut(self, slots))
 
     def of_tile(self, shape: Shape) -> Plan:
-        """The plan of an array that is a tile of this one's and holds its sets whole."""
+        """The plan of an array that is a tile of this one's."""
         plan = self.tiles.get(shape)
         if plan is None:
             plan = object.__new__(Plan)
-            plan.__dict__.update(self.__dict__, shape=shape, size=prod(shape), cuts={})
-            plan.small = plan.is_tile = True
+            plan.__dict__.update(self.__dict__, shape=shape, size=prod(shape), small=True)
             plan.set_shape, plan.parameter_shape = plan._few_shapes()
             plan = self.tiles.setdefault(shape, plan)
         return plan
@@ -276,8 +275,8 @@ class Cut:
     """
 
     def __init__(self, plan: Plan, slots: int):
-        extent, self.whole = ([*plan.shape], True) if plan.is_tile else _extents(plan, slots)
-        self.slots, self.slot = slots, -(-prod(extent) * plan.work.itemsize // 64) * 64
+        extent, self.whole = _extents(plan, slots)
+        self.over, self.along = plan.over, plan.along
         axes = range(len(extent))
         pieces = [_pieces(n, e) for n, e in zip(plan.shape, extent, strict=True)]
         others = [a for a in axes if a not in plan.along]
@@ -296,6 +295,14 @@ class Cut:
         # Whether no set is met in two lanes: parts of the parameters differ in their sets.
         parted = [a for a in plan.along if extent[a] < plan.shape[a]]
         self.disjoint = self.many and not any(a in plan.over for a in parted)
+
+    def at(self, slices: Slices) -> tuple[Slices, Slices, Slices]:
+        """The slices of a tile: of views, of numbers for sets, and of parameters."""
+        over, along, every = self.over, self.along, slice(None)
+        of_views = tuple([slices[i] for i in self.order])
+        of_sets = tuple([every if a in over else s for a, s in enumerate(of_views)])
+        of_parameters = [s if a in along else every for a, s in enumerate(of_views)]
+        return of_views, of_sets, tuple(of_parameters)
 
 
 def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:

@@ -10,19 +10,17 @@ function gives nothing, and the pass itself is run.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .plans import Plan
-from .tiles import FEW, Numbers, Table, Tile, sweep
+from .plans import FEW, Plan
 
 Array = NDArray[Any]
 Pass = Callable[..., Any]
-Work = Callable[..., tuple[Table, Table]]
 
 METHODS = [
     getattr(np.ndarray, name)
@@ -83,57 +81,6 @@ def repeated(work: Pass) -> Pass:
         return work(plan, *args)
 
     return call
-
-
-def over_tiles(
-    work: Work,
-    plan: Plan,
-    slots: int,
-    views: Sequence[Array | None],
-    parameters: Sequence[Array | None],
-    about: Numbers = (),
-    *options: Any,
-) -> tuple[Table, Table]:
-    """The pass ``work(plan, slots, views, parameters, about, *options)``: numbers and sums.
-
-    Tiles that hold their sets whole are arrays of their own, of a kind that comes often.
-    """
-    x, *others = plan.views(*views)
-    parameters = plan.parameters(*parameters)
-    if plan.small or not plan.cut(slots).whole:
-        return work(plan, slots, [x, *others], parameters, about, *options)
-    found: Table = {}
-    sums: Table = {}
-
-    def visit(tile: Tile) -> tuple[Numbers, Numbers]:
-        part = tile.part(x)
-        parts = [part, *[part if a is x else None if a is None else tile.part(a) for a in others]]
-        here = plan.of_tile(part.shape)
-        few = [a if a is None else a[tile.of_parameters] for a in parameters]
-        numbers, totals = _of_tile(
-            here, work, slots, len(parts), len(few), options, *parts, *few, *tile.sets(about)
-        )
-        tile.keep(found, *numbers)
-        return (), totals
-
-    sweep(plan, plan.cut(slots), visit, sums)
-    return found, sums
-
-
-@repeated
-def _of_tile(
-    plan: Plan,
-    work: Work,
-    slots: int,
-    views: int,
-    parameters: int,
-    options: tuple[Any, ...],
-    *arrays: Any,
-) -> tuple[Numbers, Numbers]:
-    """The same pass over a tile, its arrays in a row."""
-    few = views + parameters
-    found, sums = work(plan, slots, arrays[:views], arrays[views:few], arrays[few:], *options)
-    return tuple(found.values()), tuple(sums.values())
 
 
 def _program(work: Pass, plan: Plan, args: tuple[Any, ...]) -> Pass | None:

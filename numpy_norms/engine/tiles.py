@@ -1,165 +1,196 @@
-"""A pass over an array, tile by tile: prepare, reduce, finish, apply; on several threads.
+"""A pass over arrays, tile by tile: reduce, finish, apply; on several threads.
 
-Where the working dtype is that of the arrays, tiles are computed on in the arrays themselves, and
-results in the place of results.
+A pass is ``work(tile, *views, *parameters, *options)``, which says by `Steps` what is done with a
+tile. A tile is an array of its own, of a kind that comes often.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .plans import PAYS, Cut, Plan, Slices, nothing
+from .plans import FEW, PAYS, Cut, Plan, Slices, nothing
+from .programs import repeated
 from .rounding import native, round_into
 from .threads import in_threads
 
 Array = NDArray[Any]
 Numbers = Sequence[Any]  # arrays of one number for each set, or parameter; None is 0 for all
 Table = dict[int, Any]  # numbers for all sets, under their place among such
+Shares = tuple[Numbers, Numbers, Numbers]  # numbers to keep, of averages, of sums for parameters
+Step = Callable[..., Shares]  # what is done on a tile, of its steps
 
-FEW = 4 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
 TRIES = 6  # times a tile is reduced, the later ones lifted in another way
 
 
-def run(
-    plan: Plan,
-    prepare: Callable[..., Numbers],
-    reduce: Callable[..., tuple[Numbers, Numbers, Numbers]],
-    finish: Callable[..., Numbers] | None,
-    apply: Callable[..., None],
-    *,
-    about: Numbers = (),
-    nearer: Callable[..., Numbers | None] | None = None,
-    sums: Table | None = None,
-    slots: int,
-) -> None:
-    """Prepare, reduce, finish, apply: in one sweep where tiles hold their sets whole, else in two.
+class Steps(NamedTuple):
+    """What a pass does with a tile, whose sets are lifted as the numbers `about` say.
 
-    `about` says how sets are lifted: some numbers for each. `reduce` returns the arrays that
-    `apply` is given, shares of averages over sets, and shares of sums for parameters; both add up
-    from tile to tile. `finish` makes of averages what else `apply` is given (None: nothing is
-    averaged). From both, `nearer` may say how to lift sets better, to prepare and reduce them once
-    more. In a second sweep sums are known, and a tile's give None. They are rounded and put into
-    the table `sums`. `slots` is how many arrays are computed on elsewhere than in results.
+    ``reduce(*about)`` returns the arrays that `apply` is given, shares of averages over sets, and
+    shares of sums for parameters; both add up from tile to tile. `finish` makes of averages what
+    else `apply` is given (None: nothing is averaged). ``apply(*arrays, *about, *found)`` fills
+    results, and returns numbers to keep, if any. From `about`, averages and what was found of them
+    `nearer` may say how to lift sets better, to reduce them once more.
+    """
+
+    reduce: Callable[..., Shares]
+    finish: Callable[..., Numbers] | None
+    apply: Callable[..., Numbers | None]
+    nearer: Callable[..., Numbers | None] | None = None
+
+
+def as_found(*averages: Any) -> Numbers:
+    """The last but one step where averages themselves are what `apply` is given."""
+    return averages
+
+
+def run(
+    work: Callable[..., Steps],
+    plan: Plan,
+    views: Sequence[Array | None],
+    parameters: Sequence[Array | None] = (),
+    about: Numbers = (),
+    *options: Any,
+    slots: int,
+) -> tuple[Numbers, Numbers]:
+    """The numbers that a pass keeps, and its sums for parameters; of an empty array none.
+
+    It takes one sweep where tiles hold their sets whole, else two: in the second, averages and sums
+    are known, and a tile's give None. `slots` is how many arrays are computed on elsewhere than in
+    results.
     """
     if not plan.size:
-        return
+        return (), ()
+    views, parameters = plan.views(*views), plan.parameters(*parameters)
     cut = plan.cuts.get(slots) or plan.cut(slots)
-
-    def whole(tile: Tile) -> tuple[Numbers, Numbers]:
-        here = about if tile.slices is None else tile.sets(about)
-        for tries in range(TRIES):
-            arrays, averages, totals = reduce(tile, *prepare(tile, *here))
-            found = () if finish is None else finish(*averages)
-            better = None if nearer is None else nearer(here, averages, found)
-            if better is None or tries == TRIES - 1:
-                break
-            here, arrays = better, ()  # the old ones are freed before there are others
-        apply(tile, *arrays, *here, *found)
-        return (), totals
-
     if cut.alone:
         with np.errstate(all="ignore"):
             if plan.size > FEW:
                 np.setbufsize(plan.buffer)  # ends with the errstate
-            _, totals = whole(Tile(plan, cut))
-        if sums is not None:
-            sums.update(enumerate(totals))
-        return
-    if cut.whole or finish is None:
-        sweep(plan, cut, whole, sums)
-        return
+            steps = _steps(work, plan, plan.sums, views, parameters, options)
+            kept, _, sums = whole(steps, about, ())
+        return kept, sums
 
-    def gather(tile: Tile) -> tuple[Numbers, Numbers]:
-        return reduce(tile, *prepare(tile, *tile.sets(about)))[1:]
+    def over_tiles(step: Step, about: Numbers, found: Numbers = ()) -> Shares:
+        numbers = *about, *found
+        lengths = len(views), len(parameters), len(about)
 
-    def spread(tile: Tile) -> tuple[Numbers, Numbers]:
-        here = tile.sets(about)
-        arrays, _, _ = reduce(tile, *prepare(tile, *here))
-        apply(tile, *arrays, *here, *tile.sets(found))
-        return (), ()
+        def visit(of_views: Slices, of_sets: Slices, of_parameters: Slices) -> Shares:
+            parts: Any = {id(a): a if a is None else a[of_views] for a in views}
+            arrays = [parts[id(a)] for a in views]  # one array may be two of them
+            arrays += [a if a is None else a[of_parameters] for a in parameters]
+            arrays += [a if a is None else a[of_sets] for a in numbers]
+            here = plan.of_tile(arrays[0].shape)
+            shares: Shares = _on_tile(here, step, work, options, *lengths, *arrays)
+            return shares
 
-    for tries in range(TRIES):
-        averages = sweep(plan, cut, gather, sums)
-        with np.errstate(all="ignore"):
-            found = finish(*averages)
-            better = None if nearer is None else nearer(about, averages, found)
-        if better is None or tries == TRIES - 1:
+        return sweep(plan, cut, visit)
+
+    steps = work(Tile(plan, *plan.sums), *views, *parameters, *options)
+    if cut.whole or steps.finish is None:
+        kept, _, sums = over_tiles(whole, about)
+        return kept, sums
+    with np.errstate(all="ignore"):
+        _, about, found, sums = _reduced(steps, lambda *a: over_tiles(gather, a), about)
+    kept, _, _ = over_tiles(spread, about, found)
+    return kept, sums
+
+
+def whole(steps: Steps, about: Numbers, _: Numbers) -> Shares:
+    """All steps, where sets are whole."""
+    arrays, about, found, sums = _reduced(steps, steps.reduce, about)
+    return steps.apply(*arrays, *about, *found) or (), (), sums
+
+
+def gather(steps: Steps, about: Numbers, _: Numbers) -> Shares:
+    """A tile's shares of averages and of sums."""
+    _, averages, sums = steps.reduce(*about)
+    return (), averages, sums
+
+
+def spread(steps: Steps, about: Numbers, found: Numbers) -> Shares:
+    """What is found of the averages of all, on one tile."""
+    arrays, _, _ = steps.reduce(*about)
+    return steps.apply(*arrays, *about, *found) or (), (), ()
+
+
+def _reduced(
+    steps: Steps, reduce: Callable[..., Shares], about: Numbers
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Reduce, once more while sets can be lifted better; and how they are lifted in the end."""
+    _, finish, _, nearer = steps
+    for left in reversed(range(TRIES)):
+        arrays, averages, sums = reduce(*about)
+        found = () if finish is None else finish(*averages)
+        better = nearer(about, averages, found) if nearer is not None and left else None
+        if better is None:
             break
-        about = better
-    sweep(plan, cut, spread, None, known=True)
+        arrays = ()  # the old ones are freed before there are others
+        about = (*better, *about[len(better) :])
+    return arrays, about, found, sums
+
+
+def _steps(
+    work: Callable[..., Steps],
+    plan: Plan,
+    sums: tuple[Any, ...],
+    views: Sequence[Any],
+    parameters: Sequence[Any],
+    options: tuple[Any, ...],
+) -> Steps:
+    """The steps of a pass over arrays, with parameters as they are computed with."""
+    few, dtype = [], plan.parameter
+    for a in parameters:
+        few.append(a if a is None or a.dtype == dtype else a.astype(dtype))
+    return work(Tile(plan, *sums), *views, *few, *options)
+
+
+@repeated
+def _on_tile(
+    plan: Plan,
+    step: Step,
+    work: Callable[..., Steps],
+    options: tuple[Any, ...],
+    views: int,
+    parameters: int,
+    about: int,
+    *arrays: Any,
+) -> Shares:
+    """A step of a pass on a tile, whose arrays come in a row."""
+    first, second = views + parameters, views + parameters + about
+    sums = (nothing,) * 4 if step is spread else plan.sums
+    steps = _steps(work, plan, sums, arrays[:views], arrays[views:first], options)
+    return step(steps, arrays[first:second], arrays[second:])
 
 
 class Tile:
-    """A part of a view to work on, and memory for it."""
+    """What is computed on: arrays with the axes of a plan, or tiles of them."""
 
-    __slots__ = (
-        *("B", "E", "G", "M", "cut", "memory", "of_parameters", "of_sets", "plan", "slices"),
-        "slot",
-    )
+    __slots__ = ("B", "E", "G", "M", "plan")
 
-    def __init__(self, plan: Plan, cut: Cut, known: bool = False):
-        self.plan, self.cut = plan, cut
-        self.slices: Any = None  # it is all
-        self.of_sets: Any = None
-        self.of_parameters: Any = None
-        self.memory: Array | None = None
-        self.slot = 0  # of the next array that is computed on elsewhere than in a result
-        sums: tuple[Any, ...] = (nothing,) * 4 if known else plan.sums
-        self.E, self.M, self.G, self.B = sums
-
-    def move(self, slices: list[slice]) -> None:
-        """Go to a part of the view."""
-        over, along, every = self.plan.over, self.plan.along, slice(None)
-        self.slices = tuple(slices)
-        self.of_sets = tuple([every if a in over else s for a, s in enumerate(slices)])
-        self.of_parameters = tuple([s if a in along else every for a, s in enumerate(slices)])
-
-    def part(self, view: Array) -> Array:
-        """The tile's part of a view."""
-        return view if self.slices is None else view[self.slices]
-
-    def sets(self, numbers: Numbers) -> Numbers:
-        """The parts of numbers for sets that belong to the tile's."""
-        part = self.of_sets
-        return numbers if part is None else tuple([a if a is None else a[part] for a in numbers])
-
-    def parameters(self, *arrays: Array | None) -> list[Any]:
-        """The parts of parameters that belong to the tile."""
-        part, dtype, parameters = self.of_parameters, self.plan.parameter, []
-        for a in arrays:
-            if a is not None and part is not None:
-                a = a[part]
-            parameters.append(a if a is None or a.dtype == dtype else a.astype(dtype))
-        return parameters
+    def __init__(self, plan: Plan, E: Any, M: Any, G: Any, B: Any):
+        self.plan, self.E, self.M, self.G, self.B = plan, E, M, G, B
 
     def own(self, view: Array) -> Array:
-        """Memory of the shape of a part: that of the slots, in turn."""
-        if self.plan.small:
-            return np.empty_like(view, self.plan.work, "C")
-        if self.memory is None:
-            self.memory = np.empty(self.cut.slots * self.cut.slot, np.uint8)
-        start = self.slot % self.cut.slots * self.cut.slot
-        self.slot += 1
-        return np.ndarray(view.shape, self.plan.work, self.memory, start)
+        """Memory of the shape of an array."""
+        return np.empty_like(view, self.plan.work, "C")
 
     def lift(
         self, view: Array, pivot: Any = None, exponent: Any = None, into: Array | None = None
     ) -> Any:
-        """The tile's part of a view, less a pivot and times a power of two, for each set.
+        """An array less a pivot and times a power of two, for each set.
 
         Large powers are multiplied by last, small ones first, so that nothing leaves the range. It
-        is computed on in its part of the view `into`, if that is of the working dtype.
+        is computed on in `into`, if that is of the working dtype, and in memory of its own if not.
         """
-        plan, part = self.plan, self.slices
-        now = view if part is None else view[part]
+        plan, now = self.plan, view
         if into is None or into is view or not plan.in_place:
             place, into = self.own(now), None
         else:
-            place = into if part is None else into[part]
+            place = into
         if not plan.fits(now):
             np.copyto(place, now, casting="unsafe")
             now = place
@@ -185,58 +216,43 @@ class Tile:
         array.settle()
 
     def store(self, array: Any, view: Array) -> None:
-        """Round the array into its part of a view, unless it was computed there."""
+        """Round the array into its view, unless it was computed there."""
         value = array.value()
         if value is not array.place or array.home is not view:
-            round_into(self.part(view), value)
-
-    def keep(self, table: Table, *numbers: Array | None) -> None:
-        """Put numbers for the tile's sets where they belong; None is 0 for all."""
-        if self.slices is None:
-            table.update(enumerate(numbers))
-            return
-        for k, a in enumerate(numbers):
-            if a is not None:
-                _whole(table, k, self.plan.set_shape, a.dtype)[self.of_sets] = a
+            round_into(view, value)
 
 
-def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    whole = table.get(k)
-    return table.setdefault(k, np.zeros(shape, dtype)) if whole is None else whole
+def sweep(plan: Plan, cut: Cut, visit: Callable[[Slices, Slices, Slices], Shares]) -> Shares:
+    """Visit every tile, several at a time; put together the numbers kept, averages and sums.
 
-
-def sweep(
-    plan: Plan,
-    cut: Cut,
-    visit: Callable[[Tile], tuple[Numbers, Numbers]],
-    sums: Table | None,
-    *,
-    known: bool = False,
-) -> Numbers:
-    """Visit every tile, several at a time; return the averages that their shares add up to."""
+    A tile is visited by its slices of views, of numbers for sets, and of parameters.
+    """
     number = len(cut.lanes)
+    kept: Table = {}
+    sums: Table = {}
     tables: list[Table] = [{}] * number if cut.disjoint else [{} for _ in range(number)]
     shares: list[Numbers] = [()] * number
-    count = 0
+    lengths = 0, 0, 0
 
     @np.errstate(all="ignore")  # of this thread; the size of the buffer ends with it
     def along(lane: int) -> None:
-        nonlocal count
+        nonlocal lengths
         np.setbufsize(plan.buffer)
-        tile = Tile(plan, cut, known)
         for part, rests in cut.lanes[lane]:
             totals: Numbers = ()
             for rest in rests:
-                slices: Slices = (*part, *rest)
-                tile.move([slices[i] for i in cut.order])
-                averages, more = visit(tile)
-                count = len(averages)
+                slices, of_sets, of_parameters = cut.at((*part, *rest))
+                numbers, averages, more = visit(slices, of_sets, of_parameters)
+                lengths = len(numbers), len(averages), len(more)
+                for k, a in enumerate(numbers):
+                    if a is not None:
+                        _whole(kept, k, plan.set_shape, a.dtype)[of_sets] = a
                 for k, a in enumerate(averages):
                     if a is not None:
-                        _whole(tables[lane], k, plan.set_shape, plan.wide)[tile.of_sets] += a
+                        _whole(tables[lane], k, plan.set_shape, plan.wide)[of_sets] += a
                 totals = _added(plan, totals, more)
             if cut.many:
-                _store(plan, sums, tile.of_parameters, totals)
+                _store(plan, sums, of_parameters, totals)
             else:
                 shares[lane] = totals
 
@@ -249,8 +265,14 @@ def sweep(
         for table in () if cut.disjoint else tables[1:]:
             for k, a in table.items():
                 tables[0][k] = tables[0][k] + a if k in tables[0] else a
-    averages = [tables[0].get(k) for k in range(count)]
-    return tuple([None if a is None else a.astype(plan.few, copy=False) for a in averages])
+    averages = [tables[0].get(k) for k in range(lengths[1])]
+    few = [None if a is None else a.astype(plan.few, copy=False) for a in averages]
+    return [kept.get(k) for k in range(lengths[0])], few, [sums.get(k) for k in range(lengths[2])]
+
+
+def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    whole = table.get(k)
+    return table.setdefault(k, np.zeros(shape, dtype)) if whole is None else whole
 
 
 def _added(plan: Plan, totals: Numbers, more: Numbers) -> Numbers:
@@ -263,10 +285,10 @@ def _added(plan: Plan, totals: Numbers, more: Numbers) -> Numbers:
     return totals
 
 
-def _store(plan: Plan, sums: Table | None, part: Any, totals: Numbers) -> None:
+def _store(plan: Plan, sums: Table, part: Any, totals: Numbers) -> None:
     """Put sums for parameters where they belong; a part of many is rounded first."""
     for k, total in enumerate(totals):
-        if sums is None or total is None:
+        if total is None:
             continue
         if part is None:
             sums[k] = total

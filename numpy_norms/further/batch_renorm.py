@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,7 @@ from ..batch_norm import layout
 from ..cache import Cache
 from ..engine import lifting
 from ..engine.plans import Asked, Plan, plan_for
-from ..engine.programs import over_tiles
-from ..engine.tiles import Table, Tile, run
+from ..engine.tiles import Steps, Tile, run
 
 Array = NDArray[Any]
 
@@ -110,9 +110,11 @@ def batch_renorm_forward(
     if plan.joins:
         plan = lifting.careful(plan, gamma, eps)
     y = np.empty(x.shape, plan.result)
-    given = mean.astype(wide), var.astype(wide)
     with np.errstate(all="ignore"):
-        statistics, r, d = _forward(plan, x, given, (gamma, beta), eps, clips, y)
+        few = plan.parameters(mean.astype(wide), var.astype(wide), gamma, beta)
+        kept, _ = run(_forward, plan, (x, y), (), (None, None, *few), eps, clips, slots=1)
+        statistics = passes.Statistics.of(plan, kept[:4])
+        r, d = map(plan.in_order, kept[4:] or _corrections(plan, statistics, few[:2], eps, clips))
         scale = r if gamma is None else r * gamma.astype(wide)
     batch = Cache("batch_norm", x, gamma, beta, eps, plan, statistics, scale=scale)
     return y, BatchRenormCache(batch, r, d)
@@ -154,61 +156,37 @@ def batch_renorm_backward(
     dy, x = checks.upstream(dy, batch, "batch_norm")
     plan, gamma, beta = batch.plan, batch.gamma, batch.beta
     dx = np.empty(x.shape, plan.result)
-    views, statistics = (x, dy, dx, None), batch.statistics
-    _, sums = over_tiles(
-        passes.backward, plan, plan.slots, views, (batch.scale,), statistics, batch.eps
-    )
-    nothing = np.zeros(plan.parameter_shape, plan.few)  # of an empty array
-    sum_dy_x_hat, dbeta = (sums.get(k, nothing).reshape(r.shape) for k in (0, 1))
-    with np.errstate(all="ignore"):
-        dgamma = r * sum_dy_x_hat + d * dbeta  # (B5)
-    return dx, *normalize.gradients_of((gamma, beta), (dgamma, dbeta))
+    scale, power = lifting.moderate(plan, batch.scale)
+    views, about, slots = (x, dy, dx, None), batch.statistics, plan.slots
+    _, sums = run(passes.backward, plan, views, (scale,), about, batch.eps, power, slots=slots)
+    if sums:
+        sum_dy_x_hat, dbeta = (a.reshape(r.shape) for a in sums)
+        with np.errstate(all="ignore"):
+            sums = r * sum_dy_x_hat + d * dbeta, dbeta  # (B5)
+    return dx, *normalize.gradients_of((gamma, beta), sums)
 
 
-def _forward(
-    plan: Plan,
-    x: Array,
-    given: Any,
-    parameters: Any,
-    eps: float,
-    clips: tuple[float, float],
-    y: Array,
-) -> tuple[passes.Statistics, Array, Array]:
-    """Fill y; return the statistics of the batch, r and d."""
-    x, y = plan.views(x, y)
-    given, parameters = plan.parameters(*given), plan.parameters(*parameters)
-    statistics: Table = {}
+def _forward(tile: Tile, x: Array, y: Array, eps: float, clips: tuple[float, float]) -> Steps:
+    """Fill y; keep the statistics of the batch, r and d."""
 
-    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
-        return (tile.lift(x, pivot, exponent, into=y),)
-
-    def reduce(tile: Tile, x: Any) -> Any:
-        return (x,), eq.moments(x, tile.E, tile.M), ()
+    def reduce(pivot: Any, exponent: Any, *_: Any) -> Any:
+        lifted = tile.lift(x, pivot, exponent, into=y)
+        return (lifted,), eq.moments(lifted, tile.E, tile.M), ()
 
     def finish(mean: Any, mean_square: Any) -> Any:
         return mean, eq.variance(mean, mean_square)
 
-    def apply(tile: Tile, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
-        r, d = _corrections(plan, (pivot, exponent, mean, var), tile.sets(given), eps, clips)
-        tile.keep(statistics, pivot, exponent, mean, var, r, d)
-        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, eps, exponent, var))
-        x_hat = eq.standardized(x, mean, rstd)
-        gamma, beta = tile.sets(parameters)
+    def apply(lifted: Any, *numbers: Any) -> Any:
+        pivot, exponent, *given, gamma, beta, mean, var = numbers
+        statistics = pivot, exponent, mean, var
+        r, d = _corrections(tile.plan, statistics, given, eps, clips)
+        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
+        x_hat = eq.standardized(lifted, mean, rstd)
         scale, shift = (r, d) if gamma is None else (gamma * r, gamma * d)
-        y_tile = eq.output(x_hat, scale, shift if beta is None else shift + beta)  # (B4)
-        tile.store(y_tile, y)
+        tile.store(eq.output(x_hat, scale, shift if beta is None else shift + beta), y)  # (B4)
+        return *statistics, r, d
 
-    def nearer(lifted: Any, averages: Any, found: Any) -> Any:
-        return lifting.nearer(plan, eps, lifted, averages, found)
-
-    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    if not statistics:
-        zero = np.zeros(plan.set_shape, plan.few)
-        corrections = _corrections(plan, (None, None, zero, zero), given, eps, clips)
-        statistics = dict(enumerate((None, None, zero, zero, *corrections)))
-    kept: Any = [statistics.get(k) for k in range(6)]
-    *of_batch, r, d = kept
-    return passes.Statistics(*of_batch), plan.in_order(r), plan.in_order(d)
+    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def _corrections(

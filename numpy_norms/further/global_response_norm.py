@@ -12,7 +12,7 @@ from .. import checks, normalize
 from .. import equations as eq
 from ..engine import lifting, sums
 from ..engine.plans import Asked, Plan, plan_for
-from ..engine.tiles import Table, Tile, run
+from ..engine.tiles import Steps, Tile, as_found, run
 from ..instance_norm import layout
 
 Array = NDArray[Any]
@@ -103,7 +103,7 @@ def global_response_norm_forward(
         largest = _mean_of_channels(plan, q) + eps / sqrt(max(1, plan.m))
         n = q / np.where(largest == 0, np.inf, largest)  # (R2)
     y = np.empty(x.shape, plan.result)
-    _forward(plan, x, gamma, beta, n, y)
+    run(_forward, plan, (x, y), (gamma, beta), (n,), slots=1)
     return y, GlobalResponseCache(x, gamma, beta, plan, exponent, mean_square, n)
 
 
@@ -151,95 +151,80 @@ def global_response_norm_backward(
 
 
 def _sizes(plan: Plan, x: Array) -> tuple[Array | None, Array]:
-    """The mean square of each map, lifted, and the exponent."""
-    (x,) = plan.views(x)
-    found: Table = {}
-
-    def prepare(tile: Tile, _: None, exponent: Any) -> Any:
-        return (tile.lift(x, None, exponent),)
-
-    def reduce(tile: Tile, x: Any) -> Any:
-        return (), (tile.E(x, x),), ()
-
-    def finish(mean_square: Any) -> Any:
-        return None, mean_square
-
-    def apply(tile: Tile, _: None, exponent: Any, mean: None, mean_square: Any) -> None:
-        tile.keep(found, exponent, mean_square)
-
-    def nearer(lifted: Any, averages: Any, sizes: Any) -> Any:
-        return lifting.nearer(plan, 0.0, lifted, (None, *averages), sizes)
-
-    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    return found.get(0), found.get(1, np.zeros(plan.set_shape, plan.few))
+    """The exponent of each map, and its mean square, lifted."""
+    kept, _ = run(_mean_squares, plan, (x,), (), (None, None), slots=1)
+    exponent, mean_square = kept or (None, np.zeros(plan.set_shape, plan.few))
+    return exponent, mean_square
 
 
-def _forward(plan: Plan, x: Array, gamma: Array, beta: Array, n: Array, y: Array) -> None:
-    x, y = plan.views(x, y)
-    gamma, beta = plan.parameters(gamma, beta)
+def _mean_squares(tile: Tile, x: Array) -> Steps:
+    def reduce(_: None, exponent: Any) -> Any:
+        lifted = tile.lift(x, None, exponent)
+        return (), (None, tile.E(lifted, lifted)), ()
 
-    def prepare(tile: Tile, n: Any) -> Any:
-        return (tile.lift(x, into=y),)
+    def apply(_: None, exponent: Any, __: None, mean_square: Any) -> Any:
+        return exponent, mean_square
 
-    def reduce(tile: Tile, x: Any) -> Any:
-        return (x,), (), ()
+    def nearer(about: Any, averages: Any, found: Any) -> Any:
+        return lifting.nearer(tile.plan, 0.0, about, averages, found)
 
-    def apply(tile: Tile, x: Any, n: Any) -> None:
-        gamma_tile, beta_tile = tile.parameters(gamma, beta)
-        tile.store(eq.output(x, 1 + gamma_tile * n, beta_tile), y)  # (R3)
-
-    run(plan, prepare, reduce, None, apply, about=(n,), slots=1)
+    return Steps(reduce, as_found, apply, nearer)
 
 
-def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> tuple[Array, Array]:
+def _forward(tile: Tile, x: Array, y: Array, gamma: Array, beta: Array) -> Steps:
+    def reduce(_: Any) -> Any:
+        return (tile.lift(x, into=y),), (), ()
+
+    def apply(lifted: Any, n: Any) -> None:
+        tile.store(eq.output(lifted, 1 + gamma * n, beta), y)  # (R3)
+
+    return Steps(reduce, None, apply)
+
+
+def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> Any:
     x, gamma, _, plan, exponent, mean_square, n = cache
-    x, dy, dx_view = plan.views(x, dy, dx)
-    (gamma,) = plan.parameters(gamma.astype(plan.few))
-    found: Table = {}
-    totals: Table = {}
-
-    def standardized(tile: Tile, exponent: Any, mean_square: Any) -> Any:
-        rstd = eq.reciprocal_std(mean_square, lifting.eps_of(plan, 0.0, exponent, mean_square))
-        return eq.standardized(tile.lift(x, None, exponent), None, rstd)
-
-    def prepare(tile: Tile, *numbers: Any) -> Any:
-        return tile.lift(dy), standardized(tile, *numbers)
-
-    def reduce(tile: Tile, dy: Any, x_hat: Any) -> Any:
-        return (), (tile.E(dy, x_hat),), (None, tile.B(dy))
-
-    def finish(h: Any) -> Any:
-        return (h,)
-
-    def apply(tile: Tile, exponent: Any, mean_square: Any, h: Any) -> None:
-        tile.keep(found, h)
-
-    about = exponent, mean_square
-    run(plan, prepare, reduce, finish, apply, about=about, sums=totals, slots=2)
-    h = found.get(0, np.zeros_like(n))  # (R4)
+    gamma, about = gamma.astype(plan.few), (exponent, mean_square)
+    kept, sums_dy = run(_averages, plan, (x, dy), (), about, slots=2)
+    (h,) = kept or (np.zeros_like(n),)  # (R4)
     with np.errstate(all="ignore"):
         q = _size(plan, exponent, mean_square)
         dgamma = _sums_of_channels(plan, plan.m * n * q * h)  # (R5)
-        along = gamma * n * h
+        (along,) = plan.parameters(gamma)
+        along = along * n * h
         along = along - _mean_of_channels(plan, along * n)
+    run(_input_gradient, plan, (x, dy, dx), (gamma,), (*about, n, along), slots=2)
+    return (dgamma, sums_dy[1]) if sums_dy else ()
 
-    def prepare_dx(tile: Tile, exponent: Any, mean_square: Any, n: Any, along: Any) -> Any:
-        return tile.lift(dy, into=dx_view), standardized(tile, exponent, mean_square)
 
-    def reduce_dx(tile: Tile, dy: Any, x_hat: Any) -> Any:
-        return (dy, x_hat), (), ()
+def _averages(tile: Tile, x: Array, dy: Array) -> Steps:
+    def reduce(*lifted: Any) -> Any:
+        upstream, x_hat = tile.lift(dy), _standardized(tile, x, *lifted)
+        return (), (tile.E(upstream, x_hat),), (None, tile.B(upstream))
 
-    def apply_dx(tile: Tile, dy: Any, x_hat: Any, *numbers: Any) -> None:
+    def apply(exponent: Any, mean_square: Any, h: Any) -> Any:
+        return (h,)
+
+    return Steps(reduce, as_found, apply)
+
+
+def _input_gradient(tile: Tile, x: Array, dy: Array, dx: Array, gamma: Array) -> Steps:
+    def reduce(exponent: Any, mean_square: Any, *_: Any) -> Any:
+        return (tile.lift(dy, into=dx), _standardized(tile, x, exponent, mean_square)), (), ()
+
+    def apply(gradient: Any, x_hat: Any, *numbers: Any) -> None:
         *_, n, along = numbers
-        (gamma_tile,) = tile.parameters(gamma)
-        dx = dy
-        dx *= 1 + gamma_tile * n
+        gradient *= 1 + gamma * n
         x_hat *= along
-        dx += x_hat  # (R6)
-        tile.store(dx, dx_view)
+        gradient += x_hat  # (R6)
+        tile.store(gradient, dx)
 
-    run(plan, prepare_dx, reduce_dx, None, apply_dx, about=(*about, n, along), slots=2)
-    return dgamma, totals.get(1, np.zeros(plan.parameter_shape)).ravel()
+    return Steps(reduce, None, apply)
+
+
+def _standardized(tile: Tile, x: Array, exponent: Any, mean_square: Any) -> Any:
+    eps = lifting.eps_of(tile.plan, 0.0, exponent, mean_square)
+    rstd = eq.reciprocal_std(mean_square, eps)
+    return eq.standardized(tile.lift(x, None, exponent), None, rstd)
 
 
 def _size(plan: Plan, exponent: Array | None, mean_square: Array) -> Array:

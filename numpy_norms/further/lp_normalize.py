@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import checks
-from ..engine.plans import Asked, Plan, nothing, plan_for
-from ..engine.tiles import Tile, run
+from ..engine.plans import Asked, Plan, Slices, nothing, plan_for
+from ..engine.threads import in_threads
+from ..engine.tiles import Steps, Tile, as_found, run
 from ..layer_norm import layout
 
 Array = NDArray[Any]
@@ -98,10 +99,9 @@ def lp_normalize_forward(
     _check_place(eps_place, p)
     sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
     plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked(means=False))
-    cache = LpCache(x, p, checks.epsilon(eps), eps_place, plan)
-    y = np.empty(x.shape, plan.result)
-    _forward(cache, y)
-    return y, cache
+    eps, y = checks.epsilon(eps), np.empty(x.shape, plan.result)
+    run(_forward, plan, (x, y), (), _extremes(plan, x, p, 2), p, eps, eps_place, slots=2)
+    return y, LpCache(x, p, eps, eps_place, plan)
 
 
 def lp_normalize_backward(dy: ArrayLike, cache: LpCache) -> Array:
@@ -138,66 +138,57 @@ def lp_normalize_backward(dy: ArrayLike, cache: LpCache) -> Array:
     """
     checks.made_by("lp_normalize", LpCache, cache)
     dy = checks.gradient("dy", dy, cache.x)
-    dx = np.empty(dy.shape, cache.plan.result)
-    _backward(cache, dy, dx)
+    x, p, eps, eps_place, plan = cache
+    dx = np.empty(dy.shape, plan.result)
+    run(_backward, plan, (x, dy, dx), (), _extremes(plan, x, p, 3), p, eps, eps_place, slots=3)
     return dx
 
 
-def _forward(cache: LpCache, y: Array) -> None:
-    plan = cache.plan
-    x, y = plan.views(cache.x, y)
+def _forward(tile: Tile, x: Array, y: Array, p: float, eps: float, place: EpsPlace) -> Steps:
+    plan = tile.plan
 
-    def prepare(tile: Tile, extreme: Any) -> Any:
-        x_tile = tile.lift(x, into=y)
+    def reduce(extreme: Any) -> Any:
+        lifted = tile.lift(x, into=y)
         if tile.E is nothing:  # the norms are known
-            return x_tile, None, extreme
-        return x_tile, *_powers(x_tile.now, tile.own(x_tile.now), extreme, cache)
+            return (lifted, extreme), (None,), ()
+        powers, extreme = _powers(plan, lifted.now, tile.own(lifted.now), extreme, p)
+        return (lifted, extreme), (tile.E(powers),), ()
 
-    def reduce(tile: Tile, x: Any, powers: Any, extreme: Any) -> Any:
-        return (x, extreme), (tile.E(powers),), ()
+    def apply(lifted: Any, extreme: Any, _: Any, mean_power: Any) -> None:
+        divisor = _divisor(plan, extreme, mean_power, p, eps, place)
+        lifted.now = np.divide(lifted.now, plan.spread(divisor.scale), lifted.place)
+        lifted.now = np.divide(lifted.now, plan.spread(divisor.root), lifted.place)  # (P2)
+        tile.store(lifted, y)
 
-    def finish(mean_power: Any) -> Any:
-        return (mean_power,)
-
-    def apply(tile: Tile, x: Any, extreme: Any, _: Any, mean_power: Any) -> None:
-        divisor = _divisor(extreme, mean_power, cache)
-        x.now = np.divide(x.now, plan.spread(divisor.scale), x.place)
-        x.now = np.divide(x.now, plan.spread(divisor.root), x.place)  # (P2)
-        tile.store(x, y)
-
-    run(plan, prepare, reduce, finish, apply, about=_extremes(cache, x, 2), slots=2)
+    return Steps(reduce, as_found, apply)
 
 
-def _backward(cache: LpCache, dy: Array, dx: Array) -> None:
-    plan = cache.plan
-    x, dy, dx = plan.views(cache.x, dy, dx)
+def _backward(
+    tile: Tile, x: Array, dy: Array, dx: Array, p: float, eps: float, place: EpsPlace
+) -> Steps:
+    plan = tile.plan
 
-    def prepare(tile: Tile, extreme: Any) -> Any:
+    def reduce(extreme: Any) -> Any:
         z = tile.lift(x)
-        powers, extreme = _powers(z.now, tile.own(z.now), extreme, cache)
-        z.now = np.divide(z.now, plan.spread(_scale(extreme, cache.p)), z.place)
-        return tile.lift(dy, into=dx), z, powers, extreme
+        powers, extreme = _powers(plan, z.now, tile.own(z.now), extreme, p)
+        z.now = np.divide(z.now, plan.spread(_scale(extreme, p)), z.place)
+        upstream = tile.lift(dy, into=dx)
+        return (upstream, powers, extreme), (tile.E(powers), tile.E(upstream, z)), ()
 
-    def reduce(tile: Tile, dy: Any, z: Any, powers: Any, extreme: Any) -> Any:
-        return (dy, powers, extreme), (tile.E(powers), tile.E(dy, z)), ()
-
-    def finish(*averages: Any) -> Any:
-        return averages
-
-    def apply(tile: Tile, dy: Any, powers: Any, extreme: Any, *numbers: Any) -> None:
+    def apply(gradient: Any, powers: Any, extreme: Any, *numbers: Any) -> None:
         _, mean_power, mean_dy_z = numbers
-        divisor = _divisor(extreme, mean_power, cache)
-        through_n, rest = _slope(tile.lift(x).now, powers.now, extreme, cache)  # (P3)
+        divisor = _divisor(plan, extreme, mean_power, p, eps, place)
+        through_n, rest = _slope(plan, tile.lift(x).now, powers.now, extreme, p)  # (P3)
         share = mean_dy_z / divisor.mean_power / rest  # (P6)
         root, scale = plan.spread(divisor.root), plan.spread(divisor.scale)
         through_n *= plan.spread(share / divisor.root)
         np.copyto(through_n, 0, where=plan.spread(divisor.constant))
-        dy.now = np.divide(dy.now, root, dy.place)
-        dy.now = np.subtract(dy.now, through_n, dy.place)  # (P4); (P5) where n is constant
-        dy.now = np.divide(dy.now, scale, dy.place)
-        tile.store(dy, dx)
+        gradient.now = np.divide(gradient.now, root, gradient.place)
+        gradient.now = np.subtract(gradient.now, through_n, gradient.place)  # (P4), (P5)
+        gradient.now = np.divide(gradient.now, scale, gradient.place)
+        tile.store(gradient, dx)
 
-    run(plan, prepare, reduce, finish, apply, about=_extremes(cache, x, 3), slots=3)
+    return Steps(reduce, as_found, apply)
 
 
 def _check_place(eps_place: str, p: float) -> None:
@@ -222,8 +213,10 @@ class _Divisor(NamedTuple):
     mean_power: Array  # what E[dy z] is divided by
 
 
-def _divisor(extreme: Array, mean_power: Array, cache: LpCache) -> _Divisor:
-    p, eps, place, m = cache.p, cache.eps, cache.eps_place, max(1, cache.plan.m)
+def _divisor(
+    plan: Plan, extreme: Array, mean_power: Array, p: float, eps: float, place: EpsPlace
+) -> _Divisor:
+    m = max(1, plan.m)
     scale = _scale(extreme, p)
     constant = np.full(scale.shape, p == 0)
     known = scale != extreme  # an extreme that is 0, infinite or NaN is the norm
@@ -233,7 +226,7 @@ def _divisor(extreme: Array, mean_power: Array, cache: LpCache) -> _Divisor:
         mean_power = mean_power / _rest(scale, p)
         sum_power = m * mean_power
         if place == "inside" and eps:
-            eps_power = eps / scale.astype(cache.plan.few, copy=False) ** p
+            eps_power = eps / scale.astype(plan.few, copy=False) ** p
             mean_power = mean_power + eps_power / m
             # In units of the larger of the two, so that no power leaves the range.
             larger = eps_power.real > 1
@@ -256,9 +249,8 @@ def _divisor(extreme: Array, mean_power: Array, cache: LpCache) -> _Divisor:
     return _Divisor(scale, root, constant | zero, mean_power)
 
 
-def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, Array]:
+def _powers(plan: Plan, x: Array, place: Array, extreme: Any, p: float) -> tuple[Any, Array]:
     """|x / e|**p, still to be divided by `_rest`; and e, the extreme of each set."""
-    plan, p = cache.plan, cache.p
     size = _size(x, place)
     if extreme is None:
         extreme = _choice(p)[0].reduce(size, axis=plan.over, keepdims=True)
@@ -271,12 +263,11 @@ def _powers(x: Array, place: Array, extreme: Any, cache: LpCache) -> tuple[Any, 
     return plan.array(size, size, plan, None), extreme
 
 
-def _slope(x: Array, powers: Array, extreme: Array, cache: LpCache) -> tuple[Array, Any]:
+def _slope(plan: Plan, x: Array, powers: Array, extreme: Array, p: float) -> tuple[Array, Any]:
     """sgn(x) |x / e|**(p - 1), in place of the powers; and what it is still to be divided by."""
-    slope, p = powers, cache.p
-    scale = _scale(extreme, p)
+    slope, scale = powers, _scale(extreme, p)
     if np.isfinite(p):
-        _raise(_size(x, slope), cache.plan.spread(scale), p - 1)
+        _raise(_size(x, slope), plan.spread(scale), p - 1)
     np.copyto(slope, 0, where=x == 0)
     np.negative(slope, out=slope, where=x.real < 0)
     return slope, _rest(scale, p - 1)
@@ -299,29 +290,25 @@ def _scale(extreme: Array, p: float) -> Array:
     return np.where(np.isfinite(extreme) & (extreme != 0) & (p != 0), extreme, 1)
 
 
-def _extremes(cache: LpCache, x: Array, slots: int) -> tuple[Array | None]:
+def _extremes(plan: Plan, x: Array, p: float, slots: int) -> tuple[Array | None]:
     """The extreme size of each set; None where tiles hold sets whole, and find their own."""
-    plan = cache.plan
     if not plan.size or plan.cut(slots).whole:
         return (None,)
-    choose, first = _choice(cache.p)
+    choose, first = _choice(p)
     extremes = np.full(plan.set_shape, first, plan.work)
-    lock = Lock()
+    (view,), lock = plan.views(x), Lock()
 
-    def prepare(tile: Tile) -> Any:
-        now = tile.lift(x).now
-        return (_size(now, tile.own(now)),)
-
-    def reduce(tile: Tile, size: Array) -> Any:
-        return (size,), (), ()
-
-    def apply(tile: Tile, size: Array) -> None:
-        (here,) = tile.sets((extremes,))
-        found = choose.reduce(size, axis=plan.over, keepdims=True)
+    @np.errstate(all="ignore")
+    def visit(tile: tuple[Slices, Slices, Slices]) -> None:
+        of_views, of_sets, _ = tile
+        now = view[of_views].astype(plan.work)
+        found = choose.reduce(_size(now, now), axis=plan.over, keepdims=True)
         with lock:
-            choose(here, found, out=here)
+            choose(extremes[of_sets], found, out=extremes[of_sets])
 
-    run(plan, prepare, reduce, None, apply, slots=1)
+    lanes = plan.cut(slots).lanes
+    parts = [(*part, *rest) for lane in lanes for part, rests in lane for rest in rests]
+    in_threads(visit, [plan.cut(slots).at(part) for part in parts])
     return (extremes,)
 
 

@@ -14,7 +14,7 @@ from .. import equations as eq
 from ..engine import lifting
 from ..engine.plans import Asked, Plan, plan_for
 from ..engine.programs import repeated
-from ..engine.tiles import Table, Tile, run
+from ..engine.tiles import Steps, Tile, as_found, run
 from ..layer_norm import layout
 from ..passes import Statistics
 
@@ -86,7 +86,7 @@ def mean_variance_norm_forward(
     sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
     plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked())
     y = np.empty(x.shape, plan.result)
-    return y, MeanVarianceCache(x, eps, plan, _forward(plan, x, eps, y))
+    return y, MeanVarianceCache(x, eps, plan, _filled(plan, x, eps, y))
 
 
 def mean_variance_norm_backward(dy: ArrayLike, cache: MeanVarianceCache) -> Array:
@@ -119,59 +119,50 @@ def mean_variance_norm_backward(dy: ArrayLike, cache: MeanVarianceCache) -> Arra
     """
     checks.made_by("mean_variance_norm", MeanVarianceCache, cache)
     dy = checks.gradient("dy", dy, cache.x)
-    dx = np.empty(dy.shape, cache.plan.result)
-    _backward(cache, dy, dx)
+    x, eps, plan, statistics = cache
+    dx = np.empty(dy.shape, plan.result)
+    run(_backward, plan, (x, dy, dx), (), statistics, eps, slots=2)
     return dx
 
 
 @repeated
-def _forward(plan: Plan, x: Array, eps: float, y: Array) -> Statistics:
-    x, y = plan.views(x, y)
-    statistics: Table = {}
+def _filled(plan: Plan, x: Array, eps: float, y: Array) -> Statistics:
+    kept, _ = run(_forward, plan, (x, y), (), (None, None), eps, slots=1)
+    return Statistics.of(plan, kept)
 
-    def prepare(tile: Tile, pivot: Any, exponent: Any) -> Any:
-        return (tile.lift(x, pivot, exponent, into=y),)
 
-    def reduce(tile: Tile, x: Any) -> Any:
-        return (x,), eq.moments(x, tile.E, tile.M), ()  # (V1)
+def _forward(tile: Tile, x: Array, y: Array, eps: float) -> Steps:
+    def reduce(pivot: Any, exponent: Any) -> Any:
+        lifted = tile.lift(x, pivot, exponent, into=y)
+        return (lifted,), eq.moments(lifted, tile.E, tile.M), ()  # (V1)
 
     def finish(mean: Any, mean_square: Any) -> Any:
         return mean, eq.variance(mean, mean_square)  # (V2)
 
-    def apply(tile: Tile, x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> None:
-        tile.keep(statistics, pivot, exponent, mean, var)
-        r = _reciprocal(plan, eps, exponent, var)
-        tile.store(eq.standardized(x, mean, r), y)  # (V4)
+    def apply(lifted: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+        r = _reciprocal(tile.plan, eps, exponent, var)
+        tile.store(eq.standardized(lifted, mean, r), y)  # (V4)
+        return pivot, exponent, mean, var
 
-    nearer = partial(lifting.nearer, plan, eps * eps)
-    run(plan, prepare, reduce, finish, apply, about=(None, None), nearer=nearer, slots=1)
-    return Statistics.of(plan, statistics)
+    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps * eps))
 
 
-def _backward(cache: MeanVarianceCache, dy: Array, dx: Array) -> None:
-    x, eps, plan, statistics = cache
-    x, dy, dx_view = plan.views(x, dy, dx)
-
-    def prepare(tile: Tile, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
-        rstd = eq.reciprocal_std(var, lifting.eps_of(plan, 0, exponent, var))
+def _backward(tile: Tile, x: Array, dy: Array, dx: Array, eps: float) -> Steps:
+    def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, 0, exponent, var))
         x_hat = eq.standardized(tile.lift(x, pivot, exponent), mean, rstd)
-        return tile.lift(dy, into=dx_view), x_hat
+        upstream = tile.lift(dy, into=dx)
+        return (upstream, x_hat), eq.averages(upstream, x_hat, tile.E, tile.M), ()
 
-    def reduce(tile: Tile, dy: Any, x_hat: Any) -> Any:
-        return (dy, x_hat), eq.averages(dy, x_hat, tile.E, tile.M), ()
-
-    def finish(*averages: Any) -> Any:
-        return averages
-
-    def apply(tile: Tile, dy: Any, x_hat: Any, *numbers: Any) -> None:
+    def apply(upstream: Any, x_hat: Any, *numbers: Any) -> None:
         _, exponent, _, var, mean_dy, mean_dy_x_hat = numbers
-        r = _reciprocal(plan, eps, exponent, var)
+        r = _reciprocal(tile.plan, eps, exponent, var)
         mean_dy_y = mean_dy_x_hat * np.sqrt(var) * r
-        dx = eq.input_gradient(dy, x_hat, r, mean_dy, mean_dy_y)  # (V5)
-        tile.unlift(dx, exponent)
-        tile.store(dx, dx_view)
+        gradient = eq.input_gradient(upstream, x_hat, r, mean_dy, mean_dy_y)  # (V5)
+        tile.unlift(gradient, exponent)
+        tile.store(gradient, dx)
 
-    run(plan, prepare, reduce, finish, apply, about=statistics, slots=2)
+    return Steps(reduce, as_found, apply)
 
 
 def _reciprocal(plan: Plan, eps: float, exponent: Any, var: Array) -> Any:

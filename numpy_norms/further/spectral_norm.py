@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .. import checks
 from ..engine.plans import Asked, Layout, Plan, plan_for
 from ..engine.rounding import round_to
-from ..engine.tiles import Table, Tile, run
+from ..engine.tiles import Steps, Tile, as_found, run
 from ..layer_norm import layout
 from .lp_normalize import lp_normalize_forward
 
@@ -165,10 +165,9 @@ def spectral_norm_forward(
     matrix = Layout(weight.shape, over=axes, along=(c,), sets=())
     plan = plan_for(matrix, checks.working_dtype(weight, dtype), weight.dtype, Asked(means=False))
     sigma, exponent = _sigma(plan, weight, u, v, c)
-    cache = SpectralNormCache(weight, u, v, plan, sigma, exponent)
     w = np.empty(weight.shape, plan.result)
-    _forward(cache, w)
-    return w, cache
+    run(_forward, plan, (weight, w), (), (sigma, exponent), slots=1)
+    return w, SpectralNormCache(weight, u, v, plan, sigma, exponent)
 
 
 def spectral_norm_backward(dw: ArrayLike, cache: SpectralNormCache) -> Array:
@@ -201,57 +200,42 @@ def spectral_norm_backward(dw: ArrayLike, cache: SpectralNormCache) -> Array:
     """
     checks.made_by("spectral_norm", SpectralNormCache, cache)
     dw = checks.gradient("dw", dw, cache.weight)
-    dweight = np.empty(dw.shape, cache.plan.result)
-    _backward(cache, dw, dweight)
+    weight, u, v, plan, *about = cache
+    dweight = np.empty(dw.shape, plan.result)
+    v = v.reshape([1 if a in plan.along else n for a, n in enumerate(plan.shape)])
+    views = weight, dw, np.broadcast_to(v, plan.shape), dweight
+    run(_backward, plan, views, (u,), about, slots=2)
     return dweight
 
 
-def _forward(cache: SpectralNormCache, w: Array) -> None:
-    weight, _, _, plan, sigma, exponent = cache
-    weight, w = plan.views(weight, w)
+def _forward(tile: Tile, weight: Array, w: Array) -> Steps:
+    def reduce(_: Any, exponent: Any) -> Any:
+        return (tile.lift(weight, None, exponent, into=w),), (), ()
 
-    def prepare(tile: Tile) -> Any:
-        return (tile.lift(weight, None, exponent, into=w),)
-
-    def reduce(tile: Tile, W: Any) -> Any:
-        return (W,), (), ()
-
-    def apply(tile: Tile, W: Any) -> None:
-        W.now = np.divide(W.now, plan.spread(sigma), W.place)  # (S4)
+    def apply(W: Any, sigma: Any, _: Any) -> None:
+        W.now = np.divide(W.now, tile.plan.spread(sigma), W.place)  # (S4)
         tile.store(W, w)
 
-    run(plan, prepare, reduce, None, apply, slots=1)
+    return Steps(reduce, None, apply)
 
 
-def _backward(cache: SpectralNormCache, dw: Array, dweight: Array) -> None:
-    weight, u, v, plan, sigma, exponent = cache
-    weight, dw, dweight = plan.views(weight, dw, dweight)
-    u = u.reshape(plan.parameter_shape)
-    v = v.reshape([1 if a in plan.along else n for a, n in enumerate(plan.shape)])
+def _backward(tile: Tile, weight: Array, dw: Array, v: Array, dweight: Array, u: Array) -> Steps:
+    plan = tile.plan
 
-    def prepare(tile: Tile) -> Any:
-        return tile.lift(dw, into=dweight), tile.lift(weight, None, exponent)
+    def reduce(_: Any, exponent: Any) -> Any:
+        gradient, W = tile.lift(dw, into=dweight), tile.lift(weight, None, exponent)
+        return (gradient, W), (tile.E(gradient, W),), ()
 
-    def reduce(tile: Tile, dw: Any, W: Any) -> Any:
-        return (dw, W), (tile.E(dw, W),), ()
-
-    def finish(mean_dw_W: Any) -> Any:
-        return (plan.m * mean_dw_W / sigma,)
-
-    def apply(tile: Tile, dw: Any, W: Any, sum_dw_w: Any) -> None:
-        (u_tile,), v_tile = tile.parameters(u), v
-        if tile.slices is not None:
-            along, every = plan.along, slice(None)
-            v_tile = v[tuple([every if a in along else s for a, s in enumerate(tile.slices)])]
+    def apply(gradient: Any, W: Any, sigma: Any, exponent: Any, mean_dw_W: Any) -> None:
         through_sigma = W.place
-        np.copyto(through_sigma, v_tile, casting="unsafe")
-        through_sigma *= plan.spread(u_tile * sum_dw_w)
-        dw.now = np.subtract(dw.now, through_sigma, dw.place)
-        dw.now = np.divide(dw.now, plan.spread(sigma), dw.place)  # (S5)
-        tile.unlift(dw, exponent)
-        tile.store(dw, dweight)
+        np.copyto(through_sigma, v, casting="unsafe")
+        through_sigma *= plan.spread(u * (plan.m * mean_dw_W / sigma))
+        gradient.now = np.subtract(gradient.now, through_sigma, gradient.place)
+        gradient.now = np.divide(gradient.now, plan.spread(sigma), gradient.place)  # (S5)
+        tile.unlift(gradient, exponent)
+        tile.store(gradient, dweight)
 
-    run(plan, prepare, reduce, finish, apply, slots=2)
+    return Steps(reduce, as_found, apply)
 
 
 @np.errstate(all="ignore")
@@ -285,28 +269,23 @@ def _product(
     """The sums over axes of the weights, times two to a power, times a vector along these axes."""
     sets = layout(weight, None, None, over)
     plan = plan_for(sets, work or checks.working_dtype(weight, None), weight.dtype, Asked())
-    (view,), (vector,) = plan.views(weight), plan.parameters(vector)
-    lifted = np.array(exponent) if exponent else None
-    found: Table = {}
+    lifted = np.full(plan.set_shape, exponent) if exponent else None
+    kept, _ = run(_mean_product, plan, (weight,), (vector,), (lifted,), slots=1)
+    (mean,) = kept or (np.zeros(plan.set_shape, plan.few),)
+    total: Array = plan.m * mean
+    return total.reshape(-1)
 
-    def prepare(tile: Tile) -> Any:
-        W = tile.lift(view, None, lifted)
-        W *= tile.parameters(vector)[0]
-        return (W,)
 
-    def reduce(tile: Tile, W: Any) -> Any:
+def _mean_product(tile: Tile, weight: Array, vector: Array) -> Steps:
+    def reduce(exponent: Any) -> Any:
+        W = tile.lift(weight, None, exponent)
+        W *= vector
         return (), (tile.M(W),), ()
 
-    def finish(mean: Any) -> Any:
+    def apply(exponent: Any, mean: Any) -> Any:
         return (mean,)
 
-    def apply(tile: Tile, mean: Any) -> None:
-        tile.keep(found, mean)
-
-    run(plan, prepare, reduce, finish, apply, slots=1)
-    total: Array = found.get(0, np.zeros(plan.set_shape, plan.few))
-    total *= plan.m
-    return total.reshape(-1)
+    return Steps(reduce, as_found, apply)
 
 
 def _checked(

@@ -7,7 +7,11 @@ from numpy.typing import ArrayLike
 
 from .. import checks, normalize
 from ..cache import Array, Cache
+from ..engine.lifting import moderate, of_given
+from ..engine.tiles import run
+from ..equations import reciprocal_std
 from . import passes
+from .equations import given_cotangents
 from .jvp import fill_tangent, zeros
 
 
@@ -88,15 +92,24 @@ def double_backward(
     ddvar = checks.like("ddrunning_var", ddrunning_var, "running_var", given[1])
     d_dy, d_x = (np.empty(x.shape, cache.plan.result) for _ in range(2))
     known = fill_tangent(cache, x, ddx, ddmean, ddvar, ddgamma, ddbeta, d_dy)
-    plan, eps, statistics = cache.plan, cache.eps, cache.statistics
+    plan, eps, statistics, views = cache.plan, cache.eps, cache.statistics, (x, dy, ddx, d_x)
     scale = gamma if cache.scale is None else cache.scale
+    if cache.given is None:
+        scale, along, power = moderate(plan, scale, ddgamma)
+        about, slots = (*statistics, *(known or (None, None))), passes.SLOTS
+        _, sums = run(passes.cotangent, plan, views, (scale, along), about, eps, power, slots=slots)
+        return d_dy, d_x, *normalize.gradients_of((gamma,), sums)
+    mean, var, *few = plan.parameters(*statistics[2:], scale, ddmean, ddvar, ddgamma)
     with np.errstate(all="ignore"):
-        if cache.given is None:
-            sums = passes.cotangent(plan, dy, x, scale, eps, statistics, ddx, known, ddgamma, d_x)
-            return d_dy, d_x, *normalize.gradients_of((gamma,), (sums.get(0),))
-        _, _, mean, var = statistics
-        assert mean is not None
-        few = passes.cotangent_of_given(
-            plan, dy, x, mean, var, scale, eps, ddx, ddmean, ddvar, ddgamma, d_x
+        pivot, rest = of_given(plan, mean, var, eps)
+        rstd, nothing = reciprocal_std(var, eps), np.zeros_like(var)
+        absent = np.ones_like(var), nothing, nothing, nothing
+        scale, *factors = (
+            b if a is None else a.astype(plan.few) for a, b in zip(few, absent, strict=True)
         )
-        return d_dy, d_x, *normalize.gradients_of((*given, gamma), few)
+        _, of_var, of_gamma = factors
+        about = pivot, rest, scale, rstd, of_gamma, of_var
+        _, sums = run(passes.cotangent_of_given, plan, views, (), about, slots=3)
+        of_dy, of_xc, of_ddx = sums or [nothing] * 3
+        gradients = given_cotangents(of_dy, of_xc, of_ddx, scale, rstd, *factors)
+    return d_dy, d_x, *normalize.gradients_of((*given, gamma), gradients)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from .. import checks
 from ..cache import Array, Cache
-from ..engine.tiles import Table
+from ..engine.tiles import Numbers, run
 from . import passes
 
 
@@ -87,25 +87,21 @@ def fill_tangent(
     gamma_dot: Array | None,
     beta_dot: Array | None,
     y_dot: Array,
-) -> Table:
-    """Fill y_dot; return what `passes.tangent` does, for norms that average."""
-    plan, eps, statistics = cache.plan, cache.eps, cache.statistics
+) -> Numbers:
+    """Fill y_dot; return what `passes.tangent` keeps for `passes.cotangent`."""
+    plan, eps, statistics, mask = cache.plan, cache.eps, cache.statistics, cache.mask
     scale = cache.gamma if cache.scale is None else cache.scale
-    with np.errstate(all="ignore"):
-        if cache.mask is not None:
-            passes.tangent_of_masked(
-                *(plan, x, scale, eps, statistics, cache.mask),
-                *(x_dot, gamma_dot, beta_dot, y_dot),
-            )
-            return {}
-        if cache.given is None:
-            return passes.tangent(
-                plan, x, scale, eps, statistics, x_dot, gamma_dot, beta_dot, y_dot
-            )
-        _, _, mean, var = statistics
-        assert mean is not None
-        passes.tangent_of_given(
-            *(plan, x, mean, var, scale, eps),
-            *(x_dot, mean_dot, var_dot, gamma_dot, beta_dot, y_dot),
-        )
-    return {}
+    few, slots = (scale, gamma_dot, beta_dot), 2 if gamma_dot is None else 3
+    if mask is not None:
+        views, about = (x, mask.hidden, x_dot, y_dot), (*statistics, *mask.of_sets)
+        run(passes.tangent_of_masked, plan, views, few, about, eps, slots=3)
+        return ()
+    if cache.given is not None:
+        given = plan.parameters(statistics.mean, statistics.var, mean_dot, var_dot)
+        run(passes.tangent_of_given, plan, (x, x_dot, y_dot), few, given, eps, slots=slots)
+        return ()
+    kept = bool(plan.size) and not plan.cut(passes.SLOTS).whole
+    numbers, _ = run(
+        passes.tangent, plan, (x, x_dot, y_dot), few, statistics, eps, kept, slots=slots
+    )
+    return numbers
