@@ -21,6 +21,7 @@ from . import equations as eq
 from .engine import lifting
 from .engine.plans import Plan
 from .engine.tiles import Steps, Tile, as_found
+from .passes import mean_and_variance
 
 Array = NDArray[Any]
 Absent = Array | None
@@ -90,9 +91,6 @@ def forward(
         counting = counted(tile, x, hidden, pivot, exponent)
         return (), of_portion(portion, *eq.moments(counting, tile.E, tile.M)), ()
 
-    def finish(mean: Any, mean_square: Any) -> Any:
-        return mean, eq.variance(mean, mean_square)
-
     def apply(pivot: Any, exponent: Any, _: Any, empty: Any, mean: Any, var: Any) -> Any:
         if empty is not None:
             var = np.where(empty, np.inf, var)
@@ -101,7 +99,7 @@ def forward(
         tile.store(output(x_hat, gamma, beta), y)
         return pivot, exponent, mean, var
 
-    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps))
+    return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def backward(

@@ -41,6 +41,11 @@ class Statistics(NamedTuple):
         return cls(None, None, zeros if plan.asked.means else None, zeros)
 
 
+def mean_and_variance(mean: Any, mean_square: Any) -> tuple[Any, Any]:
+    """What is found of the averages of a forward pass."""
+    return mean, eq.variance(mean, mean_square)
+
+
 def forward(
     tile: Tile, x: Array, y: Array, gamma: Absent, beta: Absent, eps: float, output: Any
 ) -> Steps:
@@ -50,16 +55,13 @@ def forward(
         lifted = tile.lift(x, pivot, exponent, into=y)
         return (lifted,), eq.moments(lifted, tile.E, tile.M), ()
 
-    def finish(mean: Any, mean_square: Any) -> Any:
-        return mean, eq.variance(mean, mean_square)
-
     def apply(lifted: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
         x_hat = eq.standardized(lifted, mean, rstd)
         tile.store(output(x_hat, gamma, beta), y)
         return pivot, exponent, mean, var
 
-    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps))
+    return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def backward(

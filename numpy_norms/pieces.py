@@ -20,7 +20,7 @@ from .engine import lifting
 from .engine.plans import Layout, Plan, plan_for
 from .engine.tiles import TRIES, Numbers, Steps, Tile, run
 from .masks import Mask
-from .passes import Statistics
+from .passes import Statistics, mean_and_variance
 
 Array = NDArray[Any]
 
@@ -52,13 +52,10 @@ def _of_sets(tile: Tile, x: Array, hidden: Any, eps: float, make: Callable[..., 
         averages = eq.moments(masks.counted(tile, x, hidden, pivot, exponent), tile.E, tile.M)
         return (), masks.of_portion(portion, *averages), ()
 
-    def finish(mean: Any, mean_square: Any) -> Any:
-        return mean, eq.variance(mean, mean_square)
-
     def apply(pivot: Any, exponent: Any, _: Any, count: Any, *found: Any) -> Numbers:
         return make(tile.plan, count, pivot, exponent, *found)
 
-    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps))
+    return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def _as_they_are(plan: Plan, count: Any, *numbers: Any) -> Numbers:

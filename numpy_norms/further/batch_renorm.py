@@ -173,9 +173,6 @@ def _forward(tile: Tile, x: Array, y: Array, eps: float, clips: tuple[float, flo
         lifted = tile.lift(x, pivot, exponent, into=y)
         return (lifted,), eq.moments(lifted, tile.E, tile.M), ()
 
-    def finish(mean: Any, mean_square: Any) -> Any:
-        return mean, eq.variance(mean, mean_square)
-
     def apply(lifted: Any, *numbers: Any) -> Any:
         pivot, exponent, *given, gamma, beta, mean, var = numbers
         statistics = pivot, exponent, mean, var
@@ -186,7 +183,7 @@ def _forward(tile: Tile, x: Array, y: Array, eps: float, clips: tuple[float, flo
         tile.store(eq.output(x_hat, scale, shift if beta is None else shift + beta), y)  # (B4)
         return *statistics, r, d
 
-    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps))
+    return Steps(reduce, passes.mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def _corrections(

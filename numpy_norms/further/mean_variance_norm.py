@@ -16,7 +16,7 @@ from ..engine.plans import Asked, Plan, plan_for
 from ..engine.programs import repeated
 from ..engine.tiles import Steps, Tile, as_found, run
 from ..layer_norm import layout
-from ..passes import Statistics
+from ..passes import Statistics, mean_and_variance
 
 Array = NDArray[Any]
 
@@ -134,17 +134,14 @@ def _filled(plan: Plan, x: Array, eps: float, y: Array) -> Statistics:
 def _forward(tile: Tile, x: Array, y: Array, eps: float) -> Steps:
     def reduce(pivot: Any, exponent: Any) -> Any:
         lifted = tile.lift(x, pivot, exponent, into=y)
-        return (lifted,), eq.moments(lifted, tile.E, tile.M), ()  # (V1)
-
-    def finish(mean: Any, mean_square: Any) -> Any:
-        return mean, eq.variance(mean, mean_square)  # (V2)
+        return (lifted,), eq.moments(lifted, tile.E, tile.M), ()  # (V1), (V2)
 
     def apply(lifted: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         r = _reciprocal(tile.plan, eps, exponent, var)
         tile.store(eq.standardized(lifted, mean, r), y)  # (V4)
         return pivot, exponent, mean, var
 
-    return Steps(reduce, finish, apply, partial(lifting.nearer, tile.plan, eps * eps))
+    return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps * eps))
 
 
 def _backward(tile: Tile, x: Array, dy: Array, dx: Array, eps: float) -> Steps:
