@@ -13,7 +13,8 @@ from small_tiles import small_tiles
 import numpy_norms
 from numpy_norms import batch_norm_inference as inference
 from numpy_norms import normalize
-from numpy_norms.engine import programs
+from numpy_norms.engine import programs, tiles
+from numpy_norms.further import mean_variance_norm
 
 KINDS = [
     *FIVE,
@@ -97,8 +98,8 @@ def made():
 def passes_alone():
     """No programs."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (normalize, inference, programs):
-            for name in {"_filled", "_gradients", "_of_tile"} & {*vars(module)}:
+        for module in (normalize, inference, mean_variance_norm, tiles):
+            for name in {"_filled", "_gradients", "_on_tile"} & {*vars(module)}:
                 patch.setattr(module, name, getattr(module, name).__wrapped__)
         yield
 
@@ -126,6 +127,72 @@ def test_programs_of_tiles_give_the_bits_of_their_passes(norm, size, work):
             found = [outcome(norm, arrays, dy, dtype=work) for _ in range(2)]
             with passes_alone():
                 assert found == [outcome(norm, arrays, dy, dtype=work)] * 2, name
+
+
+def masked(x, gamma, beta, dy):
+    y, cache = numpy_norms.batch_norm_forward(x, gamma, beta, where=dy > -1)
+    along = {"x_dot": dy, "gamma_dot": beta}
+    return y, *numpy_norms.batch_norm_backward(dy, cache), numpy_norms.jvp(cache, **along)
+
+
+def twice(x, gamma, beta, dy):
+    _, cache = numpy_norms.batch_norm_forward(x, gamma, beta)
+    return numpy_norms.double_backward(dy, cache, ddx=x, ddgamma=beta)
+
+
+def twice_in_inference(x, gamma, beta, dy):
+    _, cache = numpy_norms.batch_norm_inference_forward(x, beta, np.abs(beta), gamma)
+    return numpy_norms.double_backward(dy, cache, ddx=x, ddrunning_var=beta)
+
+
+def renormalized(x, gamma, beta, dy):
+    options = {"r_max": 1.5, "d_max": 0.5}
+    y, cache = numpy_norms.batch_renorm_forward(x, beta, np.abs(beta), gamma, beta, **options)
+    return y, cache.r, cache.d, *numpy_norms.batch_renorm_backward(dy, cache)
+
+
+def of_powers(x, gamma, beta, dy):
+    y, cache = numpy_norms.lp_normalize_forward(x, p=3, axis=(0, 2))
+    return y, numpy_norms.lp_normalize_backward(dy, cache)
+
+
+def eps_outside(x, gamma, beta, dy):
+    y, cache = numpy_norms.mean_variance_norm_forward(x, axis=(0, 2))
+    return y, numpy_norms.mean_variance_norm_backward(dy, cache)
+
+
+def by_response(x, gamma, beta, dy):
+    y, cache = numpy_norms.global_response_norm_forward(x, gamma, beta)
+    return y, *numpy_norms.global_response_norm_backward(dy, cache)
+
+
+def by_sigma(x, gamma, beta, dy):
+    vector = np.resize(gamma, x[0].size)
+    w, cache = numpy_norms.spectral_norm_forward(x, np.resize(beta, len(x)), vector)
+    return w, numpy_norms.spectral_norm_backward(dy, cache)
+
+
+def moments(x, gamma, beta, dy):
+    m = numpy_norms.Moments.of(x, axis=(0, 2), where=dy > -1)
+    return m.count, m.mean, m.m2
+
+
+@each(
+    "passes",
+    [
+        *(masked, twice, twice_in_inference, renormalized, of_powers),
+        *(eps_outside, by_response, by_sigma, moments),
+    ],
+)
+@each("size", ["tiny", "small"])
+def test_programs_of_tiles_give_the_bits_of_all_other_passes(passes, size):
+    norm = batch_norm((6, 3, 40))
+    with small_tiles(size), noted():
+        for name in ("near", "far", "not finite"):
+            arrays, dy = drawn(norm, 1, name, "f")
+            found = [bits(passes(**arrays, dy=dy)) for _ in range(2)]
+            with passes_alone():
+                assert found == [bits(passes(**arrays, dy=dy))] * 2, name
 
 
 @parametrize([*FIVE, INFERENCE])
