@@ -33,7 +33,9 @@ class Pair:
         return cls(hi, np.zeros_like(hi))
 
     def __add__(self, other: Pair | Float64 | float) -> Pair:
-        other = _pair(other)
+        if not isinstance(other, Pair):
+            s, e = two_sum(self.hi, other)
+            return Pair(*fast_two_sum(s, e + self.lo))
         s, e = two_sum(self.hi, other.hi)
         return Pair(*fast_two_sum(s, e + (self.lo + other.lo)))
 
@@ -41,18 +43,20 @@ class Pair:
         return Pair(-self.hi, -self.lo)
 
     def __sub__(self, other: Pair | Float64 | float) -> Pair:
-        return self + -_pair(other)
+        return self + -other
 
     def __mul__(self, other: Pair | Float64 | float) -> Pair:
-        other = _pair(other)
+        if not isinstance(other, Pair):
+            p, e = two_product(self.hi, other)
+            return Pair(*fast_two_sum(p, e + self.lo * other))
         p, e = two_product(self.hi, other.hi)
         return Pair(*fast_two_sum(p, e + (self.hi * other.lo + self.lo * other.hi)))
 
     def __truediv__(self, other: Pair | Float64 | float) -> Pair:
-        other = _pair(other)
-        q = self.hi / other.hi
-        rest = self - other * q
-        return Pair.of(q) + (rest.hi + rest.lo) / other.hi
+        divisor = other if isinstance(other, Pair) else Pair.of(other)
+        q = self.hi / divisor.hi
+        rest = self - divisor * q
+        return Pair.of(q) + (rest.hi + rest.lo) / divisor.hi
 
     def root(self) -> Pair:
         """Return the square root: the rounded root and one Newton step."""
@@ -92,11 +96,7 @@ class Pair:
         return self.error(got) <= np.minimum(self.error(up), self.error(down))
 
 
-def _pair(value: Pair | Float64 | float) -> Pair:
-    return value if isinstance(value, Pair) else Pair.of(value)
-
-
-def two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
+def two_sum(a: Float64, b: Float64 | float) -> tuple[Float64, Float64]:
     """Return the rounded sum and its rounding error, exactly (Knuth)."""
     s = a + b
     rest = s - a
@@ -109,7 +109,7 @@ def fast_two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
     return s, b - (s - a)
 
 
-def two_product(a: Float64, b: Float64) -> tuple[Float64, Float64]:
+def two_product(a: Float64, b: Float64 | float) -> tuple[Float64, Float64]:
     """Return the rounded product and its rounding error, exactly (Dekker)."""
     p = a * b
     a_hi, a_lo = _split(a)
@@ -117,7 +117,7 @@ def two_product(a: Float64, b: Float64) -> tuple[Float64, Float64]:
     return p, a_lo * b_lo - (((p - a_hi * b_hi) - a_lo * b_hi) - a_hi * b_lo)
 
 
-def _split(a: Float64) -> tuple[Float64, Float64]:
+def _split(a: Any) -> tuple[Any, Any]:
     t = SPLITTER * a
     hi = t - (t - a)
     return hi, a - hi

@@ -85,16 +85,16 @@ def largest_ratio(error: Float64, unit: Float64) -> float:
 
 def _evaluate_sets(norm: str, part: dict[str, Float64], eps: float) -> dict[str, Exact]:
     """Evaluate whole sets, one per row; a parameter's gradient is left as the terms of its sum."""
-    dy, gamma, beta = Pair.of(part["dy"]), Pair.of(part["gamma"]), part["beta"]
-    g = gamma * dy
+    dy, gamma, beta = part["dy"], part["gamma"], part["beta"]
+    g = Pair.of(gamma) * dy
     if norm == "batch_norm_inference":
         x_hat, results = _given_statistics(part, g, eps)
     else:
         x_hat, results = _own_statistics(part["x"], g, eps, centered=norm != "rms_norm")
     return results | {
-        "y": Exact(gamma * x_hat.value + beta, np.abs(gamma.hi) * x_hat.scale + np.abs(beta)),
-        "dgamma": Exact(dy * x_hat.value, np.abs(dy.hi) * x_hat.scale),
-        "dbeta": Exact(dy, np.abs(dy.hi)),
+        "y": Exact(x_hat.value * gamma + beta, np.abs(gamma) * x_hat.scale + np.abs(beta)),
+        "dgamma": Exact(x_hat.value * dy, np.abs(dy) * x_hat.scale),
+        "dbeta": Exact(Pair.of(dy), np.abs(dy)),
     }
 
 
