@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+import numpy_norms
 from numpy_norms.oracle.reference import evaluate
 
 from .arrangement import Arrangement
 from .battery import Case
 from .plain import SCHEMES, Array, Work, worked
 from .report import Row
-from .runs import Run, gradient_names, library_kernel
+from .runs import Run, gradient_names
 from .tolerances import Accumulator, Tolerances, bounds, roundoff
 from .traits import traits
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "distances"]
 
 
 # Units of the scale that any order of sums is allowed in exact sets of 4096.
@@ -89,6 +90,20 @@ class Judge:
         groups = () if case.num_groups is None else (case.num_groups,)
         return worked(case.norm, (x, *groups, gamma, beta, case.eps), dy, (SCHEMES[self.scheme],))
 
+    def plain_errors(self) -> dict[str, float]:
+        """Return the largest error of the plain kernel in each output."""
+        work, case = self.worked(), self.case
+        inner = self.arrangement.inward(case.x).shape
+        rounded = {
+            name: np.asarray(getattr(work, name)).astype(case.x.dtype).reshape(inner)
+            for name in ("y", "dx")
+        }
+        found = {name: self.arrangement.outward(a) for name, a in rounded.items()}
+        for name in gradient_names(case.norm)[1:]:
+            found[name] = getattr(work, name).astype(case.gamma.dtype).reshape(case.gamma.shape)
+        wide = {name: a.astype(np.float64) for name, a in found.items()}
+        return {name: float(self.errors(name, a).max(initial=0)) for name, a in wide.items()}
+
     def dull(self, name: str) -> bool:
         """Return whether an output of this case is nothing but rounding noise."""
         return not bool((abs(self.expected[name]) > 64 * self.scales[name]).any())
@@ -108,11 +123,11 @@ class Judge:
 
     def apart(self, name: str, one: Array, other: Array) -> float:
         """Return the largest distance between two results, in units of the tolerance."""
-        return float(_distances(one, other, self.tolerances[name]).max(initial=0))
+        return float(distances(one, other, self.tolerances[name]).max(initial=0))
 
     def errors(self, name: str, got: Array) -> Array:
         """Return the distance of each element from the expected one, in units of its scale."""
-        return _distances(got, self.expected[name], self.scales[name])
+        return distances(got, self.expected[name], self.scales[name])
 
     def row(self, name: str, found: Run, baseline: float = math.nan) -> Row:
         """Return what one output came to, beside the largest error of a baseline."""
@@ -124,7 +139,8 @@ class Judge:
         if got.shape != expected.shape:
             note = f"has shape {got.shape}; {expected.shape} is expected"
             return Row.failure(self.case.name, name, note)
-        ratios, errors = _distances(got, expected, self.allowed(name)), self.errors(name, got)
+        off = _apart(got, expected)
+        ratios, errors = _in_units(off, self.allowed(name)), _in_units(off, self.scales[name])
         measured = (np.isfinite(got) == np.isfinite(expected)) | (got == expected)
         spoilt = int((~measured).sum())
         usable = np.where(measured, np.minimum(ratios, np.finfo(float).max), -1.0)
@@ -153,16 +169,18 @@ class Judge:
 def _expected(case: Case, arrangement: Arrangement, scale: Array) -> dict[str, Array]:
     """Return the exact results, rounded to float64 once: by the library from narrower types."""
     names = ("y", *gradient_names(case.norm))
-    wide = {"x": case.x.astype(np.float64), "gamma": scale, "beta": case.beta.astype(np.float64)}
-    groups = {} if case.num_groups is None else {"num_groups": case.num_groups}
+    wide = {"x": case.x.astype(np.float64), "gamma": scale}
+    if case.norm != "rms_norm":
+        wide["beta"] = case.beta.astype(np.float64)
+    options = {"eps": case.eps, **arrangement.options}
+    options |= {} if case.num_groups is None else {"num_groups": case.num_groups}
     if case.x.dtype == np.float64:
-        exact = evaluate(case.norm, wide, case.dy, eps=case.eps, **arrangement.options, **groups)
+        exact = evaluate(case.norm, wide, case.dy, **options)
         return {name: exact[name].value.hi for name in names}
-    forward, backward = library_kernel(case.norm, **arrangement.options)
-    beta = () if case.norm == "rms_norm" else (wide["beta"],)
-    arrays = (wide["x"], *groups.values(), scale, *beta, case.eps)
-    gradients = backward(case.dy.astype(np.float64), *arrays)
-    return dict(zip(names, (forward(*arrays), *gradients), strict=True))
+    forward = getattr(numpy_norms, f"{case.norm}_forward")
+    backward = getattr(numpy_norms, f"{case.norm}_backward")
+    y, cache = forward(**wide, **options)
+    return dict(zip(names, (y, *backward(case.dy.astype(np.float64), cache)), strict=True))
 
 
 def _statistics(case: Case, arrangement: Arrangement) -> dict[str, Array]:
@@ -178,12 +196,28 @@ def _statistics(case: Case, arrangement: Arrangement) -> dict[str, Array]:
     return {**centre, "rstd": rstd}
 
 
-def _distances(got: Array, expected: Array, unit: Array) -> Array:
-    """Return |got - expected| / unit; 0 where both are NaN, infinity where one is."""
+def distances(got: Array, expected: Array, unit: Array) -> Array:
+    """Return |got - expected| / unit; 0 where both are the same, infinity where one is NaN."""
+    return _in_units(_apart(got, expected), unit)
+
+
+def _apart(got: Array, expected: Array) -> Array:
+    """Return |got - expected|; 0 where both are the same, infinite or NaN."""
     with np.errstate(all="ignore"):
-        same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-        distances = np.where(same, 0, abs(got - expected) / unit)
-    return np.where(np.isnan(distances), np.inf, distances)
+        off = np.asarray(abs(got - expected))
+        if not np.isfinite(off).all():
+            off[(got == expected) | (np.isnan(got) & np.isnan(expected))] = 0
+    return off
+
+
+def _in_units(off: Array, unit: Array) -> Array:
+    """Return off / unit; 0 where nothing is off, infinity where there is no number."""
+    with np.errstate(all="ignore"):
+        distances = np.asarray(off / unit)
+    senseless = np.isnan(distances)
+    if senseless.any():
+        distances[senseless] = np.where(off[senseless] == 0, 0, np.inf)
+    return distances
 
 
 def _by_name(arrays: Tolerances) -> dict[str, Array]:

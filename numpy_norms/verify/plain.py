@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 
 __all__ = [
+    "OUTPUTS",
     "SCHEMES",
     "STEPS",
     "Array",
@@ -160,6 +162,7 @@ STEPS: dict[str, Step] = {
     "projection": lambda w: w.x_hat * w.average(w.dx_hat * w.x_hat),
     "dx": lambda w: w.rstd * (w.dx_hat - w.centre - w.projection),  # (12), (13)
 }
+OUTPUTS = ("y", "dx", "dgamma", "dbeta")  # which no other step needs
 FORWARD = ("mean", "var", "rstd", "x_hat", "scale", "y")
 SCHEMES: dict[str, dict[str, Edit]] = {  # where they change more than the place of roundings
     "exact": {},
@@ -222,8 +225,10 @@ def worked_again(work: Work, edits: Sequence[Mapping[str, Edit]], last: str) -> 
     """Return a pass with edits, up to a step; what comes before the first edit is as it was."""
     steps = list(STEPS)
     first = min((steps.index(name) for chosen in edits for name in chosen), default=len(steps))
-    nothing: dict[str, Any] = dict.fromkeys(steps[first:])
-    return _taken(replace(work, **nothing), steps[first : steps.index(last) + 1], edits)
+    again = copy(work)
+    vars(again).update(dict.fromkeys(steps[first:]))
+    needed = [s for s in steps[first : steps.index(last) + 1] if s == last or s not in OUTPUTS]
+    return _taken(again, needed, edits)
 
 
 def _taken(work: Work, steps: Sequence[str], edits: Sequence[Mapping[str, Edit]]) -> Work:

@@ -106,8 +106,8 @@ class Candidates:
         prediction = self._predicted(piece, fault)
         if prediction is None:
             return 0.0
-        some = piece.some
-        return 1 - float(piece.off_of(prediction, some).sum() / piece.off[some].sum())
+        sample = piece.sample
+        return 1 - float(sample.off_of(prediction[piece.some]).sum() / sample.off.sum())
 
 
 def _concerns(fault: Fault, output: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.faults.coordinates import PARAMETERS, Coordinate, coordinates
-from numpy_norms.verify.judge import Judge
+from numpy_norms.verify.judge import Judge, distances
 from numpy_norms.verify.plain import Array, View
 from numpy_norms.verify.runs import Run
 
@@ -45,7 +45,7 @@ class Piece:
         """The elements that are out of tolerance."""
         return self.off > 0
 
-    @property
+    @cached_property
     def weight(self) -> float:
         """What an element counts: all that is wrong in a piece as much as in any other."""
         return 1 / max(int(self.wrong.sum()) or self.got.size, 1)
@@ -75,13 +75,24 @@ class Piece:
         wrong = np.flatnonzero(self.wrong)
         return wrong[:: -(-len(wrong) // ENOUGH)]
 
-    def off_of(self, prediction: Array, some: Array | slice = slice(None)) -> Array:
+    @cached_property
+    def sample(self) -> Piece:
+        """Those elements alone."""
+        got, expected, tolerance = (a[self.some] for a in (self.got, self.expected, self.tolerance))
+        return replace(self, got=got, expected=expected, tolerance=tolerance)
+
+    @cached_property
+    def _allowed(self) -> Array:
+        """How far a prediction may be off, but for its rounding."""
+        return np.asarray(self.tolerance + 1e-4 * abs(self.got - self.expected))
+
+    def off_of(self, prediction: Array) -> Array:
         """Return how far the results are from what a fault predicts, as a logarithm."""
-        got, expected, prediction = self.got[some], self.expected[some], prediction[some]
-        roundoff = 8 * self.judge.roundoff * np.maximum(abs(got), abs(prediction))
-        slack = roundoff + 1e-4 * abs(got - expected)
-        slack[~np.isfinite(slack)] = 0
-        return log_off(got, prediction, self.tolerance[some] + slack)
+        size = np.maximum(abs(self.got), abs(prediction))
+        allowed = self._allowed + 8 * self.judge.roundoff * size
+        endless = ~np.isfinite(allowed)
+        allowed[endless] = self.tolerance[endless]
+        return log_off(self.got, prediction, allowed)
 
     @cached_property
     def coordinates(self) -> list[Coordinate]:
@@ -92,10 +103,8 @@ class Piece:
 
 def log_off(got: Array, expected: Array, tolerance: Array) -> Array:
     """Return log of |got - expected| / tolerance, 0 where that is below 1."""
-    with np.errstate(all="ignore"):
-        same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-        ratio = np.where(same, 0.0, abs(got - expected) / tolerance)
-        return np.asarray(np.log(np.maximum(np.fmin(ratio, CAP), 1.0)))  # CAP for NaN too
+    ratio = distances(got, expected, tolerance)
+    return np.asarray(np.log(np.maximum(np.minimum(ratio, CAP), 1.0)))
 
 
 def pieces(

@@ -10,6 +10,7 @@ from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.finding import Finding
 from numpy_norms.verify.judge import Judge
+from numpy_norms.verify.plain import OUTPUTS
 from numpy_norms.verify.runs import Run
 from numpy_norms.verify.tolerances import roundoff
 
@@ -21,7 +22,6 @@ from .symptoms import failures, overwritten
 
 __all__ = ["diagnose"]
 
-OUTPUTS = ("y", "dx", "dgamma", "dbeta")
 LEAST = 0.5  # of the evidence that a sentence has to explain
 SLIGHT = np.log(30)  # errors in tolerances, below which rounding may do it
 NO_FAULT = Fault("rounding", "")

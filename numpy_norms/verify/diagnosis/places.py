@@ -15,7 +15,7 @@ from numpy_norms.verify.plain import Array
 
 from .evidence import Piece
 
-__all__ = ["Ground", "conditions", "places"]
+__all__ = ["Ground", "conditions", "places", "within"]
 
 PERIODS = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
@@ -36,14 +36,14 @@ class Ground:
             for axis, size, index in self.piece.coordinates
         }
 
-    def within(self, place: Place | None) -> float:
-        """Return what speaks for the fault at a place."""
-        if place is None:
-            return float(self.gain.sum())
-        if place.axis not in self.along:
-            return 0.0
-        gain, _ = self.along[place.axis]
-        return float(gain[place.holds(len(gain))].sum())
+
+def within(ground: Sequence[Ground], place: Place | None) -> list[float]:
+    """Return what speaks for the fault at a place in each piece."""
+    if place is None:
+        return [float(g.gain.sum()) for g in ground]
+    gains = [g.along[place.axis][0] if place.axis in g.along else np.zeros(0) for g in ground]
+    held = {size: place.holds(size) for size in {len(gain) for gain in gains}}
+    return [float(gain[held[len(gain)]].sum()) for gain in gains]
 
 
 def conditions(calls: Sequence[tuple[dict[str, Any], float]]) -> Iterator[Condition]:

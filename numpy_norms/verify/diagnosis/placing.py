@@ -10,7 +10,7 @@ from numpy_norms.verify.faults.place import Condition, Place
 from numpy_norms.verify.plain import Array
 
 from .evidence import Piece
-from .places import Ground, conditions, places
+from .places import Ground, conditions, places, within
 
 __all__ = ["CERTAIN", "Likely", "everywhere", "placed"]
 
@@ -44,8 +44,9 @@ def placed(pieces: Sequence[Piece], fault: Fault, predicted: Sequence[Array | No
     best = Likely(fault, share, share)
     if share > CERTAIN:
         return best
+    traits = [piece.traits for piece in pieces]
     for place in (None, *places(ground)):
-        calls = [(g.piece.traits, g.within(place)) for g in ground]
+        calls = list(zip(traits, within(ground, place), strict=True))
         most = sum(max(gain, 0.0) for _, gain in calls) / total
         if most - _price(place, None) <= best.score:
             continue  # under any condition

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.oracle.sets import NORMS
-from numpy_norms.verify.plain import Array, Edit, Kernel, Work, plain_kernel
+from numpy_norms.verify.plain import OUTPUTS, Array, Edit, Kernel, Work, plain_kernel
 
 from .factors import Factor
 
@@ -33,7 +33,6 @@ CENTRED = tuple(norm for norm in NORMS if norm != "rms_norm")
 Average = Callable[[Work, Array], Array]
 Around = Callable[[Kernel, Kernel], tuple[Kernel, Kernel]]
 
-OUTPUTS = ("y", "dx", "dgamma", "dbeta")
 # What a step is called in a sentence, and how it is written in a formula.
 TERMS = {
     "mean": ("the mean", "mu"),
