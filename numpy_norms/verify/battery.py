@@ -172,7 +172,7 @@ def cases(
     arrangement = Arrangement.of(norm, options)
     own = None if weights is None else as_dtype(weights)
     values = Values(as_dtype(dtype), own, scheme, eps, residual, where)
-    plan = list(_planned(norm, arrangement, shapes, num_groups))
+    plan = list(planned(arrangement, shapes, num_groups))
     if sizes == "all":
         plan += _sizes(norm, arrangement.features)
     if empty:
@@ -184,13 +184,13 @@ def cases(
     )
 
 
-def _planned(
-    norm: str,
+def planned(
     arrangement: Arrangement,
-    own: Sequence[tuple[int, ...]] | None,
-    num_groups: int | None,
+    own: Sequence[tuple[int, ...]] | None = None,
+    num_groups: int | None = None,
 ) -> Iterator[tuple[Recipe, Shape]]:
     """Yield every recipe with its shape: those of the battery, or the caller's own."""
+    norm = arrangement.norm
     usable = [recipe for recipe in RECIPES if norm in recipe.norms]
     if own is None:
         kinds = shapes(norm, arrangement.features)

@@ -14,13 +14,13 @@ from numpy.typing import DTypeLike
 
 from . import masked
 from .arrangement import Arrangement
-from .battery import Case, Values, case_of, cases
+from .battery import Case, Values, case_of, cases, planned
 from .diagnosis import diagnose
 from .diagnosis.sharpening import Probe
 from .finding import Finding
 from .judge import Judge
 from .laws import law_rows
-from .plain import SCHEMES, Kernel, as_dtype, plain_kernel
+from .plain import SCHEMES, Kernel, as_dtype
 from .properties import REQUIRABLE, properties, required_rows
 from .recipes import RECIPES
 from .report import Report, Row
@@ -199,11 +199,10 @@ class Trial:
             bool(asked.get("where")),
         )
         self.whole, self.any_eps = "shapes" not in asked, "eps" not in asked
-        plain = self.arrangement.arranged(*plain_kernel(norm, scheme=scheme))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of means of nothing
             self.judges = [self._judge(case) for case in chosen]
-            self.baselines = [_errors(judge, *plain) for judge in self.judges]
+            self.baselines = [judge.plain_errors() for judge in self.judges]
 
     def _judge(self, case: Case) -> Judge:
         return Judge(case, self.arrangement, self.dtype, self.accumulate, self.scheme)
@@ -227,7 +226,7 @@ class Trial:
             self.arrangement,
             self.judges[0].case,
             call,
-            zip(first, again, strict=True),
+            list(zip(first, again, strict=True)),
             alone=self.whole,
         )
         judges, runs, baselines = list(self.judges), list(first), list(self.baselines)
@@ -245,7 +244,7 @@ class Trial:
             for row in _rows(judge, found, beside, list(outputs))
         ]
         with np.errstate(all="ignore"):
-            rows += law_rows(self.arrangement, self.judges, call, any_eps=self.any_eps)
+            rows += law_rows(self.arrangement, self.judges[0], first[0], call, any_eps=self.any_eps)
         rows += required_rows(has, self.require)
         diagnosis: tuple[Finding, ...] = ()
         if not all(row.passed for row in rows):
@@ -344,16 +343,10 @@ class Trial:
         if unseen:
             yield f"Not checked: {' and '.join(unseen)}, which the kernel does not return."
         if not self.whole:
-            usual = cases(self.arrangement.norm, **self.arrangement.options)
+            usual = [recipe.name for recipe, _ in planned(self.arrangement)]
             there = {judge.case.name for judge in self.judges}
-            left = [case.name for case in usual if case.name not in there]
+            left = [name for name in usual if name not in there]
             yield f"Run on the given shapes alone. Not run: {', '.join(left)}."
-
-
-def _errors(judge: Judge, forward: Kernel, backward: Kernel) -> dict[str, float]:
-    """Return the largest error of a kernel in each output."""
-    found = run(replace(judge.case, residual=None, where=None), forward, backward)
-    return {n: float(judge.errors(n, a).max(initial=0)) for n, a in found.results.items()}
 
 
 def _rows(

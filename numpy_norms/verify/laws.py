@@ -14,7 +14,7 @@ A law may be missed by as much as the tolerances of what stands in it add up to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -32,15 +32,14 @@ __all__ = ["law_rows"]
 
 def law_rows(
     arrangement: Arrangement,
-    judges: Sequence[Judge],
+    judge: Judge,
+    found: Run,
     call: Callable[[Case], Run],
     *,
     any_eps: bool = True,
 ) -> list[Row]:
-    """Return a row for each law that the passes given can be held to, on the ordinary case."""
-    judge = judges[0]
+    """Return a row for each law that the passes given can be held to, of what a case came to."""
     case = judge.case
-    found = call(case)
     mirrored = _times(-1, replace(case, beta=-case.beta))
     scaled = _times(2, replace(case, eps=4 * case.eps))
     doubled = replace(case, dy=2 * case.dy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ def properties(
     arrangement: Arrangement,
     case: Case,
     call: Call,
-    pairs: Iterable[tuple[Run, Run]],
+    pairs: Sequence[tuple[Run, Run]],
     *,
     alone: bool,
 ) -> dict[str, bool]:
@@ -41,15 +41,15 @@ def properties(
         The one whose rows are moved about.
     call : callable
         Runs the kernel on a case.
-    pairs : iterable of pairs of Run
-        What came of the same case twice.
+    pairs : sequence of pairs of Run
+        What came of the same case twice, of `case` first.
     alone : bool
         Whether it may be called with a batch of one.
     """
     found = {AGAIN: all(one.bits() == two.bits() for one, two in pairs)}
     if case.norm == "batch_norm" or arrangement.inward(case.x).ndim <= arrangement.features:
         return found
-    whole = list(_rows(arrangement, call(case)))
+    whole = list(_rows(arrangement, pairs[0][0]))
     n = len(arrangement.inward(case.x))
     if not whole:
         return found

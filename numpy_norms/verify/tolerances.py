@@ -269,34 +269,37 @@ class _Terms(NamedTuple):
         def total(t: Array) -> Array:
             return np.asarray(t.sum(axis=self.view.summed, keepdims=True))
 
-        h, size = abs(self.h), abs(self.dy)
+        h, size, scale = abs(self.h), abs(self.dy), abs(self.gamma)
         g = self.gamma * self.dy
-        gh = g * self.h
-        product, shift = abs(self.gamma) * h, abs(self.beta)
+        average_g, average_gh = average(g), average(g * self.h)
+        dy_h = self.dy * self.h
         y = self.gamma * self.h + self.beta
-        dx = self.r * (g - self.centred * average(g) - self.h * average(gh))
-        spread = abs(g) + self.centred * average(abs(g)) + h * average(abs(gh))
-        common = (
-            abs(average(gh)) + h * abs(average(g))
-            if by.centred
-            else average(abs(gh)) + (1 + h) * average(abs(g))
-        )
-        dgamma, dbeta = total(self.dy * self.h), total(self.dy)
+        dx = self.r * (g - self.centred * average_g - self.h * average_gh)
+        dgamma, dbeta = total(dy_h), total(self.dy)
+        g, dy_h = abs(g), abs(dy_h)
+        sizes_g, sizes_gh = average(g), average(g * h)
+        spread = g + self.centred * sizes_g + h * sizes_gh
+        if by.centred:
+            common = abs(average_gh) + h * abs(average_g)
+        else:
+            common = (sizes_gh + sizes_g) + h * sizes_g
+        sum_dy, sum_dy_h = total(size), total(dy_h)
         shifted = a * self.kappa
-        per_y = (a / 2 + 8) * product + shifted * abs(self.gamma) * (1 + h) + 2 * shift
-        per_dx = self.r * ((a + 12 + u_w * shifted**2) * spread + shifted * common)
-        per_dgamma = (a_n + a / 2 + 8) * total(size * h) + total(shifted * size)
         between = u_o * cast_between
-        per_y = u_w * per_y + u_o * (abs(y) + (casts - 1) * product)
-        per_dx = u_w * per_dx + u_o * abs(dx) + between * self.r * spread
-        per_dgamma = u_w * per_dgamma + u_o * abs(dgamma) + 2 * between * total(size * h)
+        # The factors of a set are multiplied before they meet its elements.
+        per_y = h * (u_w * (a / 2 + 8 + shifted) + u_o * (casts - 1)) + u_w * shifted
+        per_y = scale * per_y + 2 * u_w * abs(self.beta) + u_o * abs(y)
+        per_dx = self.r * (u_w * (a + 12 + u_w * shifted**2) + between) * spread
+        per_dx += self.r * u_w * shifted * common + u_o * abs(dx)
+        per_dgamma = u_w * ((a_n + a / 2 + 8) * sum_dy_h + total(shifted * size))
+        per_dgamma += u_o * abs(dgamma) + 2 * between * sum_dy_h
         # What is rounded before the last step may be subnormal then, and is multiplied.
         return [
-            (per_y + tiny * (1 + (casts > 1) * abs(self.gamma)), u_o * (product + shift)),
+            (per_y + tiny * (1 + (casts > 1) * scale), u_o * (scale * h + abs(self.beta))),
             (per_dx + tiny, u_o * self.r * spread),
             (
-                per_dgamma + tiny * (1 + cast_between * total(size)),
-                u_o * total(size * np.maximum(h, 1)),
+                per_dgamma + tiny * (1 + cast_between * sum_dy),
+                u_o * total(np.maximum(dy_h, size)),
             ),
-            (u_w * a_n * total(size) + u_o * abs(dbeta) + tiny, u_o * total(size)),
+            (u_w * a_n * sum_dy + u_o * abs(dbeta) + tiny, u_o * sum_dy),
         ]
