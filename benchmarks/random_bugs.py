@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import datetime
 import random
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +108,14 @@ def source(norm: str) -> str:
 
 def broken(norm: str) -> Iterator[Change]:
     """Yield every single change: its kind, the line it makes, and the module."""
-    tree = ast.parse(source(norm))
+    text = source(norm)
+    tree = ast.parse(text)
     before = ast.unparse(tree).splitlines()
-    places = [(node, *edit) for node in _computing(tree) for edit in _edits(node, norm)]
-    for node, kind, edit in places:
-        memo: dict[int, Any] = {}
-        other = copy.deepcopy(tree, memo)
-        edit(memo[id(node)])
+    nodes = enumerate(_computing(tree))
+    places = [(number, *edit) for number, node in nodes for edit in _edits(node, norm)]
+    for number, kind, edit in places:
+        other = ast.parse(text)
+        edit(next(islice(_computing(other), number, None)))
         ast.fix_missing_locations(other)
         after = ast.unparse(other).splitlines()
         changed = [new for old, new in zip(before, after, strict=True) if old != new]

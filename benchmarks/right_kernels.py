@@ -38,16 +38,17 @@ def welford(x: Any, lanes: int = 1) -> tuple[Any, Any]:
     """Return mean and variance of rows by Welford's recurrence, lanes merged by Chan's formula."""
     kind = x.dtype.type
     size = x.shape[-1]
-    means, squares, counts = [], [], []
-    for lane in range(min(lanes, size)):
-        mean, square = np.zeros(x.shape[:-1], x.dtype), np.zeros(x.shape[:-1], x.dtype)
-        for n, i in enumerate(range(lane, size, lanes), 1):
-            off = x[..., i] - mean
-            mean = mean + off / kind(n)
-            square = square + off * (x[..., i] - mean)
-        means.append(mean)
-        squares.append(square)
-        counts.append(kind(n))
+    lanes = min(lanes, size)
+    mean, square = np.zeros((2, lanes, *x.shape[:-1]), x.dtype)
+    columns = np.moveaxis(x, -1, 0)
+    for n, start in enumerate(range(0, size, lanes), 1):
+        new = columns[start : start + lanes]
+        some = slice(len(new))  # of the lanes, where the last block is short
+        off = new - mean[some]
+        mean[some] += off / kind(n)
+        square[some] += off * (new - mean[some])
+    means, squares = list(mean), list(square)
+    counts = [kind(len(range(lane, size, lanes))) for lane in range(lanes)]
     while len(means) > 1:  # neighbours, pair by pair
         for a in range(len(means) // 2):
             b = a + 1
