@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import calibrate_tolerances, kill_table, random_bugs
-from benchmarks.gradient_checkers import CHECKERS, Kernel
 from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import cases, mutants
-from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.runs import library_kernel
 
 
@@ -46,24 +44,13 @@ def test_the_sweep_stays_within_the_tolerances_and_uses_them(monkeypatch):
     assert 0.2 < max(used) < 1
 
 
-def test_a_gradient_checker_is_asked_about_the_mutant_itself():
-    (x, *parameters), eps, groups = kill_table.common_inputs("rms_norm", 0)
-    wrong = next(m for m in mutants("rms_norm") if m.name == "gamma_forgotten")
-    right = Kernel(*plain_kernel("rms_norm"), x, tuple(parameters), eps, groups)
-    broken = Kernel(wrong.forward, wrong.backward, x, tuple(parameters), eps, groups)
-    torch = next(checker for checker in CHECKERS if checker.name == "PyTorch slow")
-    assert not kill_table.rejects(torch, right)
-    assert kill_table.rejects(torch, broken)
-    assert not kill_table.gradients_reject(right, 0)
-    assert kill_table.gradients_reject(broken, 0)
-
-
 def test_the_kill_table_gives_every_checker_right_and_wrong_kernels(monkeypatch):
     wrong = [m for m in mutants("rms_norm") if m.name == "gamma_forgotten"]
     monkeypatch.setattr(kill_table, "NORMS", ("rms_norm",))
     monkeypatch.setattr(kill_table, "mutants", lambda _: wrong)
     caught = kill_table.other_checkers(1)
     columns = {column for _, column in caught}
+    assert columns >= {"PyTorch slow, common", "check_gradients, common", "check_gradients, ours"}
     assert {name for name, _ in caught} == {kill_table.RIGHT, "gamma_forgotten"}
     assert not any(caught[kill_table.RIGHT, column][0] for column in columns)
     assert all(caught["gamma_forgotten", column][0] for column in columns)

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from trials import small, trial
+from trials import small, trial, without_large
 
 from benchmarks.right_kernels import Right, right_kernels
 from numpy_norms.oracle.sets import NORMS
@@ -18,8 +18,7 @@ from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.shapes import shapes
 
 forward, backward = plain_kernel("layer_norm")
-whole = partial(check_kernel, threads=0)
-check = partial(whole, shapes=((5, 7, 13), (3, 40)))
+check = partial(check_kernel, threads=0, shapes=((5, 7, 13), (3, 40)))
 ALL = list(right_kernels())
 # A recurrence takes time; its lanes are folded by one rule, however many there are.
 QUICK = [
@@ -162,7 +161,7 @@ def test_an_empty_batch_is_asked_for_where_it_is_declared():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("norm", NORMS)
 def test_an_empty_batch_warns_of_nothing(norm):
-    assert whole(norm, empty=True).passed
+    assert without_large(norm, empty=True).of(None, None).passed
 
 
 def test_a_kernel_that_is_not_safe_from_threads_is_told():
@@ -185,14 +184,14 @@ def test_properties_are_told_of_every_kernel_and_required_where_declared():
         scale = np.float32(1 + 1e-7 * (len(x) > 1))  # other bits in a batch
         return forward(x * scale, gamma, beta, eps)
 
-    told = whole("layer_norm", by_batch)
+    told = without_large("layer_norm").of(by_batch, None)
     alone = "the same bits for a row alone and in a batch"
     assert told.properties[alone] is False
     assert told.passed, told
     assert f" no: {alone}" in str(told)
-    required = whole("layer_norm", by_batch, require="batch_invariant")
-    assert not required.passed
-    assert trial("layer_norm").of(forward, backward).properties[alone]
+    required = without_large("layer_norm", require=("batch_invariant",))
+    assert not required.of(by_batch, None).passed
+    assert without_large("layer_norm").of(forward, backward).properties[alone]
     with pytest.raises(ValueError, match="require is 'speed'"):
         check("layer_norm", require="speed")
 
@@ -204,9 +203,9 @@ def test_a_declared_reciprocal_root_is_allowed_in_exact_cases():
         return gamma * (x * rstd)
 
     exact = Accumulator(np.float32, "pairwise")
-    assert not whole("rms_norm", rough, accumulate=exact).passed
+    assert not without_large("rms_norm", accumulate=exact).of(rough, None).passed
     declared = Accumulator(np.float32, "pairwise", rsqrt_ulp=2)
-    assert whole("rms_norm", rough, accumulate=declared).passed
+    assert without_large("rms_norm", accumulate=declared).of(rough, None).passed
 
 
 def test_no_judgement_depends_on_a_longdouble_that_is_wider(monkeypatch):

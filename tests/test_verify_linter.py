@@ -50,8 +50,8 @@ def test_what_is_undetected_is_what_these_inputs_cannot_tell_from_right():
 def test_the_battery_as_a_whole_leaves_nothing_undetected(norm, monkeypatch):
     left = mutants(norm)
     monkeypatch.setattr(linter, "mutants", lambda norm: left)
-    for case in cases(norm, dtype=np.float64):
-        if case.name != "one_nan":
+    for case in sorted(cases(norm, dtype=np.float64), key=lambda case: case.x.size):
+        if left and case.name != "one_nan":
             options = {"norm": norm, "num_groups": case.num_groups}
             weakness = why_weak(case.x, case.gamma, case.eps, case.dy, **options)
             left = [mutant for mutant in left if mutant.name in weakness.undetected]
