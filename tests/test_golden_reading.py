@@ -215,7 +215,7 @@ def test_arrays_that_are_not_those_of_the_case_are_one_line(folder, capsys, spoi
 
 def test_damaged_vectors_disagree_or_are_one_line(folder):
     good = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for trial in range(1200):
+    for trial in range(600):
         name = [MANIFEST, "cases.json", FILE][trial % 3]
         (folder / name).write_bytes(damaged(good[name], trial // 3))
         changed = (folder / name).read_bytes() != good[name]

@@ -56,12 +56,11 @@ def _longhand(
     if batch_statistics:
         total = over_set(x)
         mean = [mp.mpf(0) if norm == "rms_norm" else t / n for t, n in zip(total, m, strict=True)]
-        squares = over_set((x[i] - mean[sets[i]]) ** 2 for i in positions)
-        var = [s / n for s, n in zip(squares, m, strict=True)]
+        xc = [x[i] - mean[sets[i]] for i in positions]
+        var = [s / n for s, n in zip(over_set(c * c for c in xc), m, strict=True)]
     else:
         mean, var = v["running_mean"], v["running_var"]
-
-    xc = [x[i] - mean[sets[i]] for i in positions]
+        xc = [x[i] - mean[sets[i]] for i in positions]
     rstd = [1 / mp.sqrt(a + eps) for a in var]
     x_hat = [xc[i] * rstd[sets[i]] for i in positions]
     beta = v.get("beta", [mp.mpf(0)] * len(gamma))
@@ -75,11 +74,13 @@ def _longhand(
     dmean = [-r * s for s, r in zip(over_set(dx_hat), rstd, strict=True)]
     dx = [dx_hat[i] * rstd[sets[i]] for i in positions]
     if batch_statistics:
-        dx = [dx[i] + 2 * xc[i] * dvar[sets[i]] / m[sets[i]] for i in positions]
+        share = [2 * d / n for d, n in zip(dvar, m, strict=True)]
+        dx = [dx[i] + xc[i] * share[sets[i]] for i in positions]
     if batch_statistics and norm != "rms_norm":
         residual = over_set(xc)  # zero but for rounding; kept, as this is the longhand
         dmean = [dmu - 2 * d * s / n for dmu, d, s, n in zip(dmean, dvar, residual, m, strict=True)]
-        dx = [dx[i] + dmean[sets[i]] / m[sets[i]] for i in positions]
+        share = [d / n for d, n in zip(dmean, m, strict=True)]
+        dx = [dx[i] + share[sets[i]] for i in positions]
 
     out = {"y": y, "mean": mean, "rstd": rstd, "dx": dx}
     out["dgamma"] = over_parameter(dy[i] * x_hat[i] for i in positions)
