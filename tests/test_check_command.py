@@ -202,14 +202,14 @@ ACTIVATIONS = {
     "a video": random((2, 4, 2, 1, 2), "f4"),
     "one sample": random((1, 8, 6, 6), "f4"),
     "a prime number of channels": random((4, 5, 3), "f4"),
-    "big-endian": random((4, 6, 3), ">f4"),
-    "Fortran order": np.asfortranarray(random((4, 6, 3), "f4")),
-    "a large mean": random((4, 8, 3), "f8", 1e6),
-    "tiny numbers": random((4, 6, 3), "f8", scale=1e-9),
-    "huge numbers": random((4, 6, 3), "f4", scale=1e37),
-    "a constant": np.full((4, 6, 3), 1234.1),
+    "big-endian": random((2, 4, 3), ">f4"),
+    "Fortran order": np.asfortranarray(random((2, 4, 3), "f4")),
+    "a large mean": random((2, 4, 3), "f8", 1e6),
+    "tiny numbers": random((2, 4, 3), "f8", scale=1e-9),
+    "huge numbers": random((2, 4, 3), "f4", scale=1e37),
+    "a constant": np.full((2, 4, 3), 1234.1),
     "zeros": np.zeros((3, 4, 5), "f4"),
-    "dead rows": with_dead_rows(random((4, 6, 3), "f4", 3)),
+    "dead rows": with_dead_rows(random((2, 4, 3), "f4", 3)),
 }
 
 

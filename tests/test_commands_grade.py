@@ -432,14 +432,14 @@ def test_what_is_raised_in_the_middle_is_told_and_the_rest_is_graded(graded_file
     ("does", "says", "right"),
     [
         ("os._exit(0)", "hw.py ended its process with exit status 0 in the case", 2),
-        ("time.sleep(60)", "hw.py took longer than 5 s in the case", 2),
+        ("time.sleep(60)", "hw.py took longer than 3 s in the case", 2),
         ("np.testing.assert_allclose = np.isclose = print", "changed NumPy: numpy.isclose", 29),
     ],
 )
 def test_an_end_in_the_middle_is_told_and_what_came_before_is_graded(
     graded_file, does, says, right
 ):
-    found, _, out = in_the_middle(graded_file, does, *["--timeout", "5"] * ("sleep" in does))
+    found, _, out = in_the_middle(graded_file, does, *["--timeout", "3"] * ("sleep" in does))
     assert says in out
     assert found == right
 

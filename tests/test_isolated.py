@@ -68,8 +68,8 @@ def test_files_that_are_closed_are_told():
 @pytest.mark.parametrize("task", ["loop_deaf", pytest.param("stop", marks=posix)])
 def test_what_does_not_end_is_ended(task):
     start = time.monotonic()
-    found = run(task, timeout=3.5)
-    assert found.happened == "took longer than 3.5 s"
+    found = run(task, timeout=2.5)
+    assert found.happened == "took longer than 2.5 s"
     assert time.monotonic() - start < 7
     assert found.sent == (b"before",)
 

@@ -135,6 +135,7 @@ def test_results_without_sense_fail_without_a_warning(value):
     report = small("layer_norm").of(lambda x, *_: np.full(x.shape, value), senseless)
     assert not report.passed
     assert "FAILED" in str(report)
+    assert {f.output for f in report.diagnosis} == {"y", "dx", "dgamma", "dbeta"}
 
 
 def test_an_argument_that_was_overwritten_is_restored_and_told():
@@ -164,6 +165,7 @@ def test_the_report_is_plain_data_and_a_table():
     report = without_large("rms_norm").of(*plain_kernel("rms_norm"))
     content = json.loads(json.dumps(report.to_dict()))
     assert content["passed"] is True
+    assert all(row.baseline == row.max_error for row in report.rows if not row.law)
     assert len(content["rows"]) == len(report.rows)
     assert "passed" in str(report).splitlines()[0]
     assert "plain float32 NumPy" in str(report)
