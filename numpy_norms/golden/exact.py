@@ -74,13 +74,13 @@ def _longhand(
     dmean = [-r * s for s, r in zip(over_set(dx_hat), rstd, strict=True)]
     dx = [dx_hat[i] * rstd[sets[i]] for i in positions]
     if batch_statistics:
-        share = [2 * d / n for d, n in zip(dvar, m, strict=True)]
-        dx = [dx[i] + xc[i] * share[sets[i]] for i in positions]
+        along = [2 * d / n for d, n in zip(dvar, m, strict=True)]
+        dx = [dx[i] + xc[i] * along[sets[i]] for i in positions]
     if batch_statistics and norm != "rms_norm":
         residual = over_set(xc)  # zero but for rounding; kept, as this is the longhand
         dmean = [dmu - 2 * d * s / n for dmu, d, s, n in zip(dmean, dvar, residual, m, strict=True)]
-        share = [d / n for d, n in zip(dmean, m, strict=True)]
-        dx = [dx[i] + share[sets[i]] for i in positions]
+        about = [d / n for d, n in zip(dmean, m, strict=True)]
+        dx = [dx[i] + about[sets[i]] for i in positions]
 
     out = {"y": y, "mean": mean, "rstd": rstd, "dx": dx}
     out["dgamma"] = over_parameter(dy[i] * x_hat[i] for i in positions)
