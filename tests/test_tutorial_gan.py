@@ -1,4 +1,4 @@
-"""The networks of the GAN tutorial: the gradient of the penalty, and that they learn."""
+"""The networks of the GAN tutorial: their gradients. That they learn, the page asserts."""
 
 import importlib
 import sys
@@ -15,16 +15,6 @@ from measure import assert_close
 need("sklearn", "threadpoolctl", "tqdm")
 sys.path.append(str(Path(__file__).parents[1] / "docs"))
 wgan = importlib.import_module("examples.wgan")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return wgan.load_data()
-
-
-@pytest.fixture(scope="module")
-def trained(data):
-    return wgan.train(data, steps=60)
 
 
 def parameters(inputs, outputs, rng):
@@ -77,26 +67,7 @@ def test_the_gradient_of_the_generator_s_loss_is_pytorch_s(rng):
         assert_close(got, expected.grad.numpy(), 1e-12)
 
 
-def test_it_learns(data, trained):
-    noise = np.random.default_rng(1).standard_normal((500, wgan.NOISE), dtype=np.float32)
-    untrained = wgan.build(wgan.NOISE, wgan.PIXELS, np.random.default_rng(0))
-    before, after = (
-        wgan.energy_distance(wgan.generate(p, noise), data) for p in (untrained, trained.generator)
-    )
-    assert after < 0.25 * before
-
-
-def test_the_critic_is_nearly_one_steep_between_digits_and_images(data, trained):
-    rng = np.random.default_rng(2)
-    noise = rng.standard_normal((500, wgan.NOISE), dtype=np.float32)
-    share = rng.random((500, 1), dtype=np.float32)
-    between = share * data[:500] + (1 - share) * wgan.generate(trained.generator, noise)
-    steep = wgan.steepness(trained.critic, between)
-    assert steep.dtype == np.float32
-    assert abs(steep.mean() - 1) < 0.1
-    assert steep.std() < 0.3
-
-
-def test_training_is_the_same_every_time(data):
+def test_training_is_the_same_every_time():
+    data = wgan.load_data()
     first, second = (wgan.train(data, steps=3).distances for _ in range(2))
     assert first == second
