@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(parser, arguments)
     grid = GRID | {"1 GiB": tuple(entry_of(family, 1024) for family in FAMILIES)}
     if options.smoke:
-        grid, options.file = {"small": SMOKE["small"]}, 288
+        grid, options.file = {"small": SMOKE["small"]}, options.limit + 32
     found = {"allocations": list(allocations(grid)), "file": list(file(options))}
     keep(options, setting(), **found)
 
