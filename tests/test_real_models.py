@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs"))
 ocr = importlib.import_module("examples.ocr")
 INPUTS = real_models.inputs_of(ocr)
+INPUTS["recognizer"] = INPUTS["recognizer"][..., :96]  # a few letters
 NORMS = {"classifier": (35, 0), "recognizer": (6, 5), "detector": (3, 0)}  # batch, layer norms
 names = each("name", ["classifier", "recognizer"])
 
@@ -96,7 +97,7 @@ def test_the_stock_evaluator_mixes_batch_statistics_into_inference(models):
 
 @each("turned", [0, 180])
 def test_an_image_is_read(models, turned):
-    image = ocr.draw(["E[x] = 0"], (224, 80)).rotate(turned)
+    image = ocr.draw(["E[x] = 0"], (160, 64)).rotate(turned)
     networks = {name: ocr.network(evaluator(model)) for name, model in models.items()}
     text = ocr.read(image, networks, ocr.characters(ocr.model_file("recognizer")))
     assert [line.replace(" ", "") for line in text] == ["E[x]=0"]
