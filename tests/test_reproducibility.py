@@ -4,15 +4,12 @@ import os
 import subprocess
 import sys
 
-import pytest
-from each import each
-
 PROGRAM = """
 import hashlib
 import cases
 for norm in (
-    cases.batch_norm((60_001, 7)),
-    cases.layer_norm((2, 150_001)),
+    cases.batch_norm((100_001, 7)),
+    cases.layer_norm((3, 300_001)),
     cases.group_norm((5, 61, 67, 12), 3, channel_axis=-1),
     cases.rms_norm((301, 1153)),
 ):
@@ -38,15 +35,10 @@ def run(program, **environment):
     return result.stdout + result.stderr
 
 
-@pytest.fixture(scope="module")
-def single():
-    return run(PROGRAM, NUMPY_NORMS_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-
-
-@each(("ours", "of_blas"), [("2", "2"), ("5", "1")])
-def test_threads_of_the_library_and_of_blas_change_no_bit(single, ours, of_blas):
+def test_threads_of_the_library_and_of_blas_change_no_bit():
+    single = run(PROGRAM, NUMPY_NORMS_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     assert len(single.splitlines()) == 8
-    assert run(PROGRAM, NUMPY_NORMS_NUM_THREADS=ours, OPENBLAS_NUM_THREADS=of_blas) == single
+    assert run(PROGRAM, NUMPY_NORMS_NUM_THREADS="5", OPENBLAS_NUM_THREADS="2") == single
 
 
 def test_the_environment_sets_the_number_of_threads():
