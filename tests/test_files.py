@@ -120,13 +120,13 @@ def test_a_damaged_file_is_named_or_read(quick, save, name, read):
     good = path.read_bytes()
     said = []
     before = most_memory()
-    for trial in range(1000):
+    for trial in range(600):
         path.write_bytes(damaged(good, trial))
         try:
             read(str(path))
         except (ValueError, UsageError) as error:
             said.append(str(error))
-    assert len(said) > 333
+    assert len(said) > 200
     assert all(name in line and len(line.splitlines()) == 1 for line in said)
     assert most_memory() - before < 100 << 20
 
@@ -141,13 +141,13 @@ def rewritten(path, start, fields):
 
 
 def bomb(path):
-    header = {"descr": "<f8", "fortran_order": False, "shape": (1 << 26,)}
+    header = {"descr": "<f8", "fortran_order": False, "shape": (257 << 17,)}
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open("a.npy", "w", force_zip64=True) as file,
     ):
         np.lib.format.write_array_header_1_0(file, header)
-        for _ in range(512):
+        for _ in range(257):
             file.write(bytes(1 << 20))
 
 
@@ -198,7 +198,7 @@ def twice(path):
 
 
 COSTLY = {
-    "bomb": (bomb, "npz", "would take 536871040 bytes of memory"),
+    "bomb": (bomb, "npz", "would take 269484160 bytes of memory"),
     "claim": (claim((1 << 40,)), "npy", "an array of 8796093022208 bytes is said to be in 80"),
     "claim of axes": (claim((1 << 40, 1 << 40)), "npy", "bytes is said to be in 80"),
     "negative": (claim((-1, -10)), "npy", "an array of shape"),
