@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from importlib.metadata import distribution
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy_norms as nn
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -141,20 +141,12 @@ class Digits(NamedTuple):
     labels: Array
 
 
-def read_digits() -> tuple[Array, Array]:
-    """Return 1797 digits, 64 pixels of each from 0 to 16, and their labels."""
-    file = "sklearn/datasets/data/digits.csv.gz"  # to import scikit-learn takes seconds
-    path = distribution("scikit-learn").locate_file(file)
-    table = np.loadtxt(path, delimiter=",")
-    return table[:, :-1], table[:, -1].astype(int)
-
-
 def load_data(seed: int = 0) -> tuple[Digits, Digits]:
     """Return 1437 digits to learn from and 360 to be tested on."""
-    pixels, labels = read_digits()
-    order = np.random.default_rng(seed).permutation(len(labels))
-    x = (pixels[order].reshape(-1, 1, 8, 8) / 16).astype(np.float32)
-    labels = labels[order]
+    digits = load_digits()
+    order = np.random.default_rng(seed).permutation(len(digits.target))
+    x = (digits.images[order, np.newaxis] / 16).astype(np.float32)
+    labels = digits.target[order]
     return Digits(x[360:], labels[360:]), Digits(x[:360], labels[:360])
 
 

@@ -11,10 +11,9 @@ import numpy as onp
 from autograd import elementwise_grad, grad
 from numpy.typing import NDArray
 from numpy_norms.autograd import batch_norm, layer_norm
+from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
-
-from .digits import read_digits
 
 Array = NDArray[Any]
 Parameters = list[Array]
@@ -25,8 +24,8 @@ NOISE, WIDTH, PIXELS = 16, 128, 64
 
 def load_data() -> Array:
     """Return 1797 digits of 64 pixels between -1 and 1."""
-    pixels, _ = read_digits()
-    return (pixels / 8 - 1).astype(onp.float32)
+    pixels: Array = (load_digits().data / 8 - 1).astype(onp.float32)
+    return pixels
 
 
 def build(
@@ -123,7 +122,7 @@ class Trained(NamedTuple):
 def train(
     data: Array,
     *,
-    steps: int = 100,
+    steps: int = 300,
     critic_steps: int = 3,
     rate: float = 2e-3,
     size: int = 64,
