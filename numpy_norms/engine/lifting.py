@@ -128,9 +128,9 @@ def moderate(plan: Plan, *scales: Array | None) -> tuple[Any, ...]:
         steep = steep or not (a is None or np.vdot(a, a) < MILD)
     if not steep:
         return *scales, 0
-    size = max(np.abs(a[np.isfinite(a)]).max(initial=0) for a in scales if a is not None)
-    power = max(0, int(np.frexp(size)[1]))
     with np.errstate(all="ignore"):
+        size = max(np.abs(a[np.isfinite(a)]).max(initial=0) for a in scales if a is not None)
+        power = max(0, int(np.frexp(size)[1]))
         factor = np.ldexp(1.0, -power)
         return *(a if a is None else factor * a.astype(plan.few) for a in scales), power
 

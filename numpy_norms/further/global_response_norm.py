@@ -183,12 +183,13 @@ def _forward(tile: Tile, x: Array, y: Array, gamma: Array, beta: Array) -> Steps
 
 def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> Any:
     x, gamma, _, plan, exponent, mean_square, n = cache
-    gamma, about = gamma.astype(plan.few), (exponent, mean_square)
+    about = exponent, mean_square
     kept, sums_dy = run(_averages, plan, (x, dy), (), about, slots=2)
     (h,) = kept or (np.zeros_like(n),)  # (R4)
     with np.errstate(all="ignore"):
         q = _size(plan, exponent, mean_square)
         dgamma = _sums_of_channels(plan, plan.m * n * q * h)  # (R5)
+        gamma = gamma.astype(plan.few)
         (along,) = plan.parameters(gamma)
         along = along * n * h
         along = along - _mean_of_channels(plan, along * n)
