@@ -331,7 +331,8 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     if set_size * min(plane // set_size, SHORT) <= min(limit, PAYS):
         _shrink(extent, tail, plane, tile)
         return extent, True
-    limit = SCRATCH // bytes_each if long == 1 else MEMORY // (bytes_each + 3 * SUM)
+    # A sum down columns takes a byte for each element.
+    limit = SCRATCH // (bytes_each + 1) if long == 1 else MEMORY // (bytes_each + 4 * SUM)
     _shrink(extent, [*over, *tail], plane, limit)
     return extent, False
 

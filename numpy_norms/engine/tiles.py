@@ -270,9 +270,11 @@ def sweep(plan: Plan, cut: Cut, visit: Callable[[Slices, Slices, Slices], Shares
     return [kept.get(k) for k in range(lengths[0])], few, [sums.get(k) for k in range(lengths[2])]
 
 
-def _whole(table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+def _whole(
+    table: Table, k: int, shape: tuple[int, ...], dtype: np.dtype[Any], make: Any = np.zeros
+) -> Any:
     whole = table.get(k)
-    return table.setdefault(k, np.zeros(shape, dtype)) if whole is None else whole
+    return table.setdefault(k, make(shape, dtype)) if whole is None else whole
 
 
 def _added(plan: Plan, totals: Numbers, more: Numbers) -> Numbers:
@@ -294,4 +296,6 @@ def _store(plan: Plan, sums: Table, part: Any, totals: Numbers) -> None:
             sums[k] = total
         else:
             dtype: Any = (plan.asked.first, plan.asked.second, plan.wide)[k]
-            round_into(_whole(sums, k, plan.parameter_shape, native(dtype))[part], total)
+            # Zeros would let another thread begin, which would make its own.
+            whole = _whole(sums, k, plan.parameter_shape, native(dtype), np.empty)
+            round_into(whole[part], total)
