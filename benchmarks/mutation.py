@@ -69,12 +69,13 @@ NUMERICAL = (
     (r"\b[MB]\(\w+\)", "None"),
     (r"(tile)\.E, tile\.M", r"\1.E, \1.E"),
     (r"(tile)\.G, tile\.B", r"\1.B, \1.G"),
-    (r"\*parameters\)\)", "*parameters[::-1]))"),
+    (r"(?<=x_hat, )gamma, beta(?=\))", "beta, gamma"),
     (r", (pivot|exponent|mean|rest)(?=[,)])", ", None"),
     (r"\bstandardized\((.*), mean, ", r"standardized(\1, None, "),
     (r"(?<=rstd, )\*averages\b", "*averages[::-1]"),
     (r"lifting\.eps_of\(.*?\)", "eps"),
-    (r", (nearer=nearer|sums=sums|into=\w+)(?=[,)])", ""),
+    (r", (partial\(.*\)|into=\w+)(?=[,)])", ""),
+    (r", gradients(?=\n)", ", ()"),
     (r"\b(rstd)(?= \*|,)(?!, G|, E)", "(1.000001 * rstd)"),
 )
 

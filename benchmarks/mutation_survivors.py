@@ -6,8 +6,8 @@ The key is a part of the changed line. True stands for a change that no result s
 PLACE = "It is computed in scratch and rounded into the result, instead of in its place."
 
 WHY: dict[str, tuple[bool, str]] = {
-    "return (tile.lift(x, pivot, exponent),)": (True, PLACE),
-    "return (tile.lift(x, pivot),)": (True, PLACE),
+    "lifted = tile.lift(x, pivot, exponent)": (True, PLACE),
+    "lifted = tile.lift(x, pivot)": (True, PLACE),
     "eq.parameter_gradients(dy, xc, tile.B, tile.G)": (
         True,
         "In inference both sums are asked for, in the same dtype: they are one function.",

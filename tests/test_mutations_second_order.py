@@ -26,7 +26,7 @@ TURNED = {
     ast.Gt: ast.LtE,
     ast.USub: ast.UAdd,
 }
-OPTIONAL = {"pivot", "exponent", "mean", "gamma", "beta", "nearer"}  # None is a step left out
+OPTIONAL = {"pivot", "exponent", "mean", "gamma", "beta"}  # None is a step left out
 
 
 def nearly(value):
@@ -59,6 +59,8 @@ def changes(node):
             yield "left out", lambda n: setattr(n, "value", ast.Constant(None))
         case ast.Call(func=ast.Attribute(attr="where")):
             yield "turned", lambda n: setattr(n, "args", [n.args[0], *n.args[:0:-1]])
+        case ast.Call(func=ast.Name(id="Steps"), args=[_, _, _, _]):
+            yield "never lifted better", lambda n: n.args.pop()
         case ast.Call(args=[_, *given]):
             for k, a in enumerate(given, 1):
                 if isinstance(a, ast.Name) and a.id in OPTIONAL:
