@@ -1,7 +1,7 @@
 """Write what the pages show and do not compute: pictures, tables, what commands print.
 
-`python docs/make_pages.py [PAGE ...]`, all pages without a name. The tests hold that all of it is
-current.
+`python docs/make_pages.py [PAGE ...]`, all pages without a name. The tests hold that tables and
+output are current, and the build of the pages that pictures are.
 """
 
 from __future__ import annotations

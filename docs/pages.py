@@ -1,17 +1,29 @@
-"""Pages are plain Markdown; the build and the tests run the same ```python fences in them."""
+"""Pages are plain Markdown; the build runs their ```python fences and draws their pictures."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from myst_nb.core.read import read_myst_markdown_notebook
+from nbformat.v4 import new_code_cell
 
 
 def read_page(text: str) -> Any:
-    """Read one Markdown page as a notebook whose cells are its ```python fences."""
+    """Read one Markdown page as a notebook whose cells are its ```python fences.
+
+    A cell that is not shown follows each picture, and fails if its files are not current.
+    """
     notebook = read_myst_markdown_notebook(
         text, code_directive="python", add_source_map=True
     )
+    lines = notebook.metadata["source_map"]
+    for k in reversed(range(len(lines))):
+        cell = notebook.cells[k]
+        if cell.cell_type == "markdown" and "<picture>" in cell.source:
+            code = f"__import__('pictures').hold({cell.source!r}, globals())"
+            hidden = new_code_cell(code, metadata={"tags": ["remove-cell"]})
+            notebook.cells.insert(k + 1, hidden)
+            lines.insert(k + 1, lines[k])
     notebook.metadata.setdefault(
         "kernelspec", {"name": "python3", "display_name": "Python 3"}
     )

@@ -1,7 +1,7 @@
 """The pictures of the pages, by name: each drawn from the numbers of the page that shows it.
 
 A page shows one by `<picture>` and the two files of that name in docs/pictures/, for light and for
-dark pages; `make_pages.py` writes them, and the tests hold that they are current.
+dark pages; `make_pages.py` writes them, and the build of the pages holds that they are current.
 """
 
 from __future__ import annotations
@@ -168,6 +168,17 @@ def drawn_at(
     for name in dict.fromkeys(SHOWN.findall(element) + NARROW.findall(element)):
         if (picture := PICTURES[name](page)) is not None:
             yield name, picture
+
+
+def hold(text: str, page: dict[str, Any]) -> None:
+    """Raise if the files of the pictures in a text are not what its page's variables give."""
+    for name, picture in drawn_at(text, page):
+        for kind, ink in INKS.items():
+            committed = file_of(name, kind).read_text("utf-8")
+            if not alike(committed, picture.file_text(ink)):
+                raise AssertionError(
+                    f"{name} is not current: run docs/make_pages.py"
+                )
 
 
 def alike(mine: str, theirs: str) -> bool:
