@@ -8,7 +8,8 @@ PLACE = "It is computed in scratch and rounded into the result, instead of in it
 WHY: dict[str, tuple[bool, str]] = {
     "lifted = tile.lift(x, pivot, exponent)": (True, PLACE),
     "lifted = tile.lift(x, pivot)": (True, PLACE),
-    "eq.parameter_gradients(dy, xc, tile.B, tile.G)": (
+    "upstream = tile.lift(dy)": (True, PLACE),
+    "eq.parameter_gradients(upstream, xc, tile.B, tile.G)": (
         True,
         "In inference both sums are asked for, in the same dtype: they are one function.",
     ),
