@@ -20,8 +20,9 @@ collect_ignore = [path for package, path in NEEDS.items() if find_spec(package) 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Have no garbage looked for among what is loaded here, which all lives on."""
+    """Have garbage looked for seldom among what is loaded here, which all lives on."""
     gc.disable()
     collected = yield
+    gc.set_threshold(200_000, 20, 20)
     gc.enable()
     return collected
