@@ -6,10 +6,10 @@ The key is a part of the changed line. True stands for a change that no result s
 PLACE = "It is computed in scratch and rounded into the result, instead of in its place."
 
 WHY: dict[str, tuple[bool, str]] = {
-    "lifted = tile.lift(x, pivot, exponent)": (True, PLACE),
-    "lifted = tile.lift(x, pivot)": (True, PLACE),
-    "upstream = tile.lift(dy)": (True, PLACE),
-    "eq.parameter_gradients(upstream, xc, tile.B, tile.G)": (
+    "x = tile.lift(x_view, pivot, exponent)": (True, PLACE),
+    "x = tile.lift(x_view, pivot)": (True, PLACE),
+    "dy = tile.lift(dy_view)": (True, PLACE),
+    "eq.parameter_gradients(dy, xc, tile.B, tile.G)": (
         True,
         "In inference both sums are asked for, in the same dtype: they are one function.",
     ),

@@ -77,9 +77,9 @@ def _in_view(plan: Plan, where: Array, x: Array) -> Array:
 
 def forward(
     tile: Tile,
-    x: Array,
+    x_view: Array,
     hidden: Array,
-    y: Array,
+    y_view: Array,
     gamma: Absent,
     beta: Absent,
     eps: float,
@@ -88,42 +88,50 @@ def forward(
     """Fill y, and keep the statistics; the variance of a set in which none counts is infinite."""
 
     def reduce(pivot: Any, exponent: Any, portion: Any, _: Any) -> Any:
-        counting = counted(tile, x, hidden, pivot, exponent)
-        return (), of_portion(portion, *eq.moments(counting, tile.E, tile.M)), ()
+        x = counted(tile, x_view, hidden, pivot, exponent)
+        return (), of_portion(portion, *eq.moments(x, tile.E, tile.M)), ()
 
     def apply(pivot: Any, exponent: Any, _: Any, empty: Any, mean: Any, var: Any) -> Any:
         if empty is not None:
             var = np.where(empty, np.inf, var)
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x_hat = eq.standardized(lifted(tile, x, empty, pivot, exponent, into=y), mean, rstd)
-        tile.store(output(x_hat, gamma, beta), y)
+        x = lifted(tile, x_view, empty, pivot, exponent, into=y_view)
+        x_hat = eq.standardized(x, mean, rstd)
+        tile.store(output(x_hat, gamma, beta), y_view)
         return pivot, exponent, mean, var
 
     return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def backward(
-    tile: Tile, x: Array, hidden: Array, dy: Array, dx: Array, gamma: Absent, eps: float, power: int
+    tile: Tile,
+    x_view: Array,
+    hidden: Array,
+    dy_view: Array,
+    dx_view: Array,
+    gamma: Absent,
+    eps: float,
+    power: int,
 ) -> Steps:
     """Fill dx; sum dgamma and dbeta, to which every position adds its term."""
 
     def reduce(pivot: Any, exponent: Any, mean: Any, var: Any, portion: Any, empty: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x_tile = lifted(tile, x, empty, pivot, exponent)
-        x_tile.blank(hidden & (dy == 0))  # 0 times NaN is nothing here
-        x_hat = eq.standardized(x_tile, mean, rstd)
-        upstream = tile.lift(dy, into=dx)
-        gradients = eq.parameter_gradients(upstream, x_hat, tile.G, tile.B)
-        dx_hat = eq.scaled(upstream, gamma)
+        x = lifted(tile, x_view, empty, pivot, exponent)
+        x.blank(hidden & (dy_view == 0))  # 0 times NaN is nothing here
+        x_hat = eq.standardized(x, mean, rstd)
+        dy = tile.lift(dy_view, into=dx_view)
+        gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
+        dx_hat = eq.scaled(dy, gamma)
         averages = eq.averages(dx_hat, x_hat, tile.E, tile.M)
         return (dx_hat, x_hat, rstd), of_portion(portion, *averages), gradients
 
     def apply(dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, _, _, *averages = numbers
-        gradient = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        put_constants(tile, gradient, hidden, dy, gamma, rstd)
-        tile.unlift(gradient, exponent, power)
-        tile.store(gradient, dx)
+        dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
+        put_constants(tile, dx, hidden, dy_view, gamma, rstd)
+        tile.unlift(dx, exponent, power)
+        tile.store(dx, dx_view)
 
     return Steps(reduce, as_found, apply)
 
@@ -150,10 +158,12 @@ def lifted(
     return array
 
 
-def put_constants(tile: Tile, dx: Any, hidden: Array, dy: Array, gamma: Absent, rstd: Any) -> None:
+def put_constants(
+    tile: Tile, dx: Any, hidden: Array, dy_view: Array, gamma: Absent, rstd: Any
+) -> None:
     """Have dx hold (14) where positions do not count: the statistics are constants to them."""
-    gradient = eq.scaled(tile.lift(dy), gamma)
-    dx.replace(hidden, eq.input_gradient_of_constants(gradient, rstd))
+    dx_hat = eq.scaled(tile.lift(dy_view), gamma)
+    dx.replace(hidden, eq.input_gradient_of_constants(dx_hat, rstd))
 
 
 def of_portion(portion: Any, *averages: Any) -> Any:

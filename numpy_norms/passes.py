@@ -47,81 +47,96 @@ def mean_and_variance(mean: Any, mean_square: Any) -> tuple[Any, Any]:
 
 
 def forward(
-    tile: Tile, x: Array, y: Array, gamma: Absent, beta: Absent, eps: float, output: Any
+    tile: Tile, x_view: Array, y_view: Array, gamma: Absent, beta: Absent, eps: float, output: Any
 ) -> Steps:
     """Fill y, and keep the statistics."""
 
     def reduce(pivot: Any, exponent: Any) -> Any:
-        lifted = tile.lift(x, pivot, exponent, into=y)
-        return (lifted,), eq.moments(lifted, tile.E, tile.M), ()
+        x = tile.lift(x_view, pivot, exponent, into=y_view)
+        return (x,), eq.moments(x, tile.E, tile.M), ()
 
-    def apply(lifted: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+    def apply(x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x_hat = eq.standardized(lifted, mean, rstd)
-        tile.store(output(x_hat, gamma, beta), y)
+        x_hat = eq.standardized(x, mean, rstd)
+        tile.store(output(x_hat, gamma, beta), y_view)
         return pivot, exponent, mean, var
 
     return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps))
 
 
 def backward(
-    tile: Tile, x: Array, dy: Array, dx: Array, ds: Absent, gamma: Absent, eps: float, power: int
+    tile: Tile,
+    x_view: Array,
+    dy_view: Array,
+    dx_view: Array,
+    ds_view: Absent,
+    gamma: Absent,
+    eps: float,
+    power: int,
 ) -> Steps:
-    """Fill dx; sum dgamma and dbeta. `ds` is what reaches x by other ways than the norm.
+    """Fill dx; sum dgamma and dbeta. `ds_view` is what reaches x by other ways than the norm.
 
     gamma has been multiplied by two to the minus `power`.
     """
 
     def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x_hat = eq.standardized(tile.lift(x, pivot, exponent), mean, rstd)
-        upstream = tile.lift(dy, into=dx)
-        gradients = eq.parameter_gradients(upstream, x_hat, tile.G, tile.B)
-        dx_hat = eq.scaled(upstream, gamma)
+        x_hat = eq.standardized(tile.lift(x_view, pivot, exponent), mean, rstd)
+        dy = tile.lift(dy_view, into=dx_view)
+        gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
+        dx_hat = eq.scaled(dy, gamma)
         return (dx_hat, x_hat, rstd), eq.averages(dx_hat, x_hat, tile.E, tile.M), gradients
 
     def apply(dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
-        gradient = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
-        tile.unlift(gradient, exponent, power)
-        if ds is not None:
-            gradient += tile.lift(ds)
-        tile.store(gradient, dx)
+        dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
+        tile.unlift(dx, exponent, power)
+        if ds_view is not None:
+            dx += tile.lift(ds_view)
+        tile.store(dx, dx_view)
 
     return Steps(reduce, as_found, apply)
 
 
-def inference(tile: Tile, x: Array, y: Array, gamma: Absent, beta: Absent, eps: float) -> Steps:
+def inference(
+    tile: Tile, x_view: Array, y_view: Array, gamma: Absent, beta: Absent, eps: float
+) -> Steps:
     """Fill y, where mean and variance are given."""
 
     def reduce(mean: Any, var: Any) -> Any:
         pivot, mean = lifting.of_given(tile.plan, mean, var, eps)
-        lifted = tile.lift(x, pivot, into=y)
-        return (eq.standardized(lifted, mean, eq.reciprocal_std(var, eps)),), (), ()
+        x = tile.lift(x_view, pivot, into=y_view)
+        return (eq.standardized(x, mean, eq.reciprocal_std(var, eps)),), (), ()
 
     def apply(x_hat: Any, *_: Any) -> None:
-        tile.store(eq.output(x_hat, gamma, beta), y)
+        tile.store(eq.output(x_hat, gamma, beta), y_view)
 
     return Steps(reduce, None, apply)
 
 
 def inference_backward(
-    tile: Tile, x: Array, dy: Array, dx: Array, gamma: Absent, eps: float, power: int
+    tile: Tile,
+    x_view: Array,
+    dy_view: Array,
+    dx_view: Array,
+    gamma: Absent,
+    eps: float,
+    power: int,
 ) -> Steps:
     """Fill dx; sum dy (x - mean) and dy."""
 
     def reduce(mean: Any, var: Any) -> Any:
         pivot, mean = lifting.of_given(tile.plan, mean, var, eps)
-        xc = tile.lift(x, pivot)
+        xc = tile.lift(x_view, pivot)
         xc -= mean
-        upstream = tile.lift(dy, into=dx)
-        gradients = eq.parameter_gradients(upstream, xc, tile.G, tile.B)
-        return (eq.scaled(upstream, gamma),), (), gradients
+        dy = tile.lift(dy_view, into=dx_view)
+        gradients = eq.parameter_gradients(dy, xc, tile.G, tile.B)
+        return (eq.scaled(dy, gamma),), (), gradients
 
     def apply(dx_hat: Any, _: Any, var: Any) -> None:
-        gradient = eq.input_gradient_of_constants(dx_hat, eq.reciprocal_std(var, eps))
-        tile.unlift(gradient, None, power)
-        tile.store(gradient, dx)
+        dx = eq.input_gradient_of_constants(dx_hat, eq.reciprocal_std(var, eps))
+        tile.unlift(dx, None, power)
+        tile.store(dx, dx_view)
 
     return Steps(reduce, None, apply)
 

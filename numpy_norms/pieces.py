@@ -45,11 +45,14 @@ def made_of_sets(
     return made
 
 
-def _of_sets(tile: Tile, x: Array, hidden: Any, eps: float, make: Callable[..., Numbers]) -> Steps:
+def _of_sets(
+    tile: Tile, x_view: Array, hidden: Any, eps: float, make: Callable[..., Numbers]
+) -> Steps:
     def reduce(pivot: Any, exponent: Any, portion: Any, _: Any) -> Any:
         if hidden is None:
-            return (), eq.moments(tile.lift(x, pivot, exponent), tile.E, tile.M), ()
-        averages = eq.moments(masks.counted(tile, x, hidden, pivot, exponent), tile.E, tile.M)
+            return (), eq.moments(tile.lift(x_view, pivot, exponent), tile.E, tile.M), ()
+        x = masks.counted(tile, x_view, hidden, pivot, exponent)
+        averages = eq.moments(x, tile.E, tile.M)
         return (), masks.of_portion(portion, *averages), ()
 
     def apply(pivot: Any, exponent: Any, _: Any, count: Any, *found: Any) -> Numbers:
@@ -161,13 +164,14 @@ def normalized(
 
 
 def _of_statistics(
-    tile: Tile, x: Array, y: Array, gamma: Array | None, beta: Array | None, eps: float
+    tile: Tile, x_view: Array, y_view: Array, gamma: Array | None, beta: Array | None, eps: float
 ) -> Steps:
     def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        return (eq.standardized(tile.lift(x, pivot, exponent, into=y), mean, rstd),), (), ()
+        x = tile.lift(x_view, pivot, exponent, into=y_view)
+        return (eq.standardized(x, mean, rstd),), (), ()
 
     def apply(x_hat: Any, *_: Any) -> None:
-        tile.store(eq.output(x_hat, gamma, beta), y)
+        tile.store(eq.output(x_hat, gamma, beta), y_view)
 
     return Steps(reduce, None, apply)

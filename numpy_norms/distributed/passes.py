@@ -10,12 +10,12 @@ from ..engine.tiles import Steps, Tile
 from ..masks import Absent, Array, put_constants
 
 
-def parameter_sums(tile: Tile, x: Array, dy: Array, hidden: Absent, eps: float) -> Steps:
+def parameter_sums(tile: Tile, x_view: Array, dy_view: Array, hidden: Absent, eps: float) -> Steps:
     """Sum dgamma and dbeta of this part."""
 
     def reduce(*lifted: Any) -> Any:
-        x_hat, _ = _standardized(tile, x, dy, hidden, eps, *lifted)
-        return (), (), eq.parameter_gradients(tile.lift(dy), x_hat, tile.G, tile.B)
+        x_hat, _ = _standardized(tile, x_view, dy_view, hidden, eps, *lifted)
+        return (), (), eq.parameter_gradients(tile.lift(dy_view), x_hat, tile.G, tile.B)
 
     def apply(*_: Any) -> None:
         """Nothing: dx has to wait for the sums of all."""
@@ -25,10 +25,10 @@ def parameter_sums(tile: Tile, x: Array, dy: Array, hidden: Absent, eps: float) 
 
 def input_gradient(
     tile: Tile,
-    x: Array,
-    dy: Array,
+    x_view: Array,
+    dy_view: Array,
     hidden: Absent,
-    dx: Array,
+    dx_view: Array,
     gamma: Absent,
     eps: float,
     power: int,
@@ -39,24 +39,24 @@ def input_gradient(
     """
 
     def reduce(*numbers: Any) -> Any:
-        x_hat, rstd = _standardized(tile, x, dy, hidden, eps, *numbers[:4])
-        return (eq.scaled(tile.lift(dy, into=dx), gamma), x_hat, rstd), (), ()
+        x_hat, rstd = _standardized(tile, x_view, dy_view, hidden, eps, *numbers[:4])
+        return (eq.scaled(tile.lift(dy_view, into=dx_view), gamma), x_hat, rstd), (), ()
 
     def apply(dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
         _, exponent, _, _, *averages = numbers
-        gradient = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
+        dx = eq.input_gradient(dx_hat, x_hat, rstd, *averages)
         if hidden is not None:
-            put_constants(tile, gradient, hidden, dy, gamma, rstd)
-        tile.unlift(gradient, exponent, power)
-        tile.store(gradient, dx)
+            put_constants(tile, dx, hidden, dy_view, gamma, rstd)
+        tile.unlift(dx, exponent, power)
+        tile.store(dx, dx_view)
 
     return Steps(reduce, None, apply)
 
 
 def _standardized(
     tile: Tile,
-    x: Array,
-    dy: Array,
+    x_view: Array,
+    dy_view: Array,
     hidden: Absent,
     eps: float,
     pivot: Any,
@@ -66,7 +66,7 @@ def _standardized(
 ) -> tuple[Any, Any]:
     """x_hat and rstd."""
     rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-    lifted = tile.lift(x, pivot, exponent)
+    x = tile.lift(x_view, pivot, exponent)
     if hidden is not None:
-        lifted.blank(hidden & (dy == 0))  # 0 times NaN is nothing here
-    return eq.standardized(lifted, mean, rstd), rstd
+        x.blank(hidden & (dy_view == 0))  # 0 times NaN is nothing here
+    return eq.standardized(x, mean, rstd), rstd

@@ -166,21 +166,23 @@ def batch_renorm_backward(
     return dx, *normalize.gradients_of((gamma, beta), sums)
 
 
-def _forward(tile: Tile, x: Array, y: Array, eps: float, clips: tuple[float, float]) -> Steps:
+def _forward(
+    tile: Tile, x_view: Array, y_view: Array, eps: float, clips: tuple[float, float]
+) -> Steps:
     """Fill y; keep the statistics of the batch, r and d."""
 
     def reduce(pivot: Any, exponent: Any, *_: Any) -> Any:
-        lifted = tile.lift(x, pivot, exponent, into=y)
-        return (lifted,), eq.moments(lifted, tile.E, tile.M), ()
+        x = tile.lift(x_view, pivot, exponent, into=y_view)
+        return (x,), eq.moments(x, tile.E, tile.M), ()
 
-    def apply(lifted: Any, *numbers: Any) -> Any:
+    def apply(x: Any, *numbers: Any) -> Any:
         pivot, exponent, *given, gamma, beta, mean, var = numbers
         statistics = pivot, exponent, mean, var
         r, d = _corrections(tile.plan, statistics, given, eps, clips)
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x_hat = eq.standardized(lifted, mean, rstd)
+        x_hat = eq.standardized(x, mean, rstd)
         scale, shift = (r, d) if gamma is None else (gamma * r, gamma * d)
-        tile.store(eq.output(x_hat, scale, shift if beta is None else shift + beta), y)  # (B4)
+        tile.store(eq.output(x_hat, scale, shift if beta is None else shift + beta), y_view)  # (B4)
         return *statistics, r, d
 
     return Steps(reduce, passes.mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps))

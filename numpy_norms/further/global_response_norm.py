@@ -157,10 +157,10 @@ def _sizes(plan: Plan, x: Array) -> tuple[Array | None, Array]:
     return exponent, mean_square
 
 
-def _mean_squares(tile: Tile, x: Array) -> Steps:
+def _mean_squares(tile: Tile, x_view: Array) -> Steps:
     def reduce(_: None, exponent: Any) -> Any:
-        lifted = tile.lift(x, None, exponent)
-        return (), (None, tile.E(lifted, lifted)), ()
+        x = tile.lift(x_view, None, exponent)
+        return (), (None, tile.E(x, x)), ()
 
     def apply(_: None, exponent: Any, __: None, mean_square: Any) -> Any:
         return exponent, mean_square
@@ -171,12 +171,12 @@ def _mean_squares(tile: Tile, x: Array) -> Steps:
     return Steps(reduce, as_found, apply, nearer)
 
 
-def _forward(tile: Tile, x: Array, y: Array, gamma: Array, beta: Array) -> Steps:
+def _forward(tile: Tile, x_view: Array, y_view: Array, gamma: Array, beta: Array) -> Steps:
     def reduce(_: Any) -> Any:
-        return (tile.lift(x, into=y),), (), ()
+        return (tile.lift(x_view, into=y_view),), (), ()
 
-    def apply(lifted: Any, n: Any) -> None:
-        tile.store(eq.output(lifted, 1 + gamma * n, beta), y)  # (R3)
+    def apply(x: Any, n: Any) -> None:
+        tile.store(eq.output(x, 1 + gamma * n, beta), y_view)  # (R3)
 
     return Steps(reduce, None, apply)
 
@@ -197,10 +197,10 @@ def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> Any:
     return (dgamma, sums_dy[1]) if sums_dy else ()
 
 
-def _averages(tile: Tile, x: Array, dy: Array) -> Steps:
+def _averages(tile: Tile, x_view: Array, dy_view: Array) -> Steps:
     def reduce(*lifted: Any) -> Any:
-        upstream, x_hat = tile.lift(dy), _standardized(tile, x, *lifted)
-        return (), (tile.E(upstream, x_hat),), (None, tile.B(upstream))
+        dy, x_hat = tile.lift(dy_view), _standardized(tile, x_view, *lifted)
+        return (), (tile.E(dy, x_hat),), (None, tile.B(dy))
 
     def apply(exponent: Any, mean_square: Any, h: Any) -> Any:
         return (h,)
@@ -208,24 +208,27 @@ def _averages(tile: Tile, x: Array, dy: Array) -> Steps:
     return Steps(reduce, as_found, apply)
 
 
-def _input_gradient(tile: Tile, x: Array, dy: Array, dx: Array, gamma: Array) -> Steps:
+def _input_gradient(
+    tile: Tile, x_view: Array, dy_view: Array, dx_view: Array, gamma: Array
+) -> Steps:
     def reduce(exponent: Any, mean_square: Any, *_: Any) -> Any:
-        return (tile.lift(dy, into=dx), _standardized(tile, x, exponent, mean_square)), (), ()
+        x_hat = _standardized(tile, x_view, exponent, mean_square)
+        return (tile.lift(dy_view, into=dx_view), x_hat), (), ()
 
-    def apply(gradient: Any, x_hat: Any, *numbers: Any) -> None:
+    def apply(dx: Any, x_hat: Any, *numbers: Any) -> None:
         *_, n, along = numbers
-        gradient *= 1 + gamma * n
+        dx *= 1 + gamma * n
         x_hat *= along
-        gradient += x_hat  # (R6)
-        tile.store(gradient, dx)
+        dx += x_hat  # (R6)
+        tile.store(dx, dx_view)
 
     return Steps(reduce, None, apply)
 
 
-def _standardized(tile: Tile, x: Array, exponent: Any, mean_square: Any) -> Any:
+def _standardized(tile: Tile, x_view: Array, exponent: Any, mean_square: Any) -> Any:
     eps = lifting.eps_of(tile.plan, 0.0, exponent, mean_square)
     rstd = eq.reciprocal_std(mean_square, eps)
-    return eq.standardized(tile.lift(x, None, exponent), None, rstd)
+    return eq.standardized(tile.lift(x_view, None, exponent), None, rstd)
 
 
 def _size(plan: Plan, exponent: Array | None, mean_square: Array) -> Array:

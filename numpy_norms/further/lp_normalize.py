@@ -144,49 +144,51 @@ def lp_normalize_backward(dy: ArrayLike, cache: LpCache) -> Array:
     return dx
 
 
-def _forward(tile: Tile, x: Array, y: Array, p: float, eps: float, place: EpsPlace) -> Steps:
+def _forward(
+    tile: Tile, x_view: Array, y_view: Array, p: float, eps: float, place: EpsPlace
+) -> Steps:
     plan = tile.plan
 
     def reduce(extreme: Any) -> Any:
-        lifted = tile.lift(x, into=y)
+        x = tile.lift(x_view, into=y_view)
         if tile.E is nothing:  # the norms are known
-            return (lifted, extreme), (None,), ()
-        powers, extreme = _powers(plan, lifted.now, tile.own(lifted.now), extreme, p)
-        return (lifted, extreme), (tile.E(powers),), ()
+            return (x, extreme), (None,), ()
+        powers, extreme = _powers(plan, x.now, tile.own(x.now), extreme, p)
+        return (x, extreme), (tile.E(powers),), ()
 
-    def apply(lifted: Any, extreme: Any, _: Any, mean_power: Any) -> None:
+    def apply(x: Any, extreme: Any, _: Any, mean_power: Any) -> None:
         divisor = _divisor(plan, extreme, mean_power, p, eps, place)
-        lifted.now = np.divide(lifted.now, plan.spread(divisor.scale), lifted.place)
-        lifted.now = np.divide(lifted.now, plan.spread(divisor.root), lifted.place)  # (P2)
-        tile.store(lifted, y)
+        x.now = np.divide(x.now, plan.spread(divisor.scale), x.place)
+        x.now = np.divide(x.now, plan.spread(divisor.root), x.place)  # (P2)
+        tile.store(x, y_view)
 
     return Steps(reduce, as_found, apply)
 
 
 def _backward(
-    tile: Tile, x: Array, dy: Array, dx: Array, p: float, eps: float, place: EpsPlace
+    tile: Tile, x_view: Array, dy_view: Array, dx_view: Array, p: float, eps: float, place: EpsPlace
 ) -> Steps:
     plan = tile.plan
 
     def reduce(extreme: Any) -> Any:
-        z = tile.lift(x)
+        z = tile.lift(x_view)
         powers, extreme = _powers(plan, z.now, tile.own(z.now), extreme, p)
         z.now = np.divide(z.now, plan.spread(_scale(extreme, p)), z.place)
-        upstream = tile.lift(dy, into=dx)
-        return (upstream, powers, extreme), (tile.E(powers), tile.E(upstream, z)), ()
+        dy = tile.lift(dy_view, into=dx_view)
+        return (dy, powers, extreme), (tile.E(powers), tile.E(dy, z)), ()
 
-    def apply(gradient: Any, powers: Any, extreme: Any, *numbers: Any) -> None:
+    def apply(dx: Any, powers: Any, extreme: Any, *numbers: Any) -> None:
         _, mean_power, mean_dy_z = numbers
         divisor = _divisor(plan, extreme, mean_power, p, eps, place)
-        through_n, rest = _slope(plan, tile.lift(x).now, powers.now, extreme, p)  # (P3)
+        through_n, rest = _slope(plan, tile.lift(x_view).now, powers.now, extreme, p)  # (P3)
         share = mean_dy_z / divisor.mean_power / rest  # (P6)
         root, scale = plan.spread(divisor.root), plan.spread(divisor.scale)
         through_n *= plan.spread(share / divisor.root)
         np.copyto(through_n, 0, where=plan.spread(divisor.constant))
-        gradient.now = np.divide(gradient.now, root, gradient.place)
-        gradient.now = np.subtract(gradient.now, through_n, gradient.place)  # (P4), (P5)
-        gradient.now = np.divide(gradient.now, scale, gradient.place)
-        tile.store(gradient, dx)
+        dx.now = np.divide(dx.now, root, dx.place)
+        dx.now = np.subtract(dx.now, through_n, dx.place)  # (P4), (P5)
+        dx.now = np.divide(dx.now, scale, dx.place)
+        tile.store(dx, dx_view)
 
     return Steps(reduce, as_found, apply)
 

@@ -131,33 +131,33 @@ def _filled(plan: Plan, x: Array, eps: float, y: Array) -> Statistics:
     return Statistics.of(plan, kept)
 
 
-def _forward(tile: Tile, x: Array, y: Array, eps: float) -> Steps:
+def _forward(tile: Tile, x_view: Array, y_view: Array, eps: float) -> Steps:
     def reduce(pivot: Any, exponent: Any) -> Any:
-        lifted = tile.lift(x, pivot, exponent, into=y)
-        return (lifted,), eq.moments(lifted, tile.E, tile.M), ()  # (V1), (V2)
+        x = tile.lift(x_view, pivot, exponent, into=y_view)
+        return (x,), eq.moments(x, tile.E, tile.M), ()  # (V1), (V2)
 
-    def apply(lifted: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
+    def apply(x: Any, pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         r = _reciprocal(tile.plan, eps, exponent, var)
-        tile.store(eq.standardized(lifted, mean, r), y)  # (V4)
+        tile.store(eq.standardized(x, mean, r), y_view)  # (V4)
         return pivot, exponent, mean, var
 
     return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps * eps))
 
 
-def _backward(tile: Tile, x: Array, dy: Array, dx: Array, eps: float) -> Steps:
+def _backward(tile: Tile, x_view: Array, dy_view: Array, dx_view: Array, eps: float) -> Steps:
     def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, 0, exponent, var))
-        x_hat = eq.standardized(tile.lift(x, pivot, exponent), mean, rstd)
-        upstream = tile.lift(dy, into=dx)
-        return (upstream, x_hat), eq.averages(upstream, x_hat, tile.E, tile.M), ()
+        x_hat = eq.standardized(tile.lift(x_view, pivot, exponent), mean, rstd)
+        dy = tile.lift(dy_view, into=dx_view)
+        return (dy, x_hat), eq.averages(dy, x_hat, tile.E, tile.M), ()
 
-    def apply(upstream: Any, x_hat: Any, *numbers: Any) -> None:
+    def apply(dy: Any, x_hat: Any, *numbers: Any) -> None:
         _, exponent, _, var, mean_dy, mean_dy_x_hat = numbers
         r = _reciprocal(tile.plan, eps, exponent, var)
         mean_dy_y = mean_dy_x_hat * np.sqrt(var) * r
-        gradient = eq.input_gradient(upstream, x_hat, r, mean_dy, mean_dy_y)  # (V5)
-        tile.unlift(gradient, exponent)
-        tile.store(gradient, dx)
+        dx = eq.input_gradient(dy, x_hat, r, mean_dy, mean_dy_y)  # (V5)
+        tile.unlift(dx, exponent)
+        tile.store(dx, dx_view)
 
     return Steps(reduce, as_found, apply)
 

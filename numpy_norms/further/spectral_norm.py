@@ -208,32 +208,34 @@ def spectral_norm_backward(dw: ArrayLike, cache: SpectralNormCache) -> Array:
     return dweight
 
 
-def _forward(tile: Tile, weight: Array, w: Array) -> Steps:
+def _forward(tile: Tile, weight: Array, w_view: Array) -> Steps:
     def reduce(_: Any, exponent: Any) -> Any:
-        return (tile.lift(weight, None, exponent, into=w),), (), ()
+        return (tile.lift(weight, None, exponent, into=w_view),), (), ()
 
     def apply(W: Any, sigma: Any, _: Any) -> None:
         W.now = np.divide(W.now, tile.plan.spread(sigma), W.place)  # (S4)
-        tile.store(W, w)
+        tile.store(W, w_view)
 
     return Steps(reduce, None, apply)
 
 
-def _backward(tile: Tile, weight: Array, dw: Array, v: Array, dweight: Array, u: Array) -> Steps:
+def _backward(
+    tile: Tile, weight: Array, dw_view: Array, v: Array, dweight_view: Array, u: Array
+) -> Steps:
     plan = tile.plan
 
     def reduce(_: Any, exponent: Any) -> Any:
-        gradient, W = tile.lift(dw, into=dweight), tile.lift(weight, None, exponent)
-        return (gradient, W), (tile.E(gradient, W),), ()
+        dw, W = tile.lift(dw_view, into=dweight_view), tile.lift(weight, None, exponent)
+        return (dw, W), (tile.E(dw, W),), ()
 
-    def apply(gradient: Any, W: Any, sigma: Any, exponent: Any, mean_dw_W: Any) -> None:
+    def apply(dw: Any, W: Any, sigma: Any, exponent: Any, mean_dw_W: Any) -> None:
         through_sigma = W.place
         np.copyto(through_sigma, v, casting="unsafe")
         through_sigma *= plan.spread(u * (plan.m * mean_dw_W / sigma))
-        gradient.now = np.subtract(gradient.now, through_sigma, gradient.place)
-        gradient.now = np.divide(gradient.now, plan.spread(sigma), gradient.place)  # (S5)
-        tile.unlift(gradient, exponent)
-        tile.store(gradient, dweight)
+        dw.now = np.subtract(dw.now, through_sigma, dw.place)
+        dw.now = np.divide(dw.now, plan.spread(sigma), dw.place)  # (S5)
+        tile.unlift(dw, exponent)
+        tile.store(dw, dweight_view)
 
     return Steps(reduce, as_found, apply)
 

@@ -15,9 +15,9 @@ SLOTS = 5  # arrays that `cotangent` works on elsewhere than in results
 
 def tangent(
     tile: Tile,
-    x: Array,
-    x_dot: Array,
-    y_dot: Array,
+    x_view: Array,
+    x_dot_view: Array,
+    y_dot_view: Array,
     gamma: Absent,
     gamma_dot: Absent,
     beta_dot: Absent,
@@ -27,17 +27,17 @@ def tangent(
     """Fill y_dot; keep E[x_dot] and E[x_dot x_hat], if `cotangent` will not find sets whole."""
 
     def reduce(*lifted: Any) -> Any:
-        x_hat, rstd = standardized(tile, x, eps, *lifted)
-        direction = tile.lift(x_dot, into=y_dot)
-        return (direction, x_hat, rstd), first.averages(direction, x_hat, tile.E, tile.M), ()
+        x_hat, rstd = standardized(tile, x_view, eps, *lifted)
+        x_dot = tile.lift(x_dot_view, into=y_dot_view)
+        return (x_dot, x_hat, rstd), first.averages(x_dot, x_hat, tile.E, tile.M), ()
 
-    def apply(direction: Any, x_hat: Any, rstd: Any, *numbers: Any) -> Any:
+    def apply(x_dot: Any, x_hat: Any, rstd: Any, *numbers: Any) -> Any:
         *lifted, mean_x_dot, mean_x_dot_x_hat = numbers
-        x_hat_dot = first.input_gradient(direction, x_hat, rstd, mean_x_dot, mean_x_dot_x_hat)
+        x_hat_dot = first.input_gradient(x_dot, x_hat, rstd, mean_x_dot, mean_x_dot_x_hat)
         x_hat_dot.settle()  # its x_hat is used up; and a large mean of x_dot must not join beta_dot
         if gamma_dot is not None:
-            x_hat, _ = standardized(tile, x, eps, *lifted)
-        tile.store(eq.output_tangent(x_hat_dot, x_hat, gamma, gamma_dot, beta_dot), y_dot)
+            x_hat, _ = standardized(tile, x_view, eps, *lifted)
+        tile.store(eq.output_tangent(x_hat_dot, x_hat, gamma, gamma_dot, beta_dot), y_dot_view)
         return (mean_x_dot, mean_x_dot_x_hat) if kept else ()
 
     return Steps(reduce, as_found, apply)
@@ -45,10 +45,10 @@ def tangent(
 
 def tangent_of_masked(
     tile: Tile,
-    x: Array,
+    x_view: Array,
     hidden: Array,
-    x_dot: Array,
-    y_dot: Array,
+    x_dot_view: Array,
+    y_dot_view: Array,
     gamma: Absent,
     gamma_dot: Absent,
     beta_dot: Absent,
@@ -59,8 +59,9 @@ def tangent_of_masked(
     def reduce(*numbers: Any) -> Any:
         pivot, exponent, mean, var, portion, _ = numbers
         lifted_rstd, _ = rstd_of(tile, eps, exponent, var)
-        x_hat = first.standardized(counted(tile, x, hidden, pivot, exponent), mean, lifted_rstd)
-        averages = first.averages(counted(tile, x_dot, hidden), x_hat, tile.E, tile.M)
+        x = counted(tile, x_view, hidden, pivot, exponent)
+        x_hat = first.standardized(x, mean, lifted_rstd)
+        averages = first.averages(counted(tile, x_dot_view, hidden), x_hat, tile.E, tile.M)
         return (), of_portion(portion, *averages), ()
 
     def apply(*numbers: Any) -> None:
@@ -68,23 +69,24 @@ def tangent_of_masked(
         lifted_rstd, rstd = rstd_of(tile, eps, exponent, var)
 
         def x_hat() -> Any:
-            return first.standardized(lifted(tile, x, empty, pivot, exponent), mean, lifted_rstd)
+            x = lifted(tile, x_view, empty, pivot, exponent)
+            return first.standardized(x, mean, lifted_rstd)
 
-        direction = lifted(tile, x_dot, empty, into=y_dot)
-        x_hat_dot = first.input_gradient(direction, x_hat(), rstd, *averages)
+        x_dot = lifted(tile, x_dot_view, empty, into=y_dot_view)
+        x_hat_dot = first.input_gradient(x_dot, x_hat(), rstd, *averages)
         x_hat_dot.settle()
         again = None if gamma_dot is None else x_hat()
-        tile.store(eq.output_tangent(x_hat_dot, again, gamma, gamma_dot, beta_dot), y_dot)
+        tile.store(eq.output_tangent(x_hat_dot, again, gamma, gamma_dot, beta_dot), y_dot_view)
 
     return Steps(reduce, as_found, apply)
 
 
 def cotangent(
     tile: Tile,
-    x: Array,
-    dy: Array,
-    ddx: Array,
-    d_x: Array,
+    x_view: Array,
+    dy_view: Array,
+    ddx_view: Array,
+    d_x_view: Array,
     gamma: Absent,
     ddgamma: Absent,
     eps: float,
@@ -94,35 +96,35 @@ def cotangent(
 
     def reduce(*numbers: Any) -> Any:
         *lifted, mean_ddx, mean_ddx_x_hat = numbers
-        x_hat, rstd = standardized(tile, x, eps, *lifted)
-        x_hat_dot = tile.lift(ddx)
+        x_hat, rstd = standardized(tile, x_view, eps, *lifted)
+        x_hat_dot = tile.lift(ddx_view)
         if mean_ddx_x_hat is None:
             mean_ddx, mean_ddx_x_hat = first.averages(x_hat_dot, x_hat, tile.E, tile.M)
         x_hat_dot = first.input_gradient(x_hat_dot, x_hat, rstd, mean_ddx, mean_ddx_x_hat)
         x_hat_dot.settle()  # its x_hat is used up
-        x_hat, _ = standardized(tile, x, eps, *lifted)
-        upstream, dx_hat = tile.lift(dy), tile.lift(dy, into=d_x)
-        d_gamma = eq.gamma_cotangent(upstream, x_hat_dot, tile.G)
+        x_hat, _ = standardized(tile, x_view, eps, *lifted)
+        dy, dx_hat = tile.lift(dy_view), tile.lift(dy_view, into=d_x_view)
+        d_gamma = eq.gamma_cotangent(dy, x_hat_dot, tile.G)
         dx_hat = first.scaled(dx_hat, gamma)
         of_dx_hat = tile.E(dx_hat, x_hat), tile.E(dx_hat, x_hat_dot)
-        d_x_hat = eq.x_hat_cotangent(upstream, dx_hat, ddgamma, rstd, mean_ddx_x_hat)
+        d_x_hat = eq.x_hat_cotangent(dy, dx_hat, ddgamma, rstd, mean_ddx_x_hat)
         averages = first.averages(d_x_hat, x_hat, tile.E, tile.M)
         return (d_x_hat, x_hat, x_hat_dot, rstd), (*averages, *of_dx_hat), (d_gamma,)
 
     def apply(d_x_hat: Any, x_hat: Any, x_hat_dot: Any, rstd: Any, *numbers: Any) -> None:
-        result = eq.input_cotangent(d_x_hat, x_hat, x_hat_dot, rstd, *numbers[-4:])
-        tile.unlift(result, None, power)
-        tile.store(result, d_x)
+        d_x = eq.input_cotangent(d_x_hat, x_hat, x_hat_dot, rstd, *numbers[-4:])
+        tile.unlift(d_x, None, power)
+        tile.store(d_x, d_x_view)
 
     return Steps(reduce, as_found, apply)
 
 
 def standardized(
-    tile: Tile, x: Array, eps: float, pivot: Any, exponent: Any, mean: Any, var: Any
+    tile: Tile, x_view: Array, eps: float, pivot: Any, exponent: Any, mean: Any, var: Any
 ) -> tuple[Any, Any]:
     """x_hat of the tile, and rstd of x itself, from statistics of x as it was lifted."""
     lifted_rstd, rstd = rstd_of(tile, eps, exponent, var)
-    return first.standardized(tile.lift(x, pivot, exponent), mean, lifted_rstd), rstd
+    return first.standardized(tile.lift(x_view, pivot, exponent), mean, lifted_rstd), rstd
 
 
 def rstd_of(tile: Tile, eps: float, exponent: Any, var: Any) -> tuple[Any, Any]:
@@ -133,9 +135,9 @@ def rstd_of(tile: Tile, eps: float, exponent: Any, var: Any) -> tuple[Any, Any]:
 
 def tangent_of_given(
     tile: Tile,
-    x: Array,
-    x_dot: Array,
-    y_dot: Array,
+    x_view: Array,
+    x_dot_view: Array,
+    y_dot_view: Array,
     gamma: Absent,
     gamma_dot: Absent,
     beta_dot: Absent,
@@ -146,35 +148,37 @@ def tangent_of_given(
     def x_hat(mean: Any, var: Any) -> tuple[Any, Any]:
         pivot, rest = lifting.of_given(tile.plan, mean, var, eps)
         rstd = first.reciprocal_std(var, eps)
-        return first.standardized(tile.lift(x, pivot), rest, rstd), rstd
+        return first.standardized(tile.lift(x_view, pivot), rest, rstd), rstd
 
     def reduce(mean: Any, var: Any, *_: Any) -> Any:
-        return (*x_hat(mean, var), tile.lift(x_dot, into=y_dot)), (), ()
+        return (*x_hat(mean, var), tile.lift(x_dot_view, into=y_dot_view)), (), ()
 
-    def apply(standard: Any, rstd: Any, direction: Any, *numbers: Any) -> None:
+    def apply(standard: Any, rstd: Any, x_dot: Any, *numbers: Any) -> None:
         mean, var, mean_dot, var_dot = numbers
-        x_hat_dot = eq.tangent_of_given(direction, standard, rstd, mean_dot, var_dot)
+        x_hat_dot = eq.tangent_of_given(x_dot, standard, rstd, mean_dot, var_dot)
         x_hat_dot.settle()
         if gamma_dot is not None:
             standard, _ = x_hat(mean, var)
-        tile.store(eq.output_tangent(x_hat_dot, standard, gamma, gamma_dot, beta_dot), y_dot)
+        tile.store(eq.output_tangent(x_hat_dot, standard, gamma, gamma_dot, beta_dot), y_dot_view)
 
     return Steps(reduce, None, apply)
 
 
-def cotangent_of_given(tile: Tile, x: Array, dy: Array, ddx: Array, d_x: Array) -> Steps:
+def cotangent_of_given(
+    tile: Tile, x_view: Array, dy_view: Array, ddx_view: Array, d_x_view: Array
+) -> Steps:
     """Fill d_x; sum dy, dy (x - mean) and dy ddx."""
 
     def reduce(pivot: Any, rest: Any, *_: Any) -> Any:
-        xc = tile.lift(x, pivot)
+        xc = tile.lift(x_view, pivot)
         xc -= rest
-        upstream, direction = tile.lift(dy, into=d_x), tile.lift(ddx)
-        sums = tile.B(upstream), tile.G(upstream, xc), tile.G(upstream, direction)
-        return (upstream,), (), sums
+        dy, ddx = tile.lift(dy_view, into=d_x_view), tile.lift(ddx_view)
+        sums = tile.B(dy), tile.G(dy, xc), tile.G(dy, ddx)
+        return (dy,), (), sums
 
-    def apply(upstream: Any, *numbers: Any) -> None:
+    def apply(dy: Any, *numbers: Any) -> None:
         *_, gamma, rstd, ddgamma, ddvar = numbers
-        d = eq.input_cotangent_of_constants(upstream, gamma, rstd, ddgamma, ddvar)
-        tile.store(d, d_x)
+        d_x = eq.input_cotangent_of_constants(dy, gamma, rstd, ddgamma, ddvar)
+        tile.store(d_x, d_x_view)
 
     return Steps(reduce, None, apply)
