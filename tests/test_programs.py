@@ -137,12 +137,12 @@ def masked(x, gamma, beta, dy):
 
 def twice(x, gamma, beta, dy):
     _, cache = numpy_norms.batch_norm_forward(x, gamma, beta)
-    return numpy_norms.double_backward(dy, cache, ddx=x, ddgamma=beta)
+    return numpy_norms.double_backward(dy, cache, ddx=x[::-1].copy(), ddgamma=beta)
 
 
 def twice_in_inference(x, gamma, beta, dy):
     _, cache = numpy_norms.batch_norm_inference_forward(x, beta, np.abs(beta), gamma)
-    return numpy_norms.double_backward(dy, cache, ddx=x, ddrunning_var=beta)
+    return numpy_norms.double_backward(dy, cache, ddx=x[::-1].copy(), ddrunning_var=beta)
 
 
 def renormalized(x, gamma, beta, dy):
@@ -152,8 +152,11 @@ def renormalized(x, gamma, beta, dy):
 
 
 def of_powers(x, gamma, beta, dy):
-    y, cache = numpy_norms.lp_normalize_forward(x, p=3, axis=(0, 2))
-    return y, numpy_norms.lp_normalize_backward(dy, cache)
+    results = []
+    for p in (3, 0, np.inf):
+        y, cache = numpy_norms.lp_normalize_forward(x, p=p, axis=(0, 2))
+        results += y, numpy_norms.lp_normalize_backward(dy, cache)
+    return results
 
 
 def eps_outside(x, gamma, beta, dy):

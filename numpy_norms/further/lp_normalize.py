@@ -220,7 +220,7 @@ def _divisor(
 ) -> _Divisor:
     m = max(1, plan.m)
     scale = _scale(extreme, p)
-    constant = np.full(scale.shape, p == 0)
+    constant = np.full_like(scale, p == 0, bool)
     known = scale != extreme  # an extreme that is 0, infinite or NaN is the norm
     if p == 0:
         root = m * mean_power
@@ -257,9 +257,9 @@ def _powers(plan: Plan, x: Array, place: Array, extreme: Any, p: float) -> tuple
     if extreme is None:
         extreme = _choice(p)[0].reduce(size, axis=plan.over, keepdims=True)
     if p == 0:
-        size[...] = size != 0
+        np.copyto(size, size != 0)
     elif np.isinf(p):
-        size[...] = size == plan.spread(extreme)
+        np.copyto(size, size == plan.spread(extreme))
     else:
         _raise(size, plan.spread(_scale(extreme, p)), p)
     return plan.array(size, size, plan, None), extreme
