@@ -1,6 +1,9 @@
 """Beside its results, a call takes at most 4 MiB a thread, however large the arrays are."""
 
 import dataclasses
+import platform
+import subprocess
+import sys
 import tracemalloc
 from functools import cache
 
@@ -179,3 +182,25 @@ def test_moments(shape, axis):
     m = call_within_the_limit(nn.Moments.of, draw(*shape), axis)
     if m.mean.size < 100_000:
         call_within_the_limit(nn.Moments.merged, [m] * 50)
+
+
+PAGES = """
+import resource
+import numpy as np
+import numpy_norms as nn
+nn.set_num_threads(1)
+x, gamma = np.ones((256, 768), np.float32), np.ones(768, np.float32)
+_, cache = nn.layer_norm_forward(x, gamma)
+for _ in range(40):
+    del _
+    _ = nn.layer_norm_backward(x, cache)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep memory anyway")
+def test_memory_for_tiles_is_asked_of_the_system_once():
+    command = [sys.executable, "-c", PAGES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    pages = [int(line) for line in done.stdout.split()]
+    assert pages[-1] - pages[2] < 500  # in 37 calls; one takes 770 pages

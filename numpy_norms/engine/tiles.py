@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .plans import FEW, PAYS, Cut, Plan, Slices, nothing
+from .plans import FEW, MEMORY, PAYS, Cut, Plan, Slices, nothing
 from .programs import repeated
 from .rounding import native, round_into
 from .threads import in_threads
@@ -24,6 +24,10 @@ Shares = tuple[Numbers, Numbers, Numbers]  # numbers to keep, of averages, of su
 Step = Callable[..., Shares]  # what is done on a tile, of its steps
 
 TRIES = 6  # times a tile is reduced, the later ones lifted in another way
+
+# Of what was given back once, as much is kept by the C library at a time. Else it would ask the
+# system for the memory of each tile anew, page by page, which takes as long as the work on it.
+np.empty(MEMORY, np.uint8)
 
 
 class Steps(NamedTuple):
