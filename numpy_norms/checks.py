@@ -25,7 +25,7 @@ _WORK = {"float32": np.float32, "float64": np.float64, "longdouble": np.longdoub
 
 def array(name: str, a: ArrayLike) -> Array:
     """`a` as a plain array of a dtype that can be normalized."""
-    if isinstance(a, np.ma.MaskedArray):
+    if type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray):  # whose import takes 10 ms
         raise TypeError(
             f"{name} is a masked array, but masks are given apart; pass {name}.data"
             + (" and where=~x.mask, if the function takes a mask" if name == "x" else "")
@@ -364,7 +364,8 @@ def finite(name: str, a: Array) -> Array:
 
 def output(out: Array, x: Array, **others: Array | None) -> None:
     """An array to write to: of the shape and dtype of `x`, and `x` itself or apart from it."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+    plain = type(out) is np.ndarray
+    if not plain and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
         raise TypeError(
             f"out is a {type(out).__name__}, but an ndarray was expected; pass out=np.empty_like(x)"
         )
