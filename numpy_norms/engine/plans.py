@@ -26,6 +26,7 @@ Shape = tuple[int, ...]
 Slices = tuple[slice, ...]
 
 SCRATCH = 3136 * 1024  # bytes that a thread takes for tiles in the working dtype
+TILE = 392 * 1024  # elements of one of several tiles: more, and two arrays leave the cache
 MEMORY = 3840 * 1024  # bytes that it takes in all, with sums for parameters that are long
 SUM = 16  # bytes of the sums for two parameters, each in float64
 SHARES = 768 * 1024  # bytes that the sums of all lanes may take
@@ -321,8 +322,7 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     bytes_each = slots * plan.work.itemsize
     limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
     limit = min(limit, (MEMORY - SCRATCH) // (12 * 8) * max(plan.m, 1))
-    # What is cut at all is cut so that two arrays of a tile stay in the cache.
-    tile = limit if plan.size <= limit else min(limit, SCRATCH // (2 * plan.work.itemsize))
+    tile = limit if plan.size <= limit else min(limit, TILE)
     if plane <= min(limit, PAYS):
         _shrink(extent, sets, plan.size, tile)
         return extent, True
