@@ -6,11 +6,12 @@ import pytest
 
 from numpy_norms import normalize
 from numpy_norms.engine import plans, tiles
+from numpy_norms.engine.threads import in_threads
 
 SIZES = {
-    "tiny": {"SCRATCH": 512, "PAYS": 1, "WIDE": 8, "LANES": 16, "SHARES": 1},
-    "small": {"SCRATCH": 2048, "PAYS": 100, "WIDE": 30, "LANES": 3, "SHARES": 4096},
-    "middle": {"SCRATCH": 8192, "PAYS": 1000, "WIDE": 60, "LANES": 16, "SHARES": 4096},
+    "tiny": {"SCRATCH": 512, "PAYS": 12, "WIDE": 8, "LANES": 16, "SHARES": 1},
+    "small": {"SCRATCH": 2048, "PAYS": 1200, "WIDE": 30, "LANES": 3, "SHARES": 4096},
+    "middle": {"SCRATCH": 8192, "PAYS": 12000, "WIDE": 60, "LANES": 16, "SHARES": 4096},
 }
 
 
@@ -21,7 +22,7 @@ def small_tiles(size):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"MEMORY": memory, "SMALL": 0, "SHORT": 16, **SIZES[size]}.items():
             patch.setattr(plans, name, value)
-        patch.setattr(tiles, "PAYS", 1)
+        patch.setattr(tiles, "in_threads", lambda visit, items, alone: in_threads(visit, items))
         patch.setattr(tiles, "FEW", 0)
         _forget_plans()
         yield

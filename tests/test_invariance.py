@@ -20,7 +20,7 @@ from layouts import LAYOUTS
 from numpy.testing import assert_array_equal
 
 import numpy_norms
-from numpy_norms.engine import tiles
+from numpy_norms.engine import plans
 
 LARGE = [
     batch_norm((300_000, 3)),
@@ -107,7 +107,7 @@ def threads():
 
 
 @each("dtype", [np.float32, np.float64])
-@parametrize([norm for norm in LARGE if math.prod(norm.shape) >= tiles.PAYS])
+@parametrize([norm for norm in LARGE if math.prod(norm.shape) >= plans.PAYS // 8])
 def test_the_number_of_threads_changes_no_bit(norm, dtype, threads):
     arrays, dy = norm.draw(dtype=dtype)
     threads(1)

@@ -32,7 +32,7 @@ SUM = 16  # bytes of the sums for two parameters, each in float64
 SHARES = 768 * 1024  # bytes that the sums of all lanes may take
 FEW = 4 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
 LANES = 16  # parts of a sum over tiles, so many threads at the most
-PAYS = 640 * 1024  # elements from which on a second thread pays
+PAYS = 5120 * 1024  # bytes read and computed from which on a second thread pays
 SMALL = 16 * 1024  # elements below which no rows are taken side by side
 WIDE = 1024  # elements of short rows of columns that are taken side by side
 SHORT = 256  # elements of a row for which NumPy gains by gathering rows in its buffer
@@ -81,6 +81,7 @@ class Plan:
         self.shape, self.over, self.along, self.inner, self.beside = _merged(layout)
         self.spreads = self.beside is not None or self.few != work
         self.size, ndim = prod(self.shape), len(self.shape)
+        self.pays = PAYS // (4 + work.itemsize)  # in elements
         self.limits = limits(work, x, self.m, self.few)
         self.buffer = 16 if self.shape[-1] >= SHORT else 8192
         self.result = native(x)
@@ -323,28 +324,29 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
     limit = min(limit, (MEMORY - SCRATCH) // (12 * 8) * max(plan.m, 1))
     tile = limit if plan.size <= limit else min(limit, TILE)
-    if plane <= min(limit, PAYS):
-        _shrink(extent, sets, plan.size, tile)
+    most = min(limit, plan.pays)
+    if plane <= most:
+        _shrink(extent, sets, plan.size, tile, plan.pays)
         return extent, True
     for a in sets:
         extent[a] = 1
-    if set_size * min(plane // set_size, SHORT) <= min(limit, PAYS):
-        _shrink(extent, tail, plane, tile)
+    if set_size * min(plane // set_size, SHORT) <= most:
+        _shrink(extent, tail, plane, tile, plan.pays)
         return extent, True
     # A sum down columns takes a byte for each element.
     limit = SCRATCH // (bytes_each + 1) if long == 1 else MEMORY // (bytes_each + 4 * SUM)
-    _shrink(extent, [*over, *tail], plane, limit)
+    _shrink(extent, [*over, *tail], plane, limit, plan.pays)
     return extent, False
 
 
-def _shrink(extent: list[int], axes: list[int], size: int, limit: int) -> None:
+def _shrink(extent: list[int], axes: list[int], size: int, limit: int, pays: int) -> None:
     """Cut along axes, in order, until a tile of `size` elements is within the limit."""
     unit = size
     for a in axes:
         n = extent[a]
         unit //= n
         number = ceil(n / max(1, limit // unit))
-        if number < n and (number > 1 or size >= PAYS):
+        if number < n and (number > 1 or size >= pays):
             number += number % 2  # two threads have the same work
         extent[a] = ceil(n / number)
         if unit <= limit:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .plans import FEW, MEMORY, PAYS, Cut, Plan, Slices, nothing
+from .plans import FEW, MEMORY, Cut, Plan, Slices, nothing
 from .programs import repeated
 from .rounding import native, round_into
 from .threads import in_threads
@@ -260,7 +260,7 @@ def sweep(plan: Plan, cut: Cut, visit: Callable[[Slices, Slices, Slices], Shares
             else:
                 shares[lane] = totals
 
-    in_threads(along, range(number), alone=plan.size < PAYS)
+    in_threads(along, range(number), alone=plan.size < plan.pays)
     with np.errstate(all="ignore"):
         totals: Numbers = ()
         for share in shares:
