@@ -83,7 +83,8 @@ class Plan:
         self.size, ndim = prod(self.shape), len(self.shape)
         self.pays = PAYS // (4 + work.itemsize)  # in elements
         self.limits = limits(work, x, self.m, self.few)
-        self.buffer = 16 if self.shape[-1] >= SHORT else 8192
+        row = prod(self.shape[-1 if self.beside is None else self.beside :])
+        self.buffer = 16 if row >= SHORT else 8192
         self.result = native(x)
         self.in_place = self.result == work  # results are computed where they belong
         self.slots = 2 - self.in_place  # of two large arrays, those that are in scratch then
