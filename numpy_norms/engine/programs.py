@@ -26,7 +26,8 @@ METHODS = [
     getattr(np.ndarray, name)
     for name in ("__getitem__", "astype", "copy", "reshape", "swapaxes", "transpose", "view")
 ]
-IN_A_ROW, ALIGNED = 0x1, 0x100  # NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED
+ALIGNED = 0x100  # NPY_ARRAY_ALIGNED
+PLAIN = ALIGNED | 0x1  # and in a row: NPY_ARRAY_C_CONTIGUOUS
 OFTEN = 8  # times that a kind comes before it pays to write it down
 
 
@@ -54,16 +55,19 @@ def repeated(work: Pass) -> Pass:
         arrays: list[Array] = []
         key: list[Any] = [work, plan]
         for a in args:
-            if not isinstance(a, np.ndarray):
-                key.append(a)
-                continue
-            flags = a.flags.num
-            if type(a) is not np.ndarray or not flags & ALIGNED:
+            if type(a) is np.ndarray:
+                flags = a.flags.num & PLAIN
+                if flags != PLAIN:
+                    if not flags & ALIGNED:
+                        return work(plan, *args)
+                    key.append(a.strides)
+                arrays.append(a)
+                key.append(a.dtype)
+                key.append(a.shape)
+            elif isinstance(a, np.ndarray):
                 return work(plan, *args)
-            arrays.append(a)
-            key += a.dtype, a.shape
-            if not flags & IN_A_ROW:
-                key.append(a.strides)
+            else:
+                key.append(a)
         if len({*map(id, arrays)}) < len(arrays):  # one may be written to
             return work(plan, *args)
         here = kind(*key)
