@@ -25,7 +25,7 @@ _WORK = {"float32": np.float32, "float64": np.float64, "longdouble": np.longdoub
 
 def array(name: str, a: ArrayLike) -> Array:
     """`a` as a plain array of a dtype that can be normalized."""
-    if type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray):  # whose import takes 10 ms
+    if _is_masked(a):
         raise TypeError(
             f"{name} is a masked array, but masks are given apart; pass {name}.data"
             + (" and where=~x.mask, if the function takes a mask" if name == "x" else "")
@@ -37,6 +37,11 @@ def array(name: str, a: ArrayLike) -> Array:
             f"pass {name}.{_lawful(a.dtype)}, or another of these"
         )
     return a
+
+
+def _is_masked(a: Any) -> bool:
+    # Not asked of plain arrays: numpy.ma takes many times as long to import as a call.
+    return type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray)
 
 
 def _lawful(dtype: np.dtype[Any]) -> str:
@@ -364,8 +369,7 @@ def finite(name: str, a: Array) -> Array:
 
 def output(out: Array, x: Array, **others: Array | None) -> None:
     """An array to write to: of the shape and dtype of `x`, and `x` itself or apart from it."""
-    plain = type(out) is np.ndarray
-    if not plain and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
+    if not isinstance(out, np.ndarray) or _is_masked(out):
         raise TypeError(
             f"out is a {type(out).__name__}, but an ndarray was expected; pass out=np.empty_like(x)"
         )

@@ -81,7 +81,7 @@ class Plan:
         self.shape, self.over, self.along, self.inner, self.beside = _merged(layout)
         self.spreads = self.beside is not None or self.few != work
         self.size, ndim = prod(self.shape), len(self.shape)
-        self.pays = PAYS // (4 + work.itemsize)  # in elements
+        self.pays = PAYS // (4 + work.itemsize)  # in elements, read in some four bytes each
         self.limits = limits(work, x, self.m, self.few)
         row = prod(self.shape[-1 if self.beside is None else self.beside :])
         self.buffer = 16 if row >= SHORT else 8192

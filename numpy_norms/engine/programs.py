@@ -27,7 +27,7 @@ METHODS = [
     for name in ("__getitem__", "astype", "copy", "reshape", "swapaxes", "transpose", "view")
 ]
 ALIGNED = 0x100  # NPY_ARRAY_ALIGNED
-PLAIN = ALIGNED | 0x1  # and in a row: NPY_ARRAY_C_CONTIGUOUS
+IN_A_ROW = ALIGNED | 0x1  # NPY_ARRAY_CARRAY_RO
 OFTEN = 8  # times that a kind comes before it pays to write it down
 
 
@@ -56,8 +56,8 @@ def repeated(work: Pass) -> Pass:
         key: list[Any] = [work, plan]
         for a in args:
             if type(a) is np.ndarray:
-                flags = a.flags.num & PLAIN
-                if flags != PLAIN:
+                flags = a.flags.num & IN_A_ROW
+                if flags != IN_A_ROW:
                     if not flags & ALIGNED:
                         return work(plan, *args)
                     key.append(a.strides)
