@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import zmq
+from jupyter_cache.executors import utils as runner
+from jupyter_client.manager import AsyncKernelManager
 from myst_nb.core.read import read_myst_markdown_notebook
 from nbformat.v4 import new_code_cell
+from traitlets import default
+
+
+class KernelManager(AsyncKernelManager):
+    """Speak to a kernel by files: kernels that start at once are given the same ports at times."""
+
+    @default("transport")
+    def _by_files(self) -> str:
+        return "ipc" if zmq.has("ipc") else "tcp"
+
+    @default("connection_file")
+    def _file_of_its_own(self) -> str:
+        return str(Path(tempfile.gettempdir(), f"{uuid4()}.json"))
+
+
+# myst_nb, which calls it, has no option for this.
+runner.executenb = partial(runner.executenb, kernel_manager_class=KernelManager)
 
 
 def read_page(text: str) -> Any:

@@ -137,16 +137,18 @@ def test_a_notebook_has_the_python_of_its_page_and_needs_nothing_beside_it(page)
 
 
 def test_a_notebook_is_valid_and_runs(tmp_path):
-    need("nbformat", "nbclient", "ipykernel")
+    need("myst_nb", "ipykernel")
     import nbformat
     from nbclient import NotebookClient
+    from pages import KernelManager
 
     notebooks.write(tmp_path)
     written = {path.stem: nbformat.read(path, 4) for path in tmp_path.glob("*.ipynb")}
     for made in written.values():
         nbformat.validate(made)
-    NotebookClient(written["batch-norm-by-hand"], timeout=60).execute(cwd=tmp_path)
-    outputs = [c.outputs for c in written["batch-norm-by-hand"].cells if c.cell_type == "code"]
+    made = written["batch-norm-by-hand"]
+    NotebookClient(made, kernel_manager_class=KernelManager, timeout=60).execute(cwd=tmp_path)
+    outputs = [cell.outputs for cell in made.cells if cell.cell_type == "code"]
     assert "0.176" in outputs[2][0]["data"]["text/plain"]
 
 
