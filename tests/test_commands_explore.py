@@ -43,8 +43,9 @@ def test_the_page_is_served_and_nothing_else(address):
             assert answer.read() == PAGE
             assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     for path in ("cli.py", "../cli.py", "%2e%2e/pyproject.toml", "explorer.html/"):
-        with pytest.raises(urllib.error.HTTPError, match="404"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
             urllib.request.urlopen(address + path, timeout=10)
+        refused.value.close()
 
 
 def test_it_can_be_reached_from_this_machine_alone(address):

@@ -100,7 +100,8 @@ def put(code, module):
 def put_properties(code, here, patch):
     """Let the properties of a class run the code that they have in another version of it."""
     for changed in code.co_consts:
-        if isinstance(changed, CodeType):
+        # Python 3.14 has code of its own for annotations.
+        if isinstance(changed, CodeType) and changed.co_name != "__annotate__":
             patch.setattr(vars(here)[changed.co_name].fget, "__code__", changed)
 
 
