@@ -9,9 +9,9 @@ from numpy_norms.engine import plans, tiles
 from numpy_norms.engine.threads import in_threads
 
 SIZES = {
-    "tiny": {"SCRATCH": 512, "PAYS": 12, "WIDE": 8, "LANES": 16, "SHARES": 1},
-    "small": {"SCRATCH": 2048, "PAYS": 1200, "WIDE": 30, "LANES": 3, "SHARES": 4096},
-    "middle": {"SCRATCH": 8192, "PAYS": 12000, "WIDE": 60, "LANES": 16, "SHARES": 4096},
+    "tiny": {"SCRATCH": 512, "PAYS": 12, "WIDE": 64, "LANES": 16, "SHARES": 1},
+    "small": {"SCRATCH": 2048, "PAYS": 1200, "WIDE": 240, "LANES": 3, "SHARES": 4096},
+    "middle": {"SCRATCH": 8192, "PAYS": 12000, "WIDE": 480, "LANES": 16, "SHARES": 4096},
 }
 
 

@@ -264,8 +264,7 @@ def tiles_of(lane, cut):
     """The parts of the view that a lane goes through."""
     for part, rests in lane:
         for rest in rests:
-            slices = (*part, *rest)
-            yield tuple([slices[i] for i in cut.order])
+            yield cut.at((*part, *rest))[0]
 
 
 def plan_of(norm):

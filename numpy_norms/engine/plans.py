@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import pairwise, product
 from math import ceil, prod
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ FEW = 4 * 1024  # elements below which to choose NumPy's buffer costs more than 
 LANES = 16  # parts of a sum over tiles, so many threads at the most
 PAYS = 5120 * 1024  # bytes read and computed from which on a second thread pays
 SMALL = 16 * 1024  # elements below which no rows are taken side by side
-WIDE = 1024  # elements of short rows of columns that are taken side by side
+WIDE = 8 * 1024  # bytes of short rows of columns that are taken side by side
 SHORT = 256  # elements of a row for which NumPy gains by gathering rows in its buffer
 
 
@@ -78,7 +79,8 @@ class Plan:
         self.wide = np.promote_types(work, np.float64)
         self.few = work if asked.narrow else self.wide
         self.m = prod([layout.shape[a] for a in layout.over])
-        self.shape, self.over, self.along, self.inner, self.beside = _merged(layout)
+        wide = WIDE // work.itemsize
+        self.shape, self.over, self.along, self.inner, self.beside = _merged(layout, wide)
         self.spreads = self.beside is not None or self.few != work
         self.size, ndim = prod(self.shape), len(self.shape)
         self.pays = PAYS // (4 + work.itemsize)  # in elements, read in some four bytes each
@@ -239,7 +241,7 @@ def nothing(*_: Any) -> None:
     """The sum that is not asked for."""
 
 
-def _merged(layout: Layout) -> tuple[Shape, Shape, Shape, int | None, int | None]:
+def _merged(layout: Layout, wide: int) -> tuple[Shape, Shape, Shape, int | None, int | None]:
     """The layout with axes that are treated alike taken together, those of length one left out.
 
     Also the last axis whose neighbours share a set and a parameter; and where rows after it are
@@ -261,7 +263,7 @@ def _merged(layout: Layout) -> tuple[Shape, Shape, Shape, int | None, int | None
     inner, beside = shared[-1] if shared else None, None
     if inner is not None:
         n, row = shape[inner], prod(shape[inner + 1 :])
-        k = sums.divisor(n, WIDE // row) if 1 < row < WIDE and n * row > SMALL else 1
+        k = sums.divisor(n, wide // row) if 1 < row < wide and n * row > SMALL else 1
         if k > 1:
             beside = inner + 1
             shape[inner:beside] = n // k, k
@@ -279,13 +281,16 @@ class Cut:
 
     def __init__(self, plan: Plan, slots: int):
         extent, self.whole = _extents(plan, slots)
-        self.over, self.along = plan.over, plan.along
         axes = range(len(extent))
         pieces = [_pieces(n, e) for n, e in zip(plan.shape, extent, strict=True)]
         others = [a for a in axes if a not in plan.along]
         parts = list(product(*[pieces[a] for a in plan.along]))
         rests = list(product(*[pieces[a] for a in others]))
-        self.order = sorted(axes, key=[*plan.along, *others].__getitem__)
+        order = sorted(axes, key=[*plan.along, *others].__getitem__)
+        every = len(order)  # the place of a slice that takes all
+        self.of_views = itemgetter(*order)
+        self.of_sets = itemgetter(*[every if a in plan.over else order[a] for a in axes])
+        self.of_parameters = itemgetter(*[order[a] if a in plan.along else every for a in axes])
         self.alone = len(parts) * len(rests) == 1
         self.many = len(parts) > 1
         self.lanes: list[list[tuple[Slices, list[Slices]]]]
@@ -301,11 +306,8 @@ class Cut:
 
     def at(self, slices: Slices) -> tuple[Slices, Slices, Slices]:
         """The slices of a tile: of views, of numbers for sets, and of parameters."""
-        over, along, every = self.over, self.along, slice(None)
-        of_views = tuple([slices[i] for i in self.order])
-        of_sets = tuple([every if a in over else s for a, s in enumerate(of_views)])
-        of_parameters = [s if a in along else every for a, s in enumerate(of_views)]
-        return of_views, of_sets, tuple(of_parameters)
+        places = *slices, slice(None)
+        return self.of_views(places), self.of_sets(places), self.of_parameters(places)
 
 
 def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:

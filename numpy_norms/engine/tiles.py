@@ -79,16 +79,16 @@ def run(
         return kept, sums
 
     def over_tiles(step: Step, about: Numbers, found: Numbers = ()) -> Shares:
-        numbers = *about, *found
-        lengths = len(views), len(parameters), len(about)
+        what = step, work, options, len(views), len(parameters), len(about)
+        wholes = [*((a, 0) for a in views), *((a, 2) for a in parameters)]
+        wholes += [(a, 1) for a in (*about, *found)]
+        same = [i for i, a in enumerate(views) if a is views[0]]
 
-        def visit(of_views: Slices, of_sets: Slices, of_parameters: Slices) -> Shares:
-            parts: Any = {id(a): a if a is None else a[of_views] for a in views}
-            arrays = [parts[id(a)] for a in views]  # one array may be two of them
-            arrays += [a if a is None else a[of_parameters] for a in parameters]
-            arrays += [a if a is None else a[of_sets] for a in numbers]
-            here = plan.of_tile(arrays[0].shape)
-            shares: Shares = _on_tile(here, step, work, options, *lengths, *arrays)
+        def visit(*slices: Slices) -> Shares:
+            arrays: list[Any] = [a if a is None else a[slices[k]] for a, k in wholes]
+            for i in same:  # as `lift` and `store` expect
+                arrays[i] = arrays[0]
+            shares: Shares = _on_tile(plan.of_tile(arrays[0].shape), what, *arrays)
             return shares
 
         return sweep(plan, cut, visit)
@@ -153,21 +153,14 @@ def _steps(
 
 
 @repeated
-def _on_tile(
-    plan: Plan,
-    step: Step,
-    work: Callable[..., Steps],
-    options: tuple[Any, ...],
-    views: int,
-    parameters: int,
-    about: int,
-    *arrays: Any,
-) -> Shares:
-    """A step of a pass on a tile, whose arrays come in a row."""
+def _on_tile(plan: Plan, what: tuple[Any, ...], *arrays: Any) -> Shares:
+    """A step of a pass on a tile, whose arrays come in a row, so many of each kind."""
+    step, work, options, views, parameters, about = what
     first, second = views + parameters, views + parameters + about
     sums = (nothing,) * 4 if step is spread else plan.sums
     steps = _steps(work, plan, sums, arrays[:views], arrays[views:first], options)
-    return step(steps, arrays[first:second], arrays[second:])
+    shares: Shares = step(steps, arrays[first:second], arrays[second:])
+    return shares
 
 
 class Tile:
