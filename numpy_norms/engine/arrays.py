@@ -50,39 +50,38 @@ class Eager:
     __isub__, __iadd__, __imul__ = map(_step, (np.subtract, np.add, np.multiply))
 
     def settle(self) -> None:
-        """Nothing: each step is done at once."""
-
-    def blank(self, where: Array) -> None:
-        """Put zeros somewhere."""
-        self.now = _blanked(self.now, self.place, where)
-
-    def replace(self, where: Array, b: Eager) -> None:
-        """Put what another has somewhere."""
-        np.copyto(self.place, b.now, where=where)
-
-    def round(self, dtype: np.dtype[Any]) -> None:
-        """Round the array to a dtype, and go on in the working dtype."""
-        self.now = rounded(self.place, self.now, dtype)
+        """Do the steps that have been put together: none, each is done at once."""
 
     def value(self) -> Array:
         """The array that the steps have made."""
         return self.now
 
+    def blank(self, where: Array) -> None:
+        """Put zeros somewhere."""
+        self.settle()
+        if self.now is not self.place:
+            np.copyto(self.place, self.now)
+        self.now = self.place
+        np.copyto(self.place, 0, where=where)
 
-def _blanked(now: Array, place: Array, where: Array) -> Array:
-    if now is not place:
-        np.copyto(place, now)
-    np.copyto(place, 0, where=where)
-    return place
+    def replace(self, where: Array, b: Eager) -> None:
+        """Put what another has somewhere."""
+        self.settle()
+        np.copyto(self.place, b.value(), where=where)
+
+    def round(self, dtype: np.dtype[Any]) -> None:
+        """Round the array to a dtype, and go on in the working dtype."""
+        self.settle()
+        self.now = rounded(self.place, self.now, dtype)
 
 
-class Deferred:
+class Deferred(Eager):
     """now * scale - shift - less: scale and shift are few numbers, less is an array like this one.
 
     Sums over neighbours, `ones` of now and `products` of now with another's, are taken once.
     """
 
-    __slots__ = ("home", "less", "now", "ones", "place", "plan", "products", "scale", "shift")
+    __slots__ = ("less", "ones", "plan", "products", "scale", "shift")
 
     def __init__(self, now: Array, place: Array, plan: Plan, home: Array | None):
         self.now, self.place, self.plan, self.home = now, place, plan, home
@@ -146,21 +145,6 @@ class Deferred:
         """Do the steps that have been put together."""
         self.place = self.place.view()  # what another remembers of the old one holds no more
         self.__init__(self.value(), self.place, self.plan, self.home)  # type: ignore[misc]
-
-    def blank(self, where: Array) -> None:
-        """Put zeros somewhere."""
-        self.settle()
-        self.now = _blanked(self.now, self.place, where)
-
-    def replace(self, where: Array, b: Deferred) -> None:
-        """Put what another has somewhere."""
-        self.settle()
-        np.copyto(self.place, b.value(), where=where)
-
-    def round(self, dtype: np.dtype[Any]) -> None:
-        """Round the array to a dtype, and go on in the working dtype."""
-        self.settle()
-        self.now = rounded(self.place, self.now, dtype)
 
     def sums(self, b: Deferred | None = None) -> Any:
         """Sums over neighbours of this, or of its product with b, made of sums of the arrays."""

@@ -196,10 +196,8 @@ class Plan:
     def fits(self, a: Array) -> bool:
         """Whether a part of an array can be computed on as it lies."""
         flags = a.flags
-        if flags.c_contiguous:
-            return a.dtype == self.work and flags.aligned
-        in_rows = a.strides[-1] == a.itemsize and not self.flat
-        return in_rows and a.dtype == self.work and flags.aligned
+        lies = flags.c_contiguous or (a.strides[-1] == a.itemsize and not self.flat)
+        return lies and a.dtype == self.work and flags.aligned
 
     def views(self, x: Any, *arrays: Any) -> list[Any]:
         """Arrays with the axes of the plan, one and the same for one and the same.
