@@ -39,11 +39,12 @@ class Limits(NamedTuple):
 def limits(work: np.dtype[Any], x: np.dtype[Any], m: int, few: np.dtype[Any]) -> Limits:
     """The limits for m elements of dtype x in a working dtype, and another of few numbers."""
     info, wider = np.finfo(work), work == np.float64 and x.itemsize <= 4
-    given = NEAR_WIDER if wider else NEAR
-    near = np.array(1 + given + CHANCE.get(work.char, 4.0) / max(m, 1), np.finfo(few).dtype)
+    far = NEAR_WIDER if wider else NEAR
+    near = np.array(1 + far + CHANCE.get(work.char, 4.0) / max(m, 1), np.finfo(few).dtype)
     # The smallest number comes to less than the root of the range, so that rstd squared is in it.
     up = info.nmant - info.minexp + info.minexp * 7 // 16
     bounded = not squares_fit(x, work)
+    given = far if wider or work == np.float32 else 0.0
     return Limits(given, near, info.tiny / info.eps, bounded, up, -5 * info.maxexp // 8)
 
 
@@ -93,8 +94,14 @@ def _moved(
     return pivot, exponent if exponent.any() else None
 
 
-def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Array]:
-    """Pivots for means that are given, not averaged, and what is left of the means."""
+def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Any]:
+    """Pivots for means that are given, not averaged, and what is left of the means.
+
+    Where no digits are to spare, x is lessened by the means themselves: then x_hat is right to a
+    few roundoffs of its own, however near to its mean x is.
+    """
+    if not plan.limits.given:
+        return mean, None
     far = _size(mean * mean) > plan.limits.given * _size(var + eps)
     if not np.count_nonzero(far):
         return None, mean
