@@ -30,13 +30,43 @@ def array(name: str, a: ArrayLike) -> Array:
             f"{name} is a masked array, but masks are given apart; pass {name}.data"
             + (" and where=~x.mask, if the function takes a mask" if name == "x" else "")
         )
-    a = np.asarray(a)
+    try:
+        a = np.asarray(a)
+    except ValueError as error:  # of lists that differ in length
+        raise ValueError(f"{name} is no array: {error}; pass lists of one length") from None
+    except (RuntimeError, TypeError) as error:  # of tensors that hold more than numbers
+        raise TypeError(
+            f"{name} is a {type(a).__name__} that NumPy cannot read ({_one_line(error)}); "
+            f"pass {_numbers_of(name, a)}"
+        ) from error
     if not _is_supported(a.dtype):
         raise TypeError(
             f"{name} has dtype {a.dtype}, but one of {', '.join(_NARROW + _WIDE)} was expected; "
-            f"pass {name}.{_lawful(a.dtype)}, or another of these"
+            + (_of_objects(a) or f"pass {name}.{_lawful(a.dtype)}, or another of these")
         )
     return a
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _numbers_of(name: str, a: Any) -> str:
+    """What makes an array of a tensor."""
+    if not type(a).__module__.startswith("torch"):
+        return "an array"
+    narrow = ".float()" if str(a.dtype) == "torch.bfloat16" else ""
+    return f"{name}.detach().cpu(){narrow}.numpy()"
+
+
+def _of_objects(a: Array) -> str | None:
+    """The cure where what was passed is no array of numbers of any kind."""
+    if a.dtype != object or a.size == 0:
+        return None
+    kind = type(a.flat[0])
+    if kind.__module__.startswith("autograd"):
+        return "autograd follows it; call the function of numpy_norms.autograd"
+    return f"it is a {kind.__name__}; pass an array of floats" if a.ndim == 0 else None
 
 
 def _is_masked(a: Any) -> bool:
@@ -225,18 +255,18 @@ def integers_or_none(name: str, value: Any) -> Any:
     return None if value is None else integers(name, value)
 
 
-def axes(axis: int | Sequence[int], x: Array, *, name: str = "axis") -> Shape:
+def axes(axis: int | Sequence[int], x: Array, *, name: str = "axis", of: str = "x") -> Shape:
     """Axes of `x`, counted from the front, in increasing order."""
     if x.ndim == 0:
-        raise ValueError("x has no axes, but at least one was expected; pass x.reshape(1)")
+        raise ValueError(f"{of} has no axes, but at least one was expected; pass {of}.reshape(1)")
     if isinstance(axis, tuple | list):
-        found = sorted([_axis(name, a, x) for a in axis])
+        found = sorted([_axis(name, a, x, of) for a in axis])
         if not found:
             raise ValueError(f"{name} is empty, but at least one axis was expected; pass {name}=-1")
         if len(set(found)) < len(found):
             raise ValueError(f"{name} is {axis}, which names an axis twice; name each axis once")
         return tuple(found)
-    return (_axis(name, axis, x),)
+    return (_axis(name, axis, x, of),)
 
 
 def _axis(name: str, axis: Any, x: Array, of: str = "x") -> int:

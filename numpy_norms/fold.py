@@ -253,7 +253,8 @@ def _view(weight: Array, axis: int | None, layout: str | None, side: Side, chann
         view = view_of(weight, words_of(layout), side, channels)
         said = f"which as {layout!r} has other {kind} channels than running_mean, {channels}"
     else:
-        (at,) = checks.axes(0 if axis is None else checks.integer("axis", axis, 0), weight)
+        at = 0 if axis is None else checks.integer("axis", axis, 0)
+        (at,) = checks.axes(at, weight, of="weight")
         words = ["o" if i == at else "s" for i in range(weight.ndim)]
         view = view_of(weight, words, side, channels)
         if view is None and at == 1:

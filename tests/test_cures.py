@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import autograd
 import ml_dtypes
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import numpy_norms as nn
+import numpy_norms.autograd
 from numpy_norms import conventions
 
 rng = np.random.default_rng(20150211)
@@ -27,8 +29,8 @@ def overwriting(x, out):
     return nn.batch_norm_backward(DY, cache)
 
 
-def updated(var=VAR, x=X, **options):
-    return nn.update_running_stats(MEAN, var, nn.batch_norm_forward(x)[1], **options)
+def updated(mean=MEAN, var=VAR, x=X, **options):
+    return nn.update_running_stats(mean, var, nn.batch_norm_forward(x)[1], **options)
 
 
 WEIGHT = X[:, :, 0].T.copy()
@@ -200,6 +202,36 @@ CURES = {
         lambda: nn.local_response_norm_forward(X, None),
         "pass size=5, say",
         lambda: nn.local_response_norm_forward(X, size=5),
+    ),
+    "a tensor that requires a gradient": (
+        lambda: nn.layer_norm_forward(torch.ones(2, 3, requires_grad=True)),
+        r"pass x.detach\(\).cpu\(\).numpy\(\)",
+        lambda: nn.layer_norm_forward(torch.ones(2, 3, requires_grad=True).detach().cpu().numpy()),
+    ),
+    "a tensor of bfloat16": (
+        lambda: fold(gamma=torch.ones(6, dtype=torch.bfloat16)),
+        r"gamma is a Tensor .* pass gamma.detach\(\).cpu\(\).float\(\).numpy\(\)",
+        lambda: fold(gamma=torch.ones(6, dtype=torch.bfloat16).detach().cpu().float().numpy()),
+    ),
+    "what autograd follows": (
+        lambda: autograd.grad(lambda x: nn.layer_norm_forward(x)[0].sum())(X),
+        "call the function of numpy_norms.autograd",
+        lambda: autograd.grad(lambda x: numpy_norms.autograd.layer_norm(x).sum())(X),
+    ),
+    "None": (
+        lambda: updated(mean=None),
+        "running_mean has dtype object, .* it is a NoneType; pass an array of floats",
+        lambda: updated(mean=MEAN),
+    ),
+    "rows of unequal length": (
+        lambda: nn.layer_norm_forward([[1.0], [1.0, 2.0]]),
+        "x is no array: .* pass lists of one length",
+        lambda: nn.layer_norm_forward([[1.0, 3.0], [1.0, 2.0]]),
+    ),
+    "the axis of a weight": (
+        lambda: fold(axis=2),
+        "axis is 2, but weight of shape",
+        lambda: fold(axis=-2),
     ),
     "one value": (
         lambda: updated(x=X[:1, :, :1]),
