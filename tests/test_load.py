@@ -9,6 +9,7 @@ from each import each
 from numpy.testing import assert_allclose, assert_array_equal
 
 import numpy_norms as nn
+from numpy_norms import conventions
 from numpy_norms.conventions import CONVENTIONS, eps_from_config, load, norms_in
 
 rng = np.random.default_rng(5)
@@ -205,6 +206,108 @@ def test_a_nested_state_of_flax_is_listed():
     }
     with pytest.raises(ValueError, match="framework is 'theano'; pass one of 'pytorch'"):
         norms_in(state, "theano")
+
+
+STATES = [c for c in CONVENTIONS if c.names and c.framework not in ("paper", "onnx")]
+
+
+@each("row", STATES)
+@each("nested", ["dicts", "lists", "tuples"])
+def test_a_nested_state_of_any_framework_is_listed_as_it_is_loaded(row, nested):
+    layer = {name: draw(3) ** 2 for name in row.names.values()}
+    if row.framework == "caffe":
+        layer["2"] = np.ones(1)
+    key = {"batch_norm": "bn1"}.get(row.norm, row.norm)
+    state = {"net": {"0": {key: layer}}} if nested == "dicts" else {"net": [{key: layer}]}
+    if nested == "tuples":
+        state = {("net", "0", key, name): a for name, a in layer.items()}
+    (named,) = norms_in(state, row.framework)
+    assert (named.norm, named.missing) == (row.norm, ())
+    (guessed,) = norms_in(state)
+    fixed = {"mxnet": {"fix_gamma": False}}
+    for found in (named, guessed):
+        options = fixed.get(found.framework, {}) if found.norm == "batch_norm" else {}
+        eps = None if conventions.convention(found.framework, found.norm).eps else 1e-5
+        options |= {"norm": found.norm, "without": found.missing, "eps": eps}
+        got = load(state, found.framework, found.prefix, **options)
+        assert got.keys() == found.shapes.keys() | {"eps"}
+
+
+def test_names_that_are_joined_in_another_way_are_listed():
+    parts = {"params.BatchNorm_0.scale", "params.BatchNorm_0.bias", "batch_stats.BatchNorm_0.mean"}
+    state = {name: draw(3) ** 2 for name in parts | {"batch_stats.BatchNorm_0.var"}}
+    for given in (None, "flax"):
+        (found,) = norms_in(state, given)
+        assert (found.prefix, found.framework, found.missing) == ("BatchNorm_0", "flax", ())
+        assert "running_var" in load(state, "flax", found.prefix)
+
+
+def test_variables_of_a_tensorflow_checkpoint_are_found():
+    end = "/.ATTRIBUTES/VARIABLE_VALUE"
+    state = {f"m/2/{n}{end}": draw(3) for n in ("gamma", "beta")} | {f"save_counter{end}": 1}
+    (found,) = norms_in(state)
+    assert (found.prefix, found.framework) == ("m/2", "keras")
+    assert "beta" in load(state, "keras", "m/2")
+
+
+@pytest.mark.parametrize(
+    ("framework", "prefix", "scale", "shift"),
+    [
+        ("flax", "BatchNorm_0", "scale", "bias"),
+        ("keras", "batch_normalization_3", "gamma", "beta"),
+        ("pytorch", "features.batchnorm", "weight", "bias"),
+    ],
+)
+def test_a_batch_norm_without_its_statistics_is_no_layer_norm(framework, prefix, scale, shift):
+    end = conventions.convention(framework, "batch_norm").separator
+    state = {f"{prefix}{end}{scale}": draw(3), f"{prefix}{end}{shift}": draw(3)}
+    (found,) = norms_in(state, framework)
+    assert (found.norm, found.missing) == ("batch_norm", ("running_mean", "running_var"))
+    with pytest.raises(ValueError, match="is missing for batch_norm"):
+        load(state, framework, prefix)
+    got = load(state, framework, prefix, without=found.missing)
+    assert got["eps"] == conventions.convention(framework, "batch_norm").eps
+
+
+def test_what_is_no_norm_is_not_listed():
+    keras = {f"normalization/vars/{i}": a for i, a in enumerate([draw(3), draw(3), np.ones(1)])}
+    assert norms_in(keras) == []
+    assert norms_in({"WeightNorm_0/Dense_0/kernel/scale": draw(3)}) == []
+    assert norms_in({"spectral_norm.weight": draw(3)}) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prefix": None}, "prefix is None"),
+        ({"names": "gamma"}, "names is 'gamma'"),
+        ({"names": {"gamma": 1}}, "names is {'gamma': 1}"),
+        ({"without": "beta"}, r"without is 'beta'.*pass \['beta'\]"),
+        ({"fix_gamma": "False"}, "fix_gamma is 'False'"),
+        ({"state": [1.0]}, "state is a list"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(options, message):
+    arguments = {"state": {"ln.weight": draw(3)}, "framework": "pytorch", "prefix": "ln", **options}
+    with pytest.raises(TypeError, match=message):
+        load(**arguments)
+
+
+def test_a_name_of_one_s_own_stands_in_place_of_the_framework_s():
+    state = {"bn.weight": draw(3), "bn.bias": draw(3), "trained.g": draw(3)}
+    state |= {"bn.running_mean": draw(3), "bn.running_var": np.ones(3)}
+    assert_array_equal(load(state, "pytorch", "bn", names={"gamma": "trained.g"})["gamma"],
+                       state["trained.g"])  # fmt: skip
+
+
+def test_a_state_with_other_names_is_shown():
+    with pytest.raises(ValueError, match=r"there are bn\.Beta, bn\.Gamma; .* norms_in"):
+        load({"bn.Gamma": draw(3), "bn.Beta": draw(3)}, "keras", "bn")
+    with pytest.raises(ValueError, match="the state is empty"):
+        load({}, "keras", "bn")
+    state = {"bn.weight": draw(1, 3, 1, 1), "bn.bias": draw(1, 3, 1, 1)}
+    with pytest.raises(ValueError, match=r"pass bn.weight.reshape\(-1\)"):
+        load(state, "pytorch", "bn", norm="group_norm")
 
 
 # Configurations.

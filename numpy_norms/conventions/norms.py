@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,13 +19,16 @@ _FACTOR = "2"  # Caffe's third blob, one number
 _LASTS = {name for row in _ROWS for name in row.names.values()} | {_FACTOR}
 
 _SAYS_NORM = re.compile(r"norm|rms|(?:^|[._/\d])(?:ln|bn|gn)(?:\d|[._/]|$)", re.IGNORECASE)
+_OF_WEIGHTS = re.compile(r"(?:weight|spectral)_?norm", re.IGNORECASE)
 _SAYS = {
+    "batch_norm": re.compile(r"batch_?norm|(?:^|[._/])bn\d*$", re.IGNORECASE),
     "layer_norm": re.compile(r"layer_normalization|LayerNorm_\d"),
     "group_norm": re.compile(r"group_?norm|(?:^|[._/])gn\d*$", re.IGNORECASE),
     "instance_norm": re.compile(r"instance_?norm|(?:^|[._/])in\d*$", re.IGNORECASE),
     "rms_norm": re.compile(r"rms", re.IGNORECASE),
 }
 Shapes = Mapping[str, tuple[int, ...]]
+Place = tuple[str, str]  # prefix and separator
 
 
 class FoundNorm(NamedTuple):
@@ -48,16 +51,17 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
     A norm is told by its running statistics, by two arrays of one shape under a framework's names
     of scale and shift, or by one such array and a name that says norm. Where the prefix does not
     say which, scale and shift are called a layer norm, though it may be a group or instance norm,
-    and a scale alone an RMS norm, though it may be a layer norm without shift. Frameworks that
-    share names (PyTorch, MLX, candle; Keras, TensorFlow 1) are one to a guess: pass the framework
-    where it is known.
+    and a scale alone an RMS norm, though it may be a layer norm without shift. A batch norm by its
+    name is one without statistics, too: these are `missing`. Frameworks that share names (PyTorch,
+    MLX, candle; Keras, TensorFlow 1) are one to a guess: pass the framework where it is known.
 
     Parameters
     ----------
     state : mapping
-        Names to arrays, flat or nested.
+        Names to arrays, flat or nested. Of what `read_state` reads, arrays of types that NumPy does
+        not have are listed, too; `load` says what is needed for them.
     framework : str, optional
-        Whose names these are; left out, the one to which most norms fit.
+        Whose names these are; left out, the one to which most norms and arrays fit.
 
     Returns
     -------
@@ -68,6 +72,8 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
     ------
     ValueError
         If the framework is unknown.
+    TypeError
+        If the state is no mapping.
 
     Examples
     --------
@@ -81,46 +87,44 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
     if not rows:
         known = ", ".join(repr(f) for f in dict.fromkeys(c.framework for c in _ROWS))
         raise ValueError(f"framework is {framework!r}; pass one of {known}")
-    groups = _groups(dict(flat(state, framework)))
-    fits = {place: _fits(rows, *place, shapes) for place, shapes in groups.items()}
-    votes = Counter(f for found in fits.values() for f in found)
-    order = {c.framework: i for i, c in enumerate(rows)}
-    result = []
-    for place, found in fits.items():
-        if found:
-            row = found[min(found, key=lambda f: (-votes[f], order[f]))]
-            names = _present(row, groups[place])
-            shapes = {ours: groups[place][theirs] for ours, theirs in names.items()}
-            missing = tuple(ours for ours in row.names if ours not in names)
-            result.append(FoundNorm(place[0], row.norm, row.framework, shapes, missing))
-    return result
+    return max(
+        (_norms_of(state, f) for f in dict.fromkeys(c.framework for c in rows)),
+        key=lambda lists: (len(lists[0]), sum(len(f.shapes) for f in lists[0]), len(lists[1])),
+    )[-1]
 
 
-def _groups(arrays: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, tuple[int, ...]]]:
+def _norms_of(state: Mapping[str, Any], framework: str) -> tuple[list[FoundNorm], ...]:
+    """The norms whose names are joined in any way; as the framework does; the latter, if any."""
+    rows = [row for row in _ROWS if row.framework == framework]
+    groups = _groups(dict(flat(state, framework)) | getattr(state, "without_type", {}))
+    found = {place: _norm_of(rows, place[0], shapes) for place, shapes in groups.items()}
+    every = {place: norm for place, norm in found.items() if norm is not None}
+    own = [norm for (_, end), norm in every.items() if end in (rows[0].separator, "")]
+    return list(every.values()), own, own or list(every.values())
+
+
+def _groups(arrays: Mapping[str, Any]) -> dict[Place, dict[str, tuple[int, ...]]]:
     """The shapes of arrays, by prefix and separator, and by what follows."""
-    groups: dict[tuple[str, str], dict[str, tuple[int, ...]]] = defaultdict(dict)
+    groups: dict[Place, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for name, a in arrays.items():
         ends = [n for n in _LASTS if name == n or name.endswith((f".{n}", f"/{n}", f"_{n}"))]
         if ends:
             last = max(ends, key=len)
             rest = name.removesuffix(last)
-            groups[rest[:-1], rest[-1:]][last] = np.shape(a)
+            groups[rest[:-1], rest[-1:]][last] = tuple(np.shape(a))
     return groups
 
 
-def _fits(
-    rows: list[Convention], prefix: str, separator: str, shapes: Shapes
-) -> dict[str, Convention]:
-    """For each framework the norm that these arrays can be, and are best."""
-    fits: dict[str, Convention] = {}
-    best: dict[str, tuple[bool, int]] = {}
-    for row in rows:
-        if separator in (row.separator, "") and _is(row, prefix, shapes):
-            said = next((norm for norm, words in _SAYS.items() if words.search(prefix)), None)
-            rank = (row.norm != said, len(row.names) - len(_present(row, shapes)))
-            if row.framework not in best or rank < best[row.framework]:
-                fits[row.framework], best[row.framework] = row, rank
-    return fits
+def _norm_of(rows: list[Convention], prefix: str, shapes: Shapes) -> FoundNorm | None:
+    """The norm of a framework that these arrays can be, and are best."""
+    said = next((norm for norm, words in _SAYS.items() if words.search(prefix)), None)
+    fits = [(row, _present(row, shapes)) for row in rows if _is(row, prefix, said, shapes)]
+    if not fits:
+        return None
+    row, names = min(fits, key=lambda f: (f[0].norm != said, len(f[0].names) - len(f[1])))
+    missing = tuple(ours for ours in row.names if ours not in names)
+    found = {ours: shapes[theirs] for ours, theirs in names.items()}
+    return FoundNorm(prefix, row.norm, row.framework, found, missing)
 
 
 def _present(row: Convention, shapes: Shapes) -> dict[str, str]:
@@ -131,7 +135,7 @@ def _present(row: Convention, shapes: Shapes) -> dict[str, str]:
     return names
 
 
-def _is(row: Convention, prefix: str, shapes: Shapes) -> bool:
+def _is(row: Convention, prefix: str, said: str | None, shapes: Shapes) -> bool:
     names = _present(row, shapes)
     found = {ours: shapes[theirs] for ours, theirs in names.items()}
     one = set(found.values())
@@ -139,8 +143,10 @@ def _is(row: Convention, prefix: str, shapes: Shapes) -> bool:
         return False
     if shapes.keys() - names.values() - {_FACTOR}:
         return False  # it would leave some out
-    if row.norm == "batch_norm":
-        is_whole = row.framework != "caffe" or math.prod(shapes.get(_FACTOR, (0,))) == 1
-        return is_whole and found.keys() >= set(_STATISTICS)
     pair = found.keys() == {"gamma", "beta"} and len(found["gamma"]) == 1
-    return pair or ("gamma" in found and _SAYS_NORM.search(prefix) is not None)
+    is_named = _SAYS_NORM.search(prefix) is not None and _OF_WEIGHTS.search(prefix) is None
+    if row.norm == "batch_norm" and not found.keys() >= set(_STATISTICS):
+        return said == row.norm and found.keys() <= {"gamma", "beta"} and "gamma" in found
+    if row.framework == "caffe":
+        return math.prod(shapes.get(_FACTOR, (0,))) == 1 and not prefix.endswith("/vars")
+    return row.norm == "batch_norm" or pair or ("gamma" in found and is_named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -10,14 +11,22 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..engine.rounding import round_to
+from .refusals import (
+    FACTOR,
+    STATISTICS,
+    check_kinds,
+    check_shapes,
+    check_statistics,
+    check_unused,
+    check_words,
+    cure,
+)
 from .table import Convention, convention
 
 Array = NDArray[Any]
 
-_OURS = ("gamma", "beta", "running_mean", "running_var")
-_STATISTICS = _OURS[2:]
-_FACTOR = "factor"  # Caffe's third blob
 _OLD = ("gamma", "beta")  # PyTorch's weight and bias in old transformers
+_SAYS_BATCH = re.compile(r"batch_?norm[^./]*[./]?$", re.IGNORECASE)
 
 
 def load(
@@ -46,7 +55,8 @@ def load(
     prefix : str, default ""
         The layer: ``"layer1.0.bn1"`` in PyTorch, ``"batch_normalization"`` in Keras.
     norm : str, optional
-        Left out, it is batch norm if there is a running statistic, and layer norm otherwise.
+        Left out, it is batch norm if there is a running statistic or the prefix says so, and layer
+        norm otherwise.
     names : mapping, optional
         Our names to those in this state, where they are not the framework's: whole names, or what
         follows the prefix.
@@ -72,23 +82,24 @@ def load(
         variance is negative; if there is an array that the norm would not use, though it changes
         the framework's results, such as the tracked statistics of an instance norm.
     TypeError
-        If a value is no array of floats.
+        If a value is no array of floats, or an argument of another kind.
 
     Examples
     --------
     >>> import numpy as np
     >>> from numpy_norms.conventions import load
-    >>> state = {"bn/gamma": np.ones(2), "bn/beta": np.zeros(2)}
-    >>> load(state, "keras", "bn")
+    >>> state = {"ln/gamma": np.ones(2), "ln/beta": np.zeros(2)}
+    >>> load(state, "keras", "ln")
     {'gamma': array([1., 1.]), 'beta': array([0., 0.]), 'eps': 0.001}
     """
+    check_kinds(prefix, names, without, fix_gamma)
     arrays = dict(flat(state, framework))
     given = dict(names or {})
     row = convention(framework, norm or _guess(arrays, framework, prefix, given))
     if framework == "paper":
         raise ValueError(f"framework is {framework!r}, which has no arrays; pass another")
-    wanted = {**row.names, **({_FACTOR: "2"} if framework == "caffe" else {}), **given}
-    _check_words(row, given, without)
+    wanted = {**row.names, **({FACTOR: "2"} if framework == "caffe" else {}), **given}
+    check_words(row, given, without)
     path = _path(arrays, prefix, row.separator, wanted)
     places = {ours: n if n in arrays else path + n for ours, n in wanted.items()}
     if framework == "pytorch" and not arrays.keys() & {places[o] for o in _OLD if o in places}:
@@ -97,34 +108,44 @@ def load(
     for name in places.values():
         if name not in arrays:
             raise getattr(state, "unread", {}).get(name) or ValueError(
-                f"{name!r} is missing for {row.norm}; {_cure(arrays, path, places)}"
+                f"{name!r} is missing for {row.norm}; {cure(arrays, path, places)}"
             )
-    _check_unused(arrays, path, places, row, without)
+    check_unused(arrays, path, places, row, {*without, *given})
     found = {ours: checks.array(name, arrays[name]) for ours, name in places.items()}
-    factor = found.pop(_FACTOR, None)
-    _check_shapes(found, places, row)
-    _check_statistics(found, places)
+    factor = found.pop(FACTOR, None)
+    check_shapes(found, places, row)
+    check_statistics(found, places)
     found = _as_used(found, row, places, factor, fix_gamma)
     return {**found, "eps": _eps(row, eps)}
 
 
-def flat(
-    state: Mapping[str, Any], framework: str | None, path: str = ""
-) -> Iterator[tuple[str, Any]]:
+def flat(state: Mapping[str, Any], framework: str, path: str = "") -> Iterator[tuple[str, Any]]:
     """Full names and arrays of a nested state."""
-    separator = convention(framework, "batch_norm").separator if framework else "/"
+    if not hasattr(state, "items"):
+        raise TypeError(
+            f"state is a {type(state).__name__}, but names with their arrays were expected; pass "
+            "a dict, as model.state_dict() and read_state return it"
+        )
+    separator = convention(framework, "batch_norm").separator
     for key, value in state.items():
-        if framework == "caffe" and isinstance(value, list | tuple):  # blobs, as pycaffe has them
-            value = {str(i): blob for i, blob in enumerate(value)}
+        if isinstance(key, tuple):  # as Flax' flatten_dict has them
+            key = separator.join(map(str, key))
+        is_list = isinstance(value, list | tuple)
+        if is_list and (framework == "caffe" or any(isinstance(a, Mapping) for a in value)):
+            value = {str(i): a for i, a in enumerate(value)}  # pycaffe's blobs, MLX' layers
         if isinstance(value, Mapping):
             yield from flat(value, framework, f"{path}{key}{separator}")
         else:
-            name = f"{path}{key}"
-            if framework in ("flax", None):
-                name = name.removeprefix("params/").removeprefix("batch_stats/")
-            if framework in ("mxnet", None):
-                name = name.removeprefix("arg:").removeprefix("aux:")
-            yield name.removesuffix(":0"), value  # as TensorFlow ends its names
+            yield _bare(f"{path}{key}", framework), value
+
+
+def _bare(name: str, framework: str) -> str:
+    """A name without the collection that it is in, and what TensorFlow puts behind it."""
+    if framework == "flax":
+        name = re.sub(r"^(?:params|batch_stats)[./]", "", name)
+    if framework == "mxnet":
+        name = name.removeprefix("arg:").removeprefix("aux:")
+    return name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE").removesuffix(":0")
 
 
 def _path(arrays: Mapping[str, Any], prefix: str, separator: str, names: Mapping[str, str]) -> str:
@@ -141,80 +162,10 @@ def _guess(arrays: Mapping[str, Any], framework: str, prefix: str, given: Mappin
     row = convention(framework, "batch_norm")
     names = {**row.names, **given}
     path = _path(arrays, prefix, row.separator, names)
-    statistics = [names[ours] for ours in _STATISTICS if ours in names]
+    statistics = [names[ours] for ours in STATISTICS if ours in names]
     found = any(name in arrays or path + name in arrays for name in statistics)
-    return "batch_norm" if found or framework in ("caffe", "darknet") else "layer_norm"
-
-
-def _check_words(row: Convention, given: Collection[str], without: Collection[str]) -> None:
-    known = (*_OURS, *((_FACTOR,) if row.framework == "caffe" else ()))
-    for argument, words in (("without", without), ("names", given)):
-        unknown = set(words) - set(known)
-        if unknown:
-            raise ValueError(
-                f"{argument} names {min(unknown)!r}; {row.norm} has {', '.join(row.names)}"
-            )
-
-
-def _cure(arrays: Mapping[str, Any], path: str, names: Mapping[str, str]) -> str:
-    here = [name for name in arrays if name.startswith(path)]
-    if here:
-        return (
-            f"under {path!r} there are {', '.join(sorted(here)[:8])}; name the parameters that the "
-            "layer was built without in without=, those with other names in names=, or pass norm="
-        )
-    last = next(iter(names.values())).removeprefix(path)
-    others = sorted(name.removesuffix(last)[:-1] for name in arrays if name.endswith(last))
-    return f"no name begins with {path!r}; prefixes that do exist: {', '.join(others[:8]) or None}"
-
-
-def _check_unused(
-    arrays: Mapping[str, Any],
-    path: str,
-    places: Mapping[str, str],
-    row: Convention,
-    without: Collection[str],
-) -> None:
-    """Refuse to leave out what changes the framework's results."""
-    of_batch = convention(row.framework, "batch_norm").names
-    for ours, theirs in of_batch.items():
-        name = path + theirs
-        if name not in arrays or ours in without or name in places.values():
-            continue
-        if ours in _STATISTICS:
-            raise ValueError(
-                f"{name!r} is a running statistic, which {row.framework} uses in evaluation and "
-                f"{row.norm} does not; pass norm='batch_norm', for batch_norm_inference_forward, "
-                "or, to normalize with the statistics of the input, "
-                f"without=('running_mean', 'running_var')"
-            )
-        raise ValueError(
-            f"{name!r} is there, and {row.framework}'s {row.norm} has no {ours}; pass another "
-            f"norm=, or without=({ours!r},) to leave it out"
-        )
-
-
-def _check_shapes(found: Mapping[str, Array], names: Mapping[str, str], row: Convention) -> None:
-    shapes = {names[ours]: a.shape for ours, a in found.items()}
-    for name, shape in shapes.items():
-        first = next(iter(shapes))
-        if row.shape == "C" and len(shape) != 1:
-            raise ValueError(
-                f"{name} has shape {shape}, but one number for each channel is expected"
-            )
-        if shape != shapes[first]:
-            raise ValueError(
-                f"{name} has shape {shape}, but {first} has {shapes[first]}; "
-                "the arrays of one norm have one shape: look for a mix-up of layers"
-            )
-
-
-def _check_statistics(found: Mapping[str, Array], names: Mapping[str, str]) -> None:
-    for ours in _STATISTICS:
-        if ours in found:
-            checks.finite(names[ours], found[ours])
-    if "running_var" in found:
-        checks.variance(names["running_var"], found["running_var"], found["running_var"].shape)
+    is_batch = found or framework in ("caffe", "darknet") or _SAYS_BATCH.search(prefix)
+    return "batch_norm" if is_batch else "layer_norm"
 
 
 def _as_used(
@@ -238,11 +189,11 @@ def _as_used(
     if factor is not None:
         if factor.size != 1:
             raise ValueError(
-                f"{names[_FACTOR]} has shape {factor.shape}, but one number is expected"
+                f"{names[FACTOR]} has shape {factor.shape}, but one number is expected"
             )
         by = float(factor.reshape(())) or np.inf  # 0: of a layer that was never trained
         return {
-            ours: round_to(a.astype(np.float64) / by, a.dtype) if ours in _STATISTICS else a
+            ours: round_to(a.astype(np.float64) / by, a.dtype) if ours in STATISTICS else a
             for ours, a in found.items()
         }
     if row.framework == "darknet" and row.eps is not None:

@@ -184,7 +184,7 @@ def convention(framework: str, norm: str) -> Convention:
     if framework not in _FRAMEWORKS:
         known = ", ".join(map(repr, _FRAMEWORKS))
         raise ValueError(f"framework is {framework!r}; pass one of {known}")
-    if (framework, norm) not in _TABLE:
+    if not isinstance(norm, str) or (framework, norm) not in _TABLE:
         known = ", ".join(repr(c.norm) for c in CONVENTIONS if c.framework == framework)
         raise ValueError(f"norm is {norm!r}, which {framework} does not have; pass one of {known}")
     return _TABLE[framework, norm]
