@@ -189,7 +189,13 @@ def check_damage(path, write, name, read):
 LAYERS = {
     "batch_normalization": ("bn1", ["gamma", "beta", "moving_mean", "moving_variance"], {}),
     "batch_normalization_1": ("bn2", ["beta", "moving_mean", "moving_variance"], {"scale": False}),
+    "batch_normalization_2": (
+        "bare",
+        ["moving_mean", "moving_variance"],
+        {"scale": False, "center": False},
+    ),
     "layer_normalization": ("ln", ["gamma", "beta"], {}),
+    "norm": ("layer_normalization_4", ["gamma", "beta"], {}),  # an attribute of a layer
     "rms_normalization": ("rms", ["scale"], {}),
     "dense": ("fc", ["vars/0", "vars/1"], {}),
 }
@@ -243,7 +249,9 @@ def test_keras_archives_tell_which_weights_a_layer_has(tmp_path):
     assert found == {
         "bn1": ("batch_norm", "keras", ()),
         "bn2": ("batch_norm", "keras", ("gamma",)),
+        "bare": ("batch_norm", "keras", ("gamma", "beta")),
         "ln": ("layer_norm", "keras", ()),
+        "layer_normalization_4": ("layer_norm", "keras", ()),
         "rms": ("rms_norm", "keras", ()),
     }
 

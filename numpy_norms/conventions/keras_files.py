@@ -2,7 +2,8 @@
 
 Up to version 2, and in its ``.h5`` still, groups have the attribute ``weight_names``. From version
 3 on, weights are numbered in their layer's group ``vars``, which has the layer's name: a norm's
-weights get their names back from how many there are, or from the configuration in a ``.keras``.
+weights get their names back from the configuration in a ``.keras``, or, where the group or the name
+is that of the class, from how many there are.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ Names = Mapping[str, tuple[str, ...]]
 
 _AFFINE = ("gamma", "beta")
 _STATISTICS = ("moving_mean", "moving_variance")
-_WHOLE: dict[str, tuple[str, ...]] = {
-    "batch_normalization": (*_AFFINE, *_STATISTICS),
-    "layer_normalization": _AFFINE,
-    "group_normalization": _AFFINE,
-    "rms_normalization": ("scale",),
+_CERTAIN: dict[str, tuple[tuple[str, ...], ...]] = {  # where so many weights can be no others
+    "batch_normalization": ((*_AFFINE, *_STATISTICS), _STATISTICS),
+    "layer_normalization": (_AFFINE,),
+    "group_normalization": (_AFFINE,),
+    "rms_normalization": (("scale",),),
 }
 
 
@@ -107,10 +108,11 @@ def _datasets(group: Any, configured: Names, path: str = "") -> Iterator[tuple[s
 
 def _names(group: Any, kind: str, configured: Names) -> dict[str, str]:
     """The names of a norm's numbered weights; none where it is not certain which they are."""
-    names = configured.get(_text(group.attrs["name"]))
+    own = _text(group.attrs["name"])
+    names = configured.get(own)
     if names is None:
-        whole = next((_WHOLE[norm] for norm in _WHOLE if kind.startswith(norm)), ())
-        names = whole if len(whole) == len(group) else ()
+        norm = next((n for n in _CERTAIN if kind.startswith(n) or own.startswith(n)), "")
+        names = next((ns for ns in _CERTAIN.get(norm, ()) if len(ns) == len(group)), ())
     return {str(i): name for i, name in enumerate(names)} if len(names) == len(group) else {}
 
 
