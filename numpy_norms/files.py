@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
-from os import PathLike, fspath
+from os import PathLike
 from typing import IO, Any
 
 import numpy as np
@@ -47,7 +47,7 @@ def opened(path: Path, *, follow: bool = True) -> Iterator[BufferedReader]:
     OSError
         If it cannot be opened.
     """
-    name = fspath(path)
+    name = os.fsdecode(path)
     if "\0" in name:
         raise ValueError(f"{name!r} is no name of a file")
     if not follow and os.path.islink(name):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import struct
 import subprocess
@@ -83,6 +84,27 @@ def test_bfloat16_without_ml_dtypes_names_it(tmp_path, monkeypatch):
         state["w"]
 
 
+def test_norms_of_types_that_numpy_lacks_are_listed(tmp_path):
+    path = tmp_path / "f.safetensors"
+    tensors = {"ln.weight": ("F8_E4M3", [4], bytes(4)), "ln.bias": ("F8_E4M3", [4], bytes(4))}
+    write_safetensors(path, tensors)
+    state = read_state(path)
+    (found,) = norms_in(state)
+    assert (found.prefix, found.norm, found.shapes) == (
+        "ln", "layer_norm", {"gamma": (4,), "beta": (4,)}
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"'ln\.weight' in .* has the type F8_E4M3"):
+        load(state, found.framework, found.prefix, norm=found.norm)
+
+
+@pytest.mark.parametrize("name", ["A.NPZ", "a.npz", b"b.npz"])
+def test_a_name_in_capitals_or_bytes_is_a_name(tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    with path.open("wb") as file:
+        np.savez(file, w=np.ones(2))
+    assert_array_equal(read_state(os.fsencode(path) if isinstance(name, bytes) else path)["w"], 1)
+
+
 @pytest.mark.parametrize(
     ("ending", "package"),
     [(".safetensors", "safetensors"), (".h5", "h5py"), (".keras", "h5py"), (".gguf", "gguf"),
@@ -94,11 +116,19 @@ def test_a_package_that_is_absent_is_named(tmp_path, monkeypatch, ending, packag
         read_state(tmp_path / f"w{ending}")
 
 
-@pytest.mark.parametrize("ending", [".pt", ".pth"])
+CHECKPOINTS = {
+    ".pt": lambda state: state,
+    ".pth": lambda state: {n: torch.nn.Parameter(a.float()) for n, a in state.items()},
+    ".PT": lambda state: {"epoch": 3, "lr": [0.1], "state_dict": state, "ema": state},
+    ".ckpt": lambda state: {"optimizer": {"state": {}}, "model": {**state, "version": 1}},
+}
+
+
+@pytest.mark.parametrize("ending", CHECKPOINTS)
 def test_a_file_of_pytorch_is_refused_with_the_lines_that_convert_it(tmp_path, ending):
     path, module = tmp_path / f"net{ending}", torch.nn.BatchNorm1d(3)
     state = module.state_dict() | {"b": torch.ones(2, dtype=torch.bfloat16)}
-    torch.save(state, path)
+    torch.save(CHECKPOINTS[ending](state), path)
     with pytest.raises(ValueError, match="is PyTorch's, and can run code") as caught:
         read_state(path)
     _, *lines = str(caught.value).split("\n", 1)

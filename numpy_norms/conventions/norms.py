@@ -96,22 +96,23 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
 def _norms_of(state: Mapping[str, Any], framework: str) -> tuple[list[FoundNorm], ...]:
     """The norms whose names are joined in any way; as the framework does; the latter, if any."""
     rows = [row for row in _ROWS if row.framework == framework]
-    groups = _groups(dict(flat(state, framework)) | getattr(state, "without_type", {}))
-    found = {place: _norm_of(rows, place[0], shapes) for place, shapes in groups.items()}
+    shapes = {name: tuple(np.shape(a)) for name, a in flat(state, framework)}
+    groups = _groups(shapes | getattr(state, "unread_shapes", {}))
+    found = {place: _norm_of(rows, place[0], group) for place, group in groups.items()}
     every = {place: norm for place, norm in found.items() if norm is not None}
     own = [norm for (_, end), norm in every.items() if end in (rows[0].separator, "")]
     return list(every.values()), own, own or list(every.values())
 
 
-def _groups(arrays: Mapping[str, Any]) -> dict[Place, dict[str, tuple[int, ...]]]:
+def _groups(arrays: Shapes) -> dict[Place, dict[str, tuple[int, ...]]]:
     """The shapes of arrays, by prefix and separator, and by what follows."""
     groups: dict[Place, dict[str, tuple[int, ...]]] = defaultdict(dict)
-    for name, a in arrays.items():
+    for name, shape in arrays.items():
         ends = [n for n in _LASTS if name == n or name.endswith((f".{n}", f"/{n}", f"_{n}"))]
         if ends:
             last = max(ends, key=len)
             rest = name.removesuffix(last)
-            groups[rest[:-1], rest[-1:]][last] = tuple(np.shape(a))
+            groups[rest[:-1], rest[-1:]][last] = shape
     return groups
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ Array = NDArray[Any]
 class State(dict[str, Array]):
     """Names to arrays; what NumPy has no type for raises when it is asked for.
 
-    ``state.unread`` is the names of those, each with the error.
+    ``state.unread`` is the names of those, each with the error, ``state.unread_shapes`` with the
+    shape.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.unread: dict[str, Exception] = {}
+        self.unread_shapes: dict[str, tuple[int, ...]] = {}
 
     def __missing__(self, name: str) -> Array:
         raise self.unread.get(name, KeyError(name))
@@ -74,19 +77,21 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     Traceback (most recent call last):
     ValueError: weights.caffemodel is of no kind that is read here; save it as .npz or .safetensors
     """
-    name = fspath(path)
+    name = os.fsdecode(path)
     for ending, read in _READERS.items():
-        if name.endswith(ending):
+        if name.lower().endswith(ending):
             return read(name)
-    if name.endswith((".pt", ".pth", ".bin", ".ckpt")):
+    if name.lower().endswith((".pt", ".pth", ".bin", ".ckpt")):
         raise ValueError(f"{name} {_CONVERT.format(name, name.rpartition('.')[0] + '.npz')}")
     raise ValueError(f"{name} is of no kind that is read here; save it as .npz or .safetensors")
 
 
 _CONVERT = """is PyTorch's, and can run code when it is read; convert it where PyTorch is:
-import numpy, torch; state = torch.load({!r}, map_location="cpu", weights_only=True)
-numpy.savez({!r}, **{{k: (v.float() if v.dtype == torch.bfloat16 else v).numpy() for k, v in \
-state.items()}})"""
+import numpy, torch; file = torch.load({!r}, map_location="cpu", weights_only=True)
+state = next(s for s in (file, *file.values()) if isinstance(s, dict) and \
+any(map(torch.is_tensor, s.values())))
+numpy.savez({!r}, **{{k: (v.float() if v.dtype == torch.bfloat16 else v).detach().numpy() for k, v \
+in state.items() if torch.is_tensor(v)}})"""
 
 
 def _read_safetensors(name: str) -> State:
@@ -101,7 +106,9 @@ def _read_safetensors(name: str) -> State:
         try:
             with safe_open(name, framework="np") as tensors:
                 for key in tensors.keys():  # noqa: SIM118 (it is no mapping)
-                    _add(state, name, key, tensors.get_slice(key).get_dtype(), tensors.get_tensor)
+                    held = tensors.get_slice(key)
+                    shape = tuple(held.get_shape())
+                    _add(state, name, key, held.get_dtype(), shape, tensors.get_tensor)
         except Exception as error:
             raise Damage(f"is not a .safetensors file: {error}") from None
     return state
@@ -112,8 +119,16 @@ _OF_NUMPY = {"F64", "F32", "F16", "C64", "BOOL"} | {
 }
 
 
-def _add(state: State, name: str, key: str, kind: str, get: Callable[[str], Array]) -> None:
+def _add(
+    state: State,
+    name: str,
+    key: str,
+    kind: str,
+    shape: tuple[int, ...],
+    get: Callable[[str], Array],
+) -> None:
     """Read one array, or keep why it cannot be."""
+    state.unread_shapes[key] = shape
     if kind == "BF16" and find_spec("ml_dtypes") is None:
         state.unread[key] = ImportError(
             f"{key!r} in {name} is bfloat16, which needs ml_dtypes: pip install ml_dtypes"
@@ -127,6 +142,7 @@ def _add(state: State, name: str, key: str, kind: str, get: Callable[[str], Arra
         if kind == "BF16":
             import ml_dtypes  # noqa: F401 (gives NumPy the type)
         state[key] = get(key)
+        del state.unread_shapes[key]
 
 
 def _read_gguf(name: str) -> State:
@@ -138,14 +154,15 @@ def _read_gguf(name: str) -> State:
         if file.read(4) != b"GGUF":
             raise Damage("is not a .gguf file")
         for tensor in GGUFReader(name).tensors:
+            shape = tuple(int(n) for n in tensor.shape[::-1])
 
-            def get(_: str, tensor: Any = tensor) -> Array:
+            def get(_: str, tensor: Any = tensor, shape: tuple[int, ...] = shape) -> Array:
                 data = np.array(tensor.data)
                 if tensor.tensor_type.name == "BF16":
                     data = data.view("bfloat16")
-                return data.reshape(tuple(int(n) for n in tensor.shape[::-1]))
+                return data.reshape(shape)
 
-            _add(state, name, tensor.name, tensor.tensor_type.name, get)
+            _add(state, name, tensor.name, tensor.tensor_type.name, shape, get)
     return state
 
 
