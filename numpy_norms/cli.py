@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 
@@ -60,13 +61,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     # Only the chosen command is imported; the overview imports them all for their HELP.
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
-    args = _parser(names).parse_args(words)
+    args = _parser(names).parse_args(list(_joined(words)))
     try:
         status: int = args.run(args)
     except UsageError as error:
         print(f"{_program()} {args.command}: error: {error}", file=sys.stderr)
         return USAGE
     return status
+
+
+def _joined(words: Iterable[str]) -> Iterator[str]:
+    """``--axis -2,-1`` as ``--axis=-2,-1``: argparse takes the list for an option by itself."""
+    option = ""
+    for word in words:
+        if option and re.fullmatch(r"-[\d.][-\d.,x e]*", word):
+            option, word = "", f"{option}={word}"
+        elif option:
+            yield option
+            option = ""
+        if re.fullmatch("--[a-z-]+", word):
+            option = word
+        else:
+            yield word
+    if option:
+        yield option
 
 
 def _leave_streams() -> None:

@@ -84,6 +84,27 @@ def test_wrong_words_exit_with_status_2(words, capsys):
     assert "error:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "gamma"),
+    [
+        (["layer_norm", "--axis", "-2,-1"], "(3, 4)"),
+        (["layer_norm", "--axis", "-1"], "(4,)"),
+        (["rms_norm", "--axis", "1,2", "--feature-axis", "-1"], "(4,)"),
+        (["batch_norm", "--channel-axis", "-1,-2"], "(3, 4)"),
+    ],
+)
+def test_a_list_of_axes_may_begin_with_a_negative_one(words, gamma, capsys):
+    assert main(["show", "--shape", "2,3,4", *words]) == cli.OK
+    assert f"gamma shape {gamma}" in capsys.readouterr().out
+
+
+def test_a_negative_number_is_refused_by_what_is_wrong_with_it(capsys):
+    assert main(["trace", "layer_norm", "--eps", "-1e-5"]) == cli.USAGE
+    assert "--eps is -1e-05, but a finite number >= 0" in capsys.readouterr().err
+    assert main(["show", "layer_norm", "--shape", "-1,3"]) == cli.USAGE
+    assert "--shape -1,3 has no element" in capsys.readouterr().err
+
+
 def test_the_overview_names_every_command_with_its_help(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
