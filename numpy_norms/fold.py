@@ -162,6 +162,8 @@ def fold_batch_norm_into_next(
     (array([[1., 4.]]), array([-1.]))
     """
     weight = checks.array("weight", weight)
+    if padding not in (False, True):
+        raise TypeError(f"padding is {padding!r}; pass True where zeros are put around, or False")
     norm = _Norm(weight, running_mean, running_var, gamma, beta, eps)
     view = _view(weight, None, layout, "i", norm.channels)
     with np.errstate(all="ignore"):

@@ -33,7 +33,8 @@ def update_running_stats(
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var = (1 - momentum) * running_var + momentum * var * n / (n - correction)
 
-    A channel without values is left as it is, and so all are by an empty batch.
+    A channel without values is left as it is, and so all are by an empty batch. A momentum of 1
+    forgets what was there before, NaN included.
 
     Parameters
     ----------
@@ -104,6 +105,11 @@ def update_running_stats(
 
 def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
     """Counts, means and sums of squared deviations: of the batch as one sample, or of each."""
+    if hasattr(cache, "compute"):
+        raise TypeError(
+            f"cache is a {type(cache).__name__}, whose numbers are not there yet; pass what its "
+            "compute() returns"
+        )
     cache = getattr(cache, "moments", cache)  # of a batch on several ranks
     if isinstance(cache, Moments):
         shape = np.shape(cache.mean)
@@ -149,4 +155,6 @@ def _weight(momentum: float) -> float:
 
 def _mix(old: Array, new: Array, weight: Array) -> Array:
     wide = np.result_type(new.dtype, old.dtype, np.float64)
-    return round_to((1 - weight) * old.astype(wide) + weight * new.astype(wide), old.dtype)
+    kept, taken = (1 - weight) * old.astype(wide), weight * new.astype(wide)
+    mixed = np.where(weight == 0, 0, taken) + np.where(weight == 1, 0, kept)  # 0 NaN is none
+    return round_to(mixed, old.dtype)

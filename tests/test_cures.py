@@ -1,6 +1,10 @@
 """Every cure that an error names, tried: after it the call works, and gives what it should."""
 
+import subprocess
+import sys
+import tomllib
 from fractions import Fraction
+from pathlib import Path
 
 import autograd
 import ml_dtypes
@@ -233,6 +237,11 @@ CURES = {
         "axis is 2, but weight of shape",
         lambda: fold(axis=-2),
     ),
+    "padding by name": (
+        lambda: nn.fold_batch_norm_into_next(WEIGHT.T, None, MEAN, VAR, padding="valid"),
+        "pass True where zeros are put around, or False",
+        lambda: nn.fold_batch_norm_into_next(WEIGHT.T, None, MEAN, VAR, padding=False),
+    ),
     "one value": (
         lambda: updated(x=X[:1, :, :1]),
         "pass correction=0, or a larger batch",
@@ -379,3 +388,22 @@ def test_no_momentum_is_told_and_its_cure_averages_as_pytorch_does():
         mean, var = new
     assert_allclose(mean, theirs.running_mean.numpy(), rtol=1e-12)
     assert_allclose(var, theirs.running_var.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("autograd", "autograd", "autograd"),
+        ("onnx", "onnx", "onnx"),
+        ("dask", "dask", "dask"),
+        ("verify.strategies", "hypothesis", "strategies"),
+    ],
+)
+def test_where_a_package_is_missing_the_import_names_the_extra(module, package, extra):
+    code = f"import sys; sys.modules[{package!r}] = None; import numpy_norms.{module}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    says = f"ImportError: numpy_norms.{module} needs {package}: pip install 'numpy_norms[{extra}]'"
+    assert says in result.stderr
+    extras = tomllib.loads((Path(nn.__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    brought = extras["project"]["optional-dependencies"][extra]
+    assert any(requirement.startswith(package) for requirement in brought)

@@ -202,6 +202,7 @@ def test_an_array_larger_than_memory(scheduler):
 
 D = da.ones((4, 6), chunks=2)
 UNKNOWN = D[D[:, 0] > 0]
+MASKED = da.ma.masked_array(D, D > 3)
 
 
 @each("lazily", [batch_norm, layer_norm, rms_norm, partial(moments, axis=0)])
@@ -228,11 +229,22 @@ def test_chunks_of_unknown_size_are_refused_with_the_cure(lazily):
         (lambda: batch_norm(D, channel_axis=7), ValueError, "channel_axis is 7"),
         (lambda: batch_norm(D, dtype=np.float16), TypeError, "dtype is float16"),
         (lambda: moments(D, (0, -2)), ValueError, "names an axis twice"),
+        (lambda: rms_norm(MASKED), TypeError, r"pass da\.ma\.filled\(x, value\)"),
+        (
+            lambda: nn.update_running_stats(np.zeros(6), np.ones(6), moments(D, 0)),
+            TypeError,
+            "cache is a Delayed, .* pass what its compute",
+        ),
     ],
 )
 def test_what_is_wrong_is_raised_at_once(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_the_cures_for_masked_arrays_work():
+    for cure in (da.ma.getdata(MASKED), da.ma.filled(MASKED, 0.0)):
+        assert np.isfinite(rms_norm(cure).compute()).all()
 
 
 def test_the_cure_for_another_array_works():

@@ -39,6 +39,16 @@ def test_momentum_0_keeps_the_old_and_momentum_1_takes_the_new():
     assert_array_equal(taken, again)
 
 
+@each("lost", [np.nan, np.inf])
+def test_what_is_not_weighed_is_not_looked_at(lost):
+    diverged = np.full_like(OLD[0], lost), np.full_like(OLD[1], lost)
+    taken = update_running_stats(*diverged, CACHE, momentum=1.0)
+    assert_array_equal(taken, update_running_stats(*OLD, CACHE, momentum=1.0))
+    _, cache = batch_norm_forward(np.full((3, len(OLD[0])), lost))
+    assert_array_equal(update_running_stats(*OLD, cache, momentum=0.0), OLD)
+    assert not np.isfinite(update_running_stats(*OLD, cache, momentum=0.5)).any()
+
+
 def test_equal_updates_telescope():
     running = OLD
     for _ in range(7):

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from test_files import damaged
 
 from numpy_norms.conventions import load, norms_in, read_state
-from numpy_norms.onnx import evaluator
+from numpy_norms.onnx import evaluator, fold, fused
 
 rng = np.random.default_rng(5)
 
@@ -180,6 +180,27 @@ def write_onnx(path):
     return arrays
 
 
+def write_foldable(path):
+    """Write a linear map and the batch norm behind it."""
+    text = """<ir_version: 8, opset_import: ["" : 15]> f (float[N, 3] x) => (float[N, 2] y) <
+    float[2, 3] w = {1, 2, 3, 4, 5, 6}, float[2] g = {1, -1}, float[2] b = {0, 1},
+    float[2] m = {1, 2}, float[2] v = {4, 9}> {
+    h = Gemm<transB = 1, alpha = 2.0>(x, w)
+    y = BatchNormalization<epsilon = 0.5>(h, g, b, m, v) }"""
+    onnx.save(onnx.parser.parse_model(text), path)
+
+
+@pytest.mark.parametrize("call", [evaluator, fold, fused])
+def test_what_is_no_model_is_named(call, tmp_path):
+    write_foldable(tmp_path / "m.onnx")
+    content = (tmp_path / "m.onnx").read_bytes()
+    with pytest.raises(TypeError, match=r"model is a bytes, .* pass onnx.load_from_string"):
+        call(content)
+    call(onnx.load_from_string(content))
+    with pytest.raises(TypeError, match="model is a GraphProto"):
+        call(onnx.load_from_string(content).graph)
+
+
 def test_onnx_initializers(tmp_path):
     arrays = write_onnx(tmp_path / "m.onnx")
     state = read_state(tmp_path / "m.onnx")
@@ -191,7 +212,8 @@ def test_onnx_initializers(tmp_path):
 @pytest.mark.parametrize(
     ("write", "name", "read"),
     [(write_gguf, "x.gguf", read_state), (write_onnx, "x.onnx", read_state),
-     (write_onnx, "x.onnx", evaluator)],
+     (write_onnx, "x.onnx", evaluator), (write_onnx, "x.onnx", fused),
+     (write_foldable, "x.onnx", fold)],
 )  # fmt: skip
 def test_a_damaged_file_is_named_or_read(tmp_path, write, name, read):
     memory = Path("/dev/shm")

@@ -269,6 +269,8 @@ def _checked(x: Any) -> da.Array:
             f"x is a {type(x).__name__}, but a Dask array was expected; pass "
             "da.from_array(x, chunks='auto')"
         )
+    if isinstance(x._meta, np.ma.MaskedArray):
+        raise TypeError("x holds masked arrays; pass da.ma.filled(x, value), or da.ma.getdata(x)")
     return x
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import onnx
@@ -13,7 +13,7 @@ from onnx.reference.op_run import OpRun
 from . import contrib, fusion, operators
 from .batch_normalization import BatchNormalization
 from .graph import Graph
-from .read import external_array, read
+from .read import external_array, path_of, read, told
 
 new_ops: list[type[OpRun]] = [
     BatchNormalization,
@@ -68,25 +68,20 @@ def evaluator(
         does not know.
     NotImplementedError
         If the evaluator does not know an operator.
+    TypeError
+        If `model` is neither.
     OSError
         If it cannot be opened.
     """
     kind = _FusingEvaluator if fuse else _Evaluator
     if isinstance(model, onnx.ModelProto):
         return kind(model)
-    name = fspath(model)
+    name = path_of(model)
     proto = read(name, weights=False)
-    try:
+    with told(name, "run"):
         # By class, as the evaluators of functions and subgraphs are made.
         here: type[_Evaluator] = type(kind.__name__, (kind,), {"folder": os.path.dirname(name)})
         return here(proto)
-    except NotImplementedError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    except Exception as error:  # of every kind that a damaged model makes ONNX raise
-        what = " ".join(str(error).split())[:200]
-        raise ValueError(f"{name} cannot be run ({type(error).__name__}: {what})") from error
 
 
 class _Evaluator(ReferenceEvaluator):

@@ -12,7 +12,7 @@ import onnx
 from ..fold import fold_batch_norm
 from .base import EPSILON
 from .graph import Array, Graph, Node, attribute, is_a, needs, opset_of
-from .read import read
+from .read import path_of, read, told
 
 
 def fold(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
@@ -38,6 +38,8 @@ def fold(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
     ------
     ValueError
         If the file holds no ONNX model.
+    TypeError
+        If `model` is neither.
     OSError
         If it cannot be opened.
 
@@ -53,14 +55,20 @@ def fold(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
     >>> [node.op_type for node in fold(onnx.parser.parse_model(text)).graph.node]
     ['Gemm']
     """
-    if isinstance(model, onnx.ModelProto):
-        result = onnx.ModelProto()
-        result.CopyFrom(model)
-    else:
-        result = read(os.fspath(model))
-    while _fold_once(result):
+    if not isinstance(model, onnx.ModelProto):
+        name = path_of(model)
+        read_model = read(name)
+        with told(name, "folded"):
+            return _folded_wholly(read_model)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    return _folded_wholly(result)
+
+
+def _folded_wholly(model: onnx.ModelProto) -> onnx.ModelProto:
+    while _fold_once(model):
         pass  # a norm after a norm, folded in the last round
-    return result
+    return model
 
 
 class _Map(NamedTuple):

@@ -20,7 +20,7 @@ from .base import Array, Operator, work_of
 from .chains import Chain, chains
 from .graph import Graph, Node, opset_of
 from .patterns import Axes
-from .read import external_array, read
+from .read import external_array, path_of, read, told
 
 DOMAIN = "numpy_norms"
 Normalize = Callable[..., tuple[Array, Cache]]
@@ -65,15 +65,21 @@ def fused(model: str | os.PathLike[str] | onnx.ModelProto) -> list[Fused]:
     ------
     ValueError
         If the file holds no ONNX model.
+    TypeError
+        If `model` is neither.
     OSError
         If it cannot be opened.
     """
-    external = None
-    if not isinstance(model, onnx.ModelProto):
-        name = os.fspath(model)
-        model = read(name, weights=False)
-        external = partial(external_array, folder=os.path.dirname(name))
-    graph = Graph(model.graph, opset_of(model), model, external)
+    if isinstance(model, onnx.ModelProto):
+        return _listed(Graph(model.graph, opset_of(model), model))
+    name = path_of(model)
+    proto = read(name, weights=False)
+    external = partial(external_array, folder=os.path.dirname(name))
+    with told(name, "searched"):
+        return _listed(Graph(proto.graph, opset_of(proto), proto, external))
+
+
+def _listed(graph: Graph) -> list[Fused]:
     whole = len(graph.kept({}))
     return [
         Fused(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +15,31 @@ from onnx.external_data_helper import ExternalDataInfo
 
 from ..files import Damage, opened, size_of
 from .graph import Array
+
+
+def path_of(model: Any) -> str:
+    """The path that a model is given by."""
+    if isinstance(model, str | os.PathLike):
+        return os.fspath(model)
+    cure = "onnx.load_from_string(model)" if isinstance(model, bytes) else "its file's name"
+    raise TypeError(
+        f"model is a {type(model).__name__}, but a path or an onnx.ModelProto was expected; "
+        f"pass {cure}"
+    )
+
+
+@contextmanager
+def told(name: str, done: str) -> Iterator[None]:
+    """Tell whatever a damaged model makes ONNX raise as a ValueError with the file's name."""
+    try:
+        yield
+    except NotImplementedError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    except Exception as error:
+        what = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name} cannot be {done} ({type(error).__name__}: {what})") from error
 
 
 def read(name: str, *, weights: bool = True) -> onnx.ModelProto:

@@ -8,9 +8,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
-from hypothesis import target
 from numpy.typing import DTypeLike
+
+try:
+    from hypothesis import strategies as st
+    from hypothesis import target
+except ImportError as error:
+    raise ImportError(
+        "numpy_norms.verify.strategies needs hypothesis: pip install 'numpy_norms[strategies]'"
+    ) from error
 
 from numpy_norms.oracle.sets import FEATURE_NORMS
 
