@@ -21,7 +21,7 @@ from numpy.testing import assert_array_equal
 from safetensors.numpy import save_file
 from test_files import damaged
 
-from numpy_norms.conventions import load, norms_in, read_state
+from numpy_norms.conventions import eps_from_config, load, norms_in, read_state
 from numpy_norms.onnx import evaluator, fold, fused
 
 rng = np.random.default_rng(5)
@@ -306,6 +306,64 @@ def test_keras_archives_tell_which_weights_a_layer_has(tmp_path):
         "layer_normalization_4": ("layer_norm", "keras", ()),
         "rms": ("rms_norm", "keras", ()),
     }
+
+
+def with_layers(path, **eps):
+    """Write a model of Keras that has a batch norm of each name, with its eps, and a layer norm."""
+    import h5py
+
+    layers = [
+        {"class_name": "BatchNormalization", "config": {"name": name, "epsilon": e}}
+        for name, e in eps.items()
+    ]
+    layers += [{"class_name": "LayerNormalization", "config": {"name": "ln", "epsilon": 1e-3}}]
+    config = json.dumps({"class_name": "Functional", "config": {"layers": [{"config": layers}]}})
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", b"")
+    else:
+        with h5py.File(path, "w") as root:
+            root.attrs["model_config"] = config
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_eps_is_read_from_the_models_of_keras(tmp_path, ending):
+    need("h5py")
+    path = tmp_path / f"m{ending}"
+    with_layers(path, bn1=1.001e-5, bn2=1.001e-5)
+    assert eps_from_config(path, "batch_norm") == 1.001e-5
+    assert eps_from_config(path, "layer_norm") == 1e-3
+    with pytest.raises(ValueError, match="has no eps for rms_norm"):
+        eps_from_config(path, "rms_norm")
+    with_layers(path, bn1=1e-5, bn2=1e-3)
+    with pytest.raises(
+        ValueError, match=r"bn1.epsilon = 1e-05, bn2.epsilon = 0.001; pass section="
+    ):
+        eps_from_config(path, "batch_norm")
+    assert eps_from_config(path, "batch_norm", section="bn2") == 1e-3
+
+
+def test_weights_alone_of_keras_have_no_eps(tmp_path):
+    need("h5py")
+    keras_weights(tmp_path / "k.weights.h5")
+    with pytest.raises(ValueError, match=r"k\.weights\.h5 holds weights, but no configuration"):
+        eps_from_config(tmp_path / "k.weights.h5", "batch_norm")
+
+
+def test_eps_is_read_from_gguf(tmp_path):
+    need("gguf")
+    import gguf
+
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert eps_from_config(tmp_path / "m.gguf", "rms_norm") == 1e-6
+    (tmp_path / "cut.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"cut\.gguf is damaged"):
+        eps_from_config(tmp_path / "cut.gguf", "rms_norm")
 
 
 def test_keras_2_files_and_those_of_others(tmp_path):

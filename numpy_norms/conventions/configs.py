@@ -1,16 +1,19 @@
-"""The eps of a network, from its configuration: no state holds it."""
+"""The eps of a network, from its configuration, which some files of weights hold, too."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 from .. import checks
-from ..files import opened, read_bytes
+from ..files import Damage, opened, read_bytes, size_of
+from .read import needed
 
 _MOST = 16 << 20  # bytes
+_OF_KERAS = (".keras", ".h5", ".hdf5")
 
 # What configurations call it; the name that is most the norm's own comes first.
 _ANY = ("norm_eps", "norm_epsilon")
@@ -26,19 +29,20 @@ _KEYS = {
 
 
 def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None = None) -> float:
-    """Read the eps of a network's norms from its ``config.json``.
+    """Read the eps of a network's norms from its configuration.
 
     Parameters
     ----------
     path : path
-        A configuration as transformers or diffusers write it.
+        A ``config.json`` as transformers or diffusers write it; or a file that holds weights and
+        configuration: ``.keras``, Keras' ``.h5`` of a whole model, ``.gguf``.
     norm : str
         ``"layer_norm"``, ``"rms_norm"``, ``"batch_norm"``, ``"group_norm"`` or
         ``"instance_norm"``, each of which has several names there: ``layer_norm_eps``,
         ``layer_norm_epsilon``, ``rms_norm_eps``, ``norm_eps``, and more.
     section : str, optional
-        The part of the network, as in ``"text_config"``; left out, it is the outermost that has
-        one.
+        The part of the network, as in ``"text_config"``, or the layer's name in Keras; left out, it
+        is the outermost that has one.
 
     Returns
     -------
@@ -51,6 +55,8 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
         If there is none, if parts of the network differ, or if the file is no configuration.
     OSError
         If it cannot be opened.
+    ImportError
+        If the package that reads it is not installed.
 
     Examples
     --------
@@ -58,15 +64,14 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
     Traceback (most recent call last):
     ValueError: norm is 'softmax'; pass one of 'layer_norm', 'rms_norm', 'batch_norm', ...
     """
-    if norm not in _KEYS:
+    if not isinstance(norm, str) or norm not in _KEYS:
         raise ValueError(f"norm is {norm!r}; pass one of {', '.join(map(repr, _KEYS))}")
-    name = fspath(path)
-    text = read_bytes(name, _MOST)
-    with opened(name):
-        config = json.loads(text)
-    if not isinstance(config, dict):
-        raise ValueError(f"{name} holds no configuration, but {type(config).__name__}")
-    found = dict(_found(config, _KEYS[norm], ""))
+    name = os.fsdecode(path)
+    config = _configuration(name)
+    if name.lower().endswith(_OF_KERAS):
+        found = dict(_of_layers(config, norm))
+    else:
+        found = dict(_found(config, _KEYS[norm], ""))
     if section is not None:
         found = {s: entry for s, entry in found.items() if s == section}
     elif "" in found:
@@ -75,16 +80,64 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
         there = sorted(set(_eps_like(config)))
         raise ValueError(
             f"{name} has no eps for {norm}{f' in {section!r}' if section else ''}; what it has of "
-            f"the kind: {', '.join(there) or None}"
+            f"the kind: {', '.join(there) or None}; pass the network's own as eps= to load, or "
+            "leave it out there for the framework's default"
         )
     if len({value for _, value in found.values()}) > 1:
-        parts = ", ".join(f"{s}.{key} = {value}" for s, (key, value) in found.items())
-        raise ValueError(f"{name} has {parts}; pass section=, one of {', '.join(map(repr, found))}")
+        few = dict(list(found.items())[:8])
+        parts = ", ".join(f"{s}.{key} = {value}" for s, (key, value) in few.items())
+        raise ValueError(f"{name} has {parts}; pass section=, one of {', '.join(map(repr, few))}")
     key, value = next(iter(found.values()))
     try:
         return checks.epsilon(value)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{name} has a wrong {key}: {error}") from None
+
+
+def _configuration(name: str) -> dict[str, Any]:
+    ending = name.lower()
+    if ending.endswith(".gguf"):
+        return _config_of_gguf(name)
+    if ending.endswith(_OF_KERAS):
+        needed("h5py", name)
+        from . import keras_files
+
+        with opened(name) as file:
+            if ending.endswith(".keras"):
+                config = keras_files.config_of_archive(file, size_of(file))
+            else:
+                config = keras_files.config_of(file)
+    else:
+        text = read_bytes(name, _MOST)
+        with opened(name):
+            config = json.loads(text)
+    if not isinstance(config, dict):
+        raise ValueError(f"{name} holds no configuration, but {type(config).__name__}")
+    return config
+
+
+def _config_of_gguf(name: str) -> dict[str, Any]:
+    needed("gguf", name)
+    from gguf import GGUFReader
+
+    with opened(name) as file:
+        if file.read(4) != b"GGUF":
+            raise Damage("is not a .gguf file")
+        fields = GGUFReader(name).fields
+        return {  # float32, in as few digits as tell which
+            key.rpartition(".")[2]: float(str(field.parts[field.data[0]][0]))
+            for key, field in fields.items()
+            if key.endswith("epsilon")
+        }
+
+
+def _of_layers(config: Any, norm: str) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """Each layer of Keras that is such a norm, and its eps."""
+    from .keras_files import LAYERS, norm_layers
+
+    for layer, own in norm_layers(config):
+        if layer == LAYERS[norm]:
+            yield str(own.get("name")), ("epsilon", own.get("epsilon"))
 
 
 def _found(

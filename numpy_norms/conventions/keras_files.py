@@ -48,41 +48,72 @@ def arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str,
 
 def arrays_of_archive(file: IO[bytes], size: int) -> dict[str, Array]:
     """The arrays of a ``.keras`` file."""
-    with zipfile.ZipFile(file) as archive:
-        members = {m.filename: m for m in archive.infolist()}
-        if not {"config.json", "model.weights.h5"} <= members.keys():
-            raise Damage("is not a .keras file: it lacks config.json or model.weights.h5")
-        if sum(m.file_size for m in members.values()) > max(SMALL, RATIO * size):
-            raise Damage("would take much more memory than its size")
+    with _archive(file, size) as archive:
         configured = dict(_configured(json.loads(archive.read("config.json"))))
         weights = archive.read("model.weights.h5")
     return arrays_of(io.BytesIO(weights), len(weights), configured)
 
 
-def _configured(config: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each norm layer's name, and the names of its weights in their order."""
+def config_of_archive(file: IO[bytes], size: int) -> Any:
+    """The configuration in a ``.keras`` file."""
+    with _archive(file, size) as archive:
+        return json.loads(archive.read("config.json"))
+
+
+def config_of(file: IO[bytes]) -> Any:
+    """The configuration in an HDF5 file of Keras, which a file of weights alone has not."""
+    import h5py
+
+    with h5py.File(file) as root:
+        if "model_config" not in root.attrs:
+            raise Damage("holds weights, but no configuration; pass eps= as the network has it")
+        return json.loads(_text(root.attrs["model_config"]))
+
+
+def _archive(file: IO[bytes], size: int) -> zipfile.ZipFile:
+    archive = zipfile.ZipFile(file)
+    members = {m.filename: m for m in archive.infolist()}
+    if not {"config.json", "model.weights.h5"} <= members.keys():
+        raise Damage("is not a .keras file: it lacks config.json or model.weights.h5")
+    if sum(m.file_size for m in members.values()) > max(SMALL, RATIO * size):
+        raise Damage("would take much more memory than its size")
+    return archive
+
+
+def norm_layers(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The class of each norm in a configuration, and its own."""
     if isinstance(config, dict):
         inner = config.get("config")
         layer = config.get("class_name")
-        if isinstance(inner, dict) and layer in _LAYERS:
-            given = [
-                name
-                for name, flag in zip(_AFFINE, ("scale", "center"), strict=True)
-                if inner.get(flag, True) or (name == "gamma" and inner.get("rms_scaling"))
-            ]
-            if layer == "RMSNormalization":
-                yield str(inner.get("name")), ("scale",)
-            else:
-                statistics = _STATISTICS if layer == "BatchNormalization" else ()
-                yield str(inner.get("name")), (*given, *statistics)
-        for value in config.values():
-            yield from _configured(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _configured(value)
+        if isinstance(inner, dict) and layer in LAYERS.values():
+            yield str(layer), inner
+    if isinstance(config, dict | list):
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from norm_layers(value)
 
 
-_LAYERS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
+def _configured(config: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each norm layer's name, and the names of its weights in their order."""
+    for layer, inner in norm_layers(config):
+        given = [
+            name
+            for name, flag in zip(_AFFINE, ("scale", "center"), strict=True)
+            if inner.get(flag, True) or (name == "gamma" and inner.get("rms_scaling"))
+        ]
+        if layer == "RMSNormalization":
+            yield str(inner.get("name")), ("scale",)
+        else:
+            statistics = _STATISTICS if layer == "BatchNormalization" else ()
+            yield str(inner.get("name")), (*given, *statistics)
+
+
+LAYERS = {
+    "batch_norm": "BatchNormalization",
+    "layer_norm": "LayerNormalization",
+    "group_norm": "GroupNormalization",
+    "instance_norm": "GroupNormalization",  # of as many groups as channels
+    "rms_norm": "RMSNormalization",
+}
 
 
 def _datasets(group: Any, configured: Names, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -95,7 +95,7 @@ in state.items() if torch.is_tensor(v)}})"""
 
 
 def _read_safetensors(name: str) -> State:
-    _need("safetensors", name)
+    needed("safetensors", name)
     from safetensors import safe_open
 
     state = State()
@@ -146,7 +146,7 @@ def _add(
 
 
 def _read_gguf(name: str) -> State:
-    _need("gguf", name)
+    needed("gguf", name)
     from gguf import GGUFReader
 
     state = State()
@@ -167,7 +167,7 @@ def _read_gguf(name: str) -> State:
 
 
 def _read_onnx(name: str) -> dict[str, Array]:
-    _need("onnx", name)
+    needed("onnx", name)
     from onnx.numpy_helper import to_array
 
     from ..onnx.read import read
@@ -178,7 +178,7 @@ def _read_onnx(name: str) -> dict[str, Array]:
 
 
 def _read_hdf5(name: str) -> dict[str, Array]:
-    _need("h5py", name)
+    needed("h5py", name)
     from .keras_files import arrays_of
 
     with opened(name) as file:
@@ -186,14 +186,15 @@ def _read_hdf5(name: str) -> dict[str, Array]:
 
 
 def _read_keras(name: str) -> dict[str, Array]:
-    _need("h5py", name)
+    needed("h5py", name)
     from .keras_files import arrays_of_archive
 
     with opened(name) as file:
         return arrays_of_archive(file, size_of(file))
 
 
-def _need(package: str, name: str) -> None:
+def needed(package: str, name: str) -> None:
+    """Refuse a file whose reader is not installed."""
     if find_spec(package) is None:
         raise ImportError(f"{name} needs {package}: pip install {package}")
 

@@ -42,7 +42,7 @@ def load(
 ) -> dict[str, Any]:
     """Return one norm's arrays, as keyword arguments for its pair, from a framework's state.
 
-    **No state holds eps.** Where it is left out, the framework's default is taken, and many
+    **No array holds eps.** Where it is left out, the framework's default is taken, and many
     networks have another: `eps_from_config` reads it from their configuration.
 
     Parameters
