@@ -6,6 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,9 @@ from .table import CONVENTIONS, Convention
 _ROWS = [c for c in CONVENTIONS if c.framework not in ("paper", "onnx") and c.names]
 _STATISTICS = ("running_mean", "running_var")
 _FACTOR = "2"  # Caffe's third blob, one number
-_LASTS = {name for row in _ROWS for name in row.names.values()} | {_FACTOR}
+_OLD = {"pytorch": {"gamma", "beta"}}  # of old transformers
+_ALL = {c: {*c.names.values(), *_OLD.get(c.framework, ()), _FACTOR} for c in _ROWS}
+_LASTS = set().union(*_ALL.values())
 
 _SAYS_NORM = re.compile(r"norm|rms|(?:^|[._/\d])(?:ln|bn|gn)(?:\d|[._/]|$)", re.IGNORECASE)
 _OF_WEIGHTS = re.compile(r"(?:weight|spectral)_?norm", re.IGNORECASE)
@@ -108,16 +111,24 @@ def _groups(arrays: Shapes) -> dict[Place, dict[str, tuple[int, ...]]]:
     """The shapes of arrays, by prefix and separator, and by what follows."""
     groups: dict[Place, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for name, shape in arrays.items():
-        ends = [n for n in _LASTS if name == n or name.endswith((f".{n}", f"/{n}", f"_{n}"))]
-        if ends:
-            last = max(ends, key=len)
+        last = _last(name[max(name.rfind("."), name.rfind("/")) + 1 :])
+        if last:
             rest = name.removesuffix(last)
             groups[rest[:-1], rest[-1:]][last] = shape
     return groups
 
 
+@lru_cache(maxsize=1024)
+def _last(part: str) -> str:
+    """The longest name of a parameter that the last part of a name ends in."""
+    return max((n for n in _LASTS if part == n or part.endswith(f"_{n}")), key=len, default="")
+
+
 def _norm_of(rows: list[Convention], prefix: str, shapes: Shapes) -> FoundNorm | None:
     """The norm of a framework that these arrays can be, and are best."""
+    rows = [row for row in rows if shapes.keys() <= _ALL[row]]
+    if not rows:
+        return None
     said = next((norm for norm, words in _SAYS.items() if words.search(prefix)), None)
     fits = [(row, _present(row, shapes)) for row in rows if _is(row, prefix, said, shapes)]
     if not fits:
@@ -144,10 +155,13 @@ def _is(row: Convention, prefix: str, said: str | None, shapes: Shapes) -> bool:
         return False
     if shapes.keys() - names.values() - {_FACTOR}:
         return False  # it would leave some out
-    pair = found.keys() == {"gamma", "beta"} and len(found["gamma"]) == 1
-    is_named = _SAYS_NORM.search(prefix) is not None and _OF_WEIGHTS.search(prefix) is None
     if row.norm == "batch_norm" and not found.keys() >= set(_STATISTICS):
         return said == row.norm and found.keys() <= {"gamma", "beta"} and "gamma" in found
     if row.framework == "caffe":
         return math.prod(shapes.get(_FACTOR, (0,))) == 1 and not prefix.endswith("/vars")
-    return row.norm == "batch_norm" or pair or ("gamma" in found and is_named)
+    pair = found.keys() == {"gamma", "beta"} and len(found["gamma"]) == 1
+    return row.norm == "batch_norm" or pair or ("gamma" in found and _is_named(prefix))
+
+
+def _is_named(prefix: str) -> bool:
+    return _SAYS_NORM.search(prefix) is not None and _OF_WEIGHTS.search(prefix) is None
