@@ -97,6 +97,35 @@ def test_norms_of_types_that_numpy_lacks_are_listed(tmp_path):
         load(state, found.framework, found.prefix, norm=found.norm)
 
 
+def write_parts(folder, weight_map):
+    """Write an index, and the files of which it is one."""
+    write_safetensors(folder / "m-1-of-2.safetensors", {"a.weight": ("F32", [2], bytes(8))})
+    parts = {"b.weight": ("F8_E4M3", [4], bytes(4)), "b.bias": ("F8_E4M3", [4], bytes(4))}
+    write_safetensors(folder / "m-2-of-2.safetensors", parts)
+    path = folder / "m.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return path
+
+
+def test_a_network_in_parts_is_read_by_its_index(tmp_path):
+    one, two = "m-1-of-2.safetensors", "m-2-of-2.safetensors"
+    path = write_parts(tmp_path, {"a.weight": one, "b.weight": two, "b.bias": two})
+    state = read_state(path)
+    assert_array_equal(state["a.weight"], [0, 0])
+    assert [f.prefix for f in norms_in(state)] == ["b"]
+    with pytest.raises(ValueError, match=r"'b.weight' in .*m-2-of-2\.safetensors has the type"):
+        state["b.weight"]
+    (tmp_path / two).unlink()
+    with pytest.raises(FileNotFoundError, match="m-2-of-2"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("weight_map", [{"a": "../a.safetensors"}, {"a": "/a.safetensors"}, 3])
+def test_an_index_of_other_files_is_refused_by_name(tmp_path, weight_map):
+    with pytest.raises(ValueError, match=r"m\.safetensors\.index\.json (is damaged|names files)"):
+        read_state(write_parts(tmp_path, weight_map))
+
+
 @pytest.mark.parametrize("name", ["A.NPZ", "a.npz", b"b.npz"])
 def test_a_name_in_capitals_or_bytes_is_a_name(tmp_path, name):
     path = tmp_path / os.fsdecode(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import Damage, opened, read_npz, size_of
+from ..files import Damage, opened, read_bytes, read_npz, size_of
 
 Array = NDArray[Any]
 
@@ -39,7 +40,8 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     ends in                needs                names
     ====================== ==================== =================================================
     ``.npz``                                    as they were saved
-    ``.safetensors``       safetensors          as they were saved
+    ``.safetensors``       safetensors          as they were saved; those of all parts, of a
+                                                ``.safetensors.index.json``
     ``.h5``, ``.hdf5``     h5py                 Keras' paths of weights; those of the file elsewhere
     ``.keras``             h5py                 ``layer/weight``
     ``.gguf``              gguf                 as they were saved
@@ -114,6 +116,23 @@ def _read_safetensors(name: str) -> State:
     return state
 
 
+def _read_parts(name: str) -> State:
+    """The arrays of all files that an index names, which lie beside it."""
+    text = read_bytes(name, _MOST)
+    with opened(name):
+        parts = sorted(set(json.loads(text)["weight_map"].values()))
+        if not all(os.path.basename(part) == part for part in parts):
+            raise Damage("names files that are not in its own folder")
+    state = State()
+    for part in parts:
+        read = _read_safetensors(os.path.join(os.path.dirname(name), part))
+        state.update(read)
+        state.unread |= read.unread
+        state.unread_shapes |= read.unread_shapes
+    return state
+
+
+_MOST = 64 << 20  # bytes
 _OF_NUMPY = {"F64", "F32", "F16", "C64", "BOOL"} | {
     f"{s}{n}" for s in "IU" for n in (8, 16, 32, 64)
 }
@@ -202,6 +221,7 @@ def needed(package: str, name: str) -> None:
 _READERS: dict[str, Callable[[str], dict[str, Array]]] = {
     ".npz": read_npz,
     ".safetensors": _read_safetensors,
+    ".safetensors.index.json": _read_parts,
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
     ".keras": _read_keras,
