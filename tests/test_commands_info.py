@@ -1,8 +1,11 @@
 """`info`: it says what is true of this machine."""
 
 import json
+import re
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +50,14 @@ def test_an_extra_that_is_not_there_is_not_installed(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.count("not installed") == len(info.EXTRAS)
     assert "bfloat16 " not in out.split("extra")[0]
+
+
+def test_every_package_of_an_extra_is_listed():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    first = list(extras)[: list(extras).index("test")]  # the others are for work on it
+    packages = {re.match(r"\w+", need)[0] for name in first for need in extras[name]}
+    assert set(info.EXTRAS) == packages - {"numpy_norms", "mpich"}
 
 
 def test_a_wrong_number_of_threads_is_one_line(capsys, monkeypatch):

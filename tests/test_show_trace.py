@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import numpy_norms
-from numpy_norms.cli import UsageError
+from numpy_norms.cli import UsageError, main
 from numpy_norms.commands import show, trace, trace_steps
 from numpy_norms.groups import groups
 from numpy_norms.oracle.sets import NORMS
@@ -77,6 +77,12 @@ def test_labels_find_the_statistics_of_every_element(norm, shape, options):
 def test_groups_refuses_with_a_cure(norm, shape, options, message):
     with pytest.raises(ValueError, match=message):
         groups(norm, shape, **options)
+
+
+@pytest.mark.parametrize(("channels", "sets"), [(6, 3), (7, 7), (8, 2), (1, 1)])
+def test_groups_that_are_left_out_divide_the_channels(channels, sets, capsys):
+    assert main(["show", "group_norm", "--shape", f"1,{channels},2"]) == 0
+    assert f"{sets} set" in capsys.readouterr().out
 
 
 def test_groups_of_an_empty_batch_are_empty():

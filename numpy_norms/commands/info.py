@@ -31,6 +31,10 @@ EXTRAS = {
     "hypothesis": "numpy_norms.verify.strategies",
     "onnx": "numpy_norms.onnx",
     "safetensors": "reading a network's weights",
+    "h5py": "reading those of Keras",
+    "gguf": "reading .gguf",
+    "dask": "numpy_norms.dask",
+    "mpi4py": "numpy_norms.distributed",
 }
 
 

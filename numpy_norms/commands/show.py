@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(NORMS)
     parser.add_argument("norm", type=norm_among(NORMS), metavar="NORM", help=f"one of: {names}")
     parser.add_argument("--shape", type=_integers, metavar="N,C,...", help="shape of x; small")
-    parser.add_argument("--groups", type=int, metavar="G", help="group norm's num_groups; 3")
+    parser.add_argument(
+        "--groups", type=int, metavar="G", help="group norm's num_groups; 3, or what divides"
+    )
     parser.add_argument(
         "--axis", type=_integers, metavar="A,...", help="axes of layer and RMS norm; --axis=-1"
     )
@@ -88,6 +90,10 @@ def _integers(text: str) -> tuple[int, ...]:
         ) from None
 
 
+def _some_groups(channels: int) -> int:
+    return next((g for g in (3, *range(2, channels + 1)) if channels % g == 0), 1)
+
+
 def _sets(args: argparse.Namespace) -> Sets:
     shape = args.shape or ((2, 3, 4) if args.norm in FEATURE_NORMS else (2, 6, 2, 2))
     _refuse_what_cannot_be_shown(args, shape)
@@ -95,7 +101,10 @@ def _sets(args: argparse.Namespace) -> Sets:
     channel_axis = args.channel_axis or (1,)
     if len(channel_axis) == 1:  # group norm has one
         (channel_axis,) = channel_axis
-    num_groups = 3 if args.groups is None and args.norm == "group_norm" else args.groups
+    num_groups = args.groups
+    if num_groups is None and args.norm == "group_norm":
+        c = channel_axis if isinstance(channel_axis, int) else 1
+        num_groups = _some_groups(shape[c] if -len(shape) <= c < len(shape) else 3)
     try:
         if args.feature_axis is not None:
             checks.axes(args.feature_axis, np.broadcast_to(0.0, shape), name="feature_axis")
