@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     # Only the chosen command is imported; the overview imports them all for their HELP.
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
-    args = _parser(names).parse_args(list(_joined(words)))
+    args, unknown = _parser(names).parse_known_args(list(_joined(words)))
+    if unknown:  # told with the command's usage, not with that of the whole
+        args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = args.run(args)
     except UsageError as error:
@@ -108,7 +110,7 @@ def _parser(names: Iterable[str]) -> argparse.ArgumentParser:
         module = import_module(f"numpy_norms.commands.{COMMANDS[name]}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, refuse=command.error)
     return parser
 
 

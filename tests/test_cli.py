@@ -105,6 +105,16 @@ def test_a_negative_number_is_refused_by_what_is_wrong_with_it(capsys):
     assert "--shape -1,3 has no element" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--shpe", "2,3"], ["layer_norm"], ["-x"]])
+def test_an_unknown_word_is_told_with_the_usage_of_its_command(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["show", "layer_norm", *words])
+    assert caught.value.code == cli.USAGE
+    err = capsys.readouterr().err
+    assert "[--shape N,C,...]" in err
+    assert f"show: error: unrecognized arguments: {' '.join(words)}" in err
+
+
 def test_the_overview_names_every_command_with_its_help(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
