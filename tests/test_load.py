@@ -151,6 +151,16 @@ def test_a_norm_without_a_default_asks_for_eps():
     assert load({"n.weight": draw(3)}, "candle", "n", norm="rms_norm", eps=1e-6)["eps"] == 1e-6
 
 
+@each("dtype", [torch.float64, torch.float32, torch.float16])
+def test_the_default_eps_of_pytorch_s_rms_norm_is_that_of_its_type(dtype):
+    module = torch.nn.RMSNorm(3, dtype=dtype)
+    state = {name: a.numpy() for name, a in module.state_dict().items()}
+    small = 1e-4 * torch.tensor([[1.0, -2.0, 3.0]], dtype=dtype)  # beside which eps counts
+    y, _ = nn.rms_norm_forward(small.numpy(), **load(state, "pytorch", norm="rms_norm"))
+    atol = 4 * torch.finfo(dtype).eps
+    assert_allclose(y, module(small).detach().numpy(), rtol=atol, atol=atol)
+
+
 # What a state holds.
 
 

@@ -64,7 +64,8 @@ def load(
         Our names of parameters that this layer was built without, ``("beta",)`` for example; or of
         those that are there and not to be used.
     eps : float, optional
-        That of the network.
+        That of the network. Left out, it is the framework's default; for PyTorch's RMS norm the
+        machine epsilon of float32, or of float64 if gamma is float64.
     fix_gamma : bool, optional
         MXNet's option: whether its batch norm takes gamma for 1, whatever is stored.
 
@@ -116,6 +117,9 @@ def load(
     check_shapes(found, places, row)
     check_statistics(found, places)
     found = _as_used(found, row, places, factor, fix_gamma)
+    if eps is None and (row.framework, row.norm) == ("pytorch", "rms_norm"):
+        work = np.promote_types(np.float32, found["gamma"].dtype if "gamma" in found else "f4")
+        eps = float(np.finfo(work).eps)  # of the type that it computes in (pytorch#142848)
     return {**found, "eps": _eps(row, eps)}
 
 
