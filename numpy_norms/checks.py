@@ -30,6 +30,7 @@ def array(name: str, a: ArrayLike) -> Array:
             f"{name} is a masked array, but masks are given apart; pass {name}.data"
             + (" and where=~x.mask, if the function takes a mask" if name == "x" else "")
         )
+    given = a
     try:
         a = np.asarray(a)
     except ValueError as error:  # of lists that differ in length
@@ -42,7 +43,7 @@ def array(name: str, a: ArrayLike) -> Array:
     if not _is_supported(a.dtype):
         raise TypeError(
             f"{name} has dtype {a.dtype}, but one of {', '.join(_NARROW + _WIDE)} was expected; "
-            + (_of_objects(a) or f"pass {name}.{_lawful(a.dtype)}, or another of these")
+            + (_of_objects(a) or f"pass {_lawful(name, given, a.dtype)}, or another of these")
         )
     return a
 
@@ -74,11 +75,13 @@ def _is_masked(a: Any) -> bool:
     return type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray)
 
 
-def _lawful(dtype: np.dtype[Any]) -> str:
-    """What makes an array of a lawful dtype of one of `dtype`."""
+def _lawful(name: str, given: Any, dtype: np.dtype[Any]) -> str:
+    """What makes an array of a lawful dtype of what was given, of `dtype`."""
     if dtype == "V2":  # as NumPy stores it
-        return "view(ml_dtypes.bfloat16)"
-    return f"astype(np.{'complex128' if dtype.kind == 'c' else 'float32'})"
+        return f"{name}.view(ml_dtypes.bfloat16)"
+    lawful = "np.complex128" if dtype.kind == "c" else "np.float32"
+    is_array = isinstance(given, np.ndarray)
+    return f"{name}.astype({lawful})" if is_array else f"np.asarray({name}, {lawful})"
 
 
 @lru_cache(maxsize=64)
@@ -218,8 +221,8 @@ def integers(name: str, value: Any) -> Any:
     return integer(name, value)
 
 
-def integer(name: str, value: Any, example: object = -1) -> int:
-    """An int of Python's own; `example` is one that fits."""
+def integer(name: str, value: Any, example: object = None) -> int:
+    """An int of Python's own; `example` is one that fits, -1 for axes if it is left out."""
     if type(value) is int:
         return value
     try:
@@ -227,6 +230,8 @@ def integer(name: str, value: Any, example: object = -1) -> int:
             return index(value)
     except TypeError:
         pass
+    if example is None:
+        example = 2 if name == "num_groups" else -1
     raise TypeError(
         f"{name} is {shown(value)}, but an integer was expected; pass {name}={example}, say"
     )

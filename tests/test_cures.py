@@ -65,6 +65,21 @@ CURES = {
         r"pass x.astype\(np.float32\)",
         lambda: nn.layer_norm_forward(X.astype(int).astype(np.float32)),
     ),
+    "a list of integers": (
+        lambda: nn.layer_norm_forward([[1, 2, 3]]),
+        r"pass np.asarray\(x, np.float32\)",
+        lambda: nn.layer_norm_forward(np.asarray([[1, 2, 3]], np.float32)),
+    ),
+    "a tensor of integers": (
+        lambda: nn.layer_norm_forward(torch.tensor([[1, 2, 3]])),
+        r"pass np.asarray\(x, np.float32\)",
+        lambda: nn.layer_norm_forward(np.asarray(torch.tensor([[1, 2, 3]]), np.float32)),
+    ),
+    "groups that are no integer": (
+        lambda: nn.group_norm_forward(X, 2.0),
+        "pass num_groups=2, say",
+        lambda: nn.group_norm_forward(X, num_groups=2),
+    ),
     "complex64": (
         lambda: nn.layer_norm_forward(X.astype(np.complex64)),
         r"pass x.astype\(np.complex128\)",
