@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -15,6 +17,9 @@ from .engine.plans import Asked, Plan, plan_for
 from .engine.programs import repeated
 from .engine.rounding import native
 from .engine.tiles import run
+from .normalize import Kind
+
+ARRAYS = ("x", "running_mean", "running_var", "gamma", "beta")
 
 
 def batch_norm_inference_forward(
@@ -81,26 +86,44 @@ def batch_norm_inference_forward(
     array([[1., 1.],
            [3., 3.]])
     """
-    x = checks.array("x", x)
-    c = checks.channel_axes(checks.integers("channel_axis", channel_axis), x)
-    running_mean = checks.given_of_channels("running_mean", running_mean, c, x)
-    running_var = checks.given_of_channels("running_var", running_var, c, x)
+    x = _plain("x", x)
+    running_mean = _plain("running_mean", running_mean)
+    running_var = _plain("running_var", running_var)
+    gamma = None if gamma is None else _plain("gamma", gamma)
+    beta = None if beta is None else _plain("beta", beta)
+    kinds = [
+        None if a is None else (a.shape, a.dtype)
+        for a in (x, running_mean, running_var, gamma, beta)
+    ]
+    dtype = None if dtype is None else checks.dtype_of(dtype)
+    plan = _plan(checks.integers("channel_axis", channel_axis), dtype, *kinds)
     checks.not_negative("running_var", running_var)
-    gamma, beta = checks.per_channel(gamma, beta, c, x)
     eps = checks.epsilon(eps)
-    work = checks.working_dtype(x, dtype)
-    wide = np.promote_types(work, np.float64)
-    plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
-    plan = careful(plan, gamma, eps)
     given = {"running_mean": running_mean, "running_var": running_var}
     y, kept = normalize.place(plan, x, out, gamma=gamma, beta=beta, **given)
     with np.errstate(all="ignore"):
-        mean, var = running_mean.astype(wide), running_var.astype(wide)
-        _filled(plan, x, mean, var, gamma, beta, eps, y)
+        mean, var = running_mean.astype(plan.wide), running_var.astype(plan.wide)
+        plan = _filled(plan, x, mean, var, gamma, beta, eps, y)
     y = y if out is None else normalize.delivered(y, out)
     statistics = passes.Statistics(None, None, mean, var)
     cache = Cache("batch_norm_inference", kept, gamma, beta, eps, plan, statistics)
     return y, cache._replace(given=(running_mean, running_var))
+
+
+def _plain(name: str, a: ArrayLike) -> Array:
+    return a if type(a) is np.ndarray else checks.array(name, a)
+
+
+@lru_cache(maxsize=256)
+def _plan(channel_axis: Any, dtype: np.dtype[Any] | None, *kinds: Kind | None) -> Plan:
+    """The plan for arguments of these kinds, which are checked here."""
+    x, running_mean, running_var, gamma, beta = map(normalize.of_kind, ARRAYS, kinds)
+    c = checks.channel_axes(channel_axis, x)
+    checks.given_of_channels("running_mean", running_mean, c, x)
+    checks.given_of_channels("running_var", running_var, c, x)
+    work = checks.working_dtype(x, dtype)
+    wide = np.promote_types(work, np.float64)
+    return plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
 
 
 def batch_norm_inference_backward(
@@ -166,9 +189,11 @@ def _filled(
     beta: Array | None,
     eps: float,
     y: Array,
-) -> None:
-    given = plan.parameters(mean, var)
+) -> Plan:
+    """Fill y; return the plan that did."""
+    plan, given = careful(plan, gamma, eps), plan.parameters(mean, var)
     run(passes.inference, plan, (x, y), (gamma, beta), given, eps, slots=1)
+    return plan
 
 
 @repeated

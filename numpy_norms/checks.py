@@ -373,9 +373,9 @@ def variance(name: str, a: ArrayLike, shape: Shape) -> Array:
 def not_negative(name: str, a: Array) -> Array:
     """A variance for each channel, none of them negative."""
     with np.errstate(invalid="ignore"):  # of bfloat16's NaN
-        negative = np.flatnonzero(a.real < 0)
-    if negative.size:
-        i = int(negative[0])
+        negative = a.real < 0
+    if negative.any():
+        i = int(np.flatnonzero(negative)[0])
         raise ValueError(
             f"{_entry(name, a, i)}, but a variance is at least 0; pass the variance, "
             f"not its logarithm; if eps was subtracted before it was stored, pass {name} + eps, "

@@ -179,8 +179,8 @@ def _plan(
     narrow: bool,
 ) -> Plan:
     """The plan for arguments of these kinds, which are checked here."""
-    a = _like("x", x)
-    parameters = [_like("gamma", gamma), _like("beta", beta)]
+    a = of_kind("x", x)
+    parameters = [of_kind("gamma", gamma), of_kind("beta", beta)]
     layout = layout_of(a, *parameters, *options)
     if gamma is beta is None:
         layout = layout._replace(along=())
@@ -188,7 +188,7 @@ def _plan(
     return plan_for(layout, checks.working_dtype(a, dtype), a.dtype, asked)
 
 
-def _like(name: str, kind: Kind | None) -> Any:
+def of_kind(name: str, kind: Kind | None) -> Any:
     """An array of a kind, without memory, to be checked."""
     if kind is None:
         return None
