@@ -204,6 +204,7 @@ ACTIVATIONS = {
     "a prime number of channels": random((4, 5, 3), "f4"),
     "big-endian": random((2, 4, 3), ">f4"),
     "Fortran order": np.asfortranarray(random((2, 4, 3), "f4")),
+    "pairs in float64": random((50, 40, 2), "f8", 0.5),
     "a large mean": random((2, 4, 3), "f8", 1e6),
     "tiny numbers": random((2, 4, 3), "f8", scale=1e-9),
     "huge numbers": random((2, 4, 3), "f4", scale=1e37),

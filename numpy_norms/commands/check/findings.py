@@ -107,4 +107,5 @@ def _finding(job: Job, case: Case, route: str, output: str, error: float, limit:
 def _rounding_limit(case: Case, output: str) -> float:
     if case.arrays["x"].dtype != np.float64:
         return 0.51  # rounded once, from float64
-    return 4.0 + log2(case.longest_sum(output))  # what summing pairwise may cost
+    thrice = output in ("dx", "drunning_var")  # rstd is a factor of theirs three times
+    return (8.0 if thrice else 4.0) + log2(case.longest_sum(output))  # of summing pairwise
