@@ -165,7 +165,7 @@ def cases(
     >>> battery["long_sets"].x.shape
     (3, 65537)
     >>> battery["long_sets"].why
-    'sets longer than 65536, and than any block'
+    'sets longer than 65536, and than any block, whose last value counts most'
     """
     if sizes not in ("usual", "all"):
         raise ValueError(f"sizes is {sizes!r}; it must be 'usual' or 'all'")

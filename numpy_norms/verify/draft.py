@@ -68,6 +68,19 @@ def spike(factor: float, draft: Draft) -> None:
     draft.x += draft.of_sets(np.zeros((draft.sets, 1)) + first * factor * draft.std)
 
 
+def heavy_end(draft: Draft) -> None:
+    """Let half of the variance of each set, and much of its gradient, come from its last value."""
+    size = draft.view.set_size
+    last = draft.of_sets(np.ones((draft.sets, 1)) * (np.arange(size) == size - 1))
+    draft.x += last * draft.std * math.sqrt(size)
+    draft.dy *= 1 + last * math.sqrt(size) / 16
+
+
+def heavy_last_rows(draft: Draft) -> None:
+    """Let the gradient of the last row weigh as much as hundreds of others."""
+    draft.dy[-1:] *= 256
+
+
 def constant_sets(draft: Draft) -> None:
     """Give all positions of a set the same value."""
     values = draft.rng.uniform(0.1, 2, (draft.sets, 1)) * np.ones(draft.view.set_size)

@@ -97,7 +97,7 @@ RECIPES = (
     Recipe("ordinary", "nothing special: distinct sizes, a mean, eps near the variance"),
     Recipe("flat", "x of the lowest rank", "flat", eps=0.1),
     Recipe("deep", "x of rank 5", "deep", eps=1.0),
-    Recipe("few", "a batch of one", "few"),
+    Recipe("few", "a batch of one, in sets of 4095: whole blocks of no size", "few"),
     Recipe("single", "sets of one value: y is beta, dx is 0", "single"),
     Recipe("pair", "sets of two values: dx is small against its terms", "pair"),
     Recipe("large_eps", "eps ten times the variance", eps=10.0),
@@ -125,8 +125,18 @@ RECIPES = (
         change=draft.constant_about_mean,
     ),
     Recipe("half_overflow", "values whose squares overflow float16", std=300.0),
-    Recipe("long_sets", "sets longer than 65536, and than any block", "long"),
-    Recipe("many_sets", "more than 65535 sets", "many"),
+    Recipe(
+        "long_sets",
+        "sets longer than 65536, and than any block, whose last value counts most",
+        "long",
+        change=draft.heavy_end,
+    ),
+    Recipe(
+        "many_sets",
+        "more than 65535 sets; the gradient of the last row weighs most",
+        "many",
+        change=draft.heavy_last_rows,
+    ),
     Recipe(
         "tail", "1031 rows, the gradient in the last 3", "tail", change=draft.dy_only_in_last_rows
     ),

@@ -8,12 +8,13 @@ __all__ = ["COUNTS", "LENGTHS", "Shape", "shapes", "sized"]
 
 Shape = tuple[tuple[int, ...], int | None]
 
-# At most ten different shapes for each norm, since some kernels are compiled anew for each.
+# At most ten different shapes for each norm, since some kernels are compiled anew for each. Sets of
+# 4095 ("few") leave another rest, the largest, with every block of 2 to 2048.
 _BATCH = {
     "ordinary": (7, 5, 3, 2),
     "flat": (19, 6),
     "deep": (3, 4, 2, 5, 7),
-    "few": (1, 5, 3, 2),
+    "few": (1, 3, 63, 65),
     "pair": (2, 7),
     "long": (13, 3, 5043),
     "many": (2, 65539),
@@ -25,7 +26,7 @@ _FEATURES = {
     "ordinary": (5, 7, 13),
     "flat": (7, 19),
     "deep": (2, 3, 5, 7, 17),
-    "few": (1, 7, 13),
+    "few": (1, 3, 4095),
     "single": (5, 3, 1),
     "pair": (1031, 2),
     "long": (3, 65537),
@@ -38,7 +39,7 @@ _GROUP = {
     "ordinary": ((3, 10, 7, 2), 2),
     "flat": ((7, 6), 3),
     "deep": ((2, 12, 3, 5, 7), 3),
-    "few": ((1, 10, 7, 2), 2),
+    "few": ((1, 10, 39, 21), 2),
     "single": ((5, 3, 1), 3),
     "pair": ((7, 6), 3),
     "long": ((2, 6, 21846), 2),
@@ -51,7 +52,7 @@ _INSTANCE = {
     "ordinary": (3, 5, 7, 2),
     "flat": (7, 4, 19),
     "deep": (3, 4, 2, 5, 7),
-    "few": (1, 5, 7, 2),
+    "few": (1, 3, 63, 65),
     "pair": (5, 7, 2),
     "long": (2, 3, 65537),
     "many": (257, 257, 2),

@@ -74,7 +74,8 @@ def _named(values: list[tuple[float, Mapping[str, float]]]) -> str | None:
     """Return the name that fits the factor in every case; the number where it is the same."""
 
     def close(a: float, b: float) -> bool:
-        return abs(a - b) <= SAME * abs(b) + 1e-7 or (b == 0 and abs(a) < 1e-4)
+        same = abs(a - b) <= SAME * abs(b) + 1e-7 or (b == 0 and abs(a) < 1e-4)
+        return same and (b == 1 or abs(a - b) <= abs(b - 1) / 10)
 
     first = values[0][0]
     if all(close(value, 1) and abs(value - 1) < 2e-7 for value, _ in values):
