@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify import Accumulator
 from numpy_norms.verify.kernel import Trial
 from numpy_norms.verify.plain import plain_kernel
@@ -192,8 +193,9 @@ def right_kernels() -> Iterator[Right]:
         yield Right("float32 inside, Welford", "layer_norm", layer_norm(welford), dtype)
         yield Right("Llama", "rms_norm", llama(), dtype, None, {"scheme": "llama"})
         yield Right("Gemma", "rms_norm", gemma(), dtype, None, {"scheme": "gemma"})
-        for norm in ("layer_norm", "rms_norm"):
+        for norm in NORMS:
             yield Right("float32 out", norm, float32_out(norm), dtype)
+        for norm in ("layer_norm", "rms_norm"):
             weights = {"weights": "float32"}
             yield Right("float32 weights", norm, plain_kernel(norm), dtype, None, weights)
 
