@@ -19,8 +19,9 @@ class Finding:
     kind : str
         The kind of the fault: "sign", "term left out", "factor", "axis", "block lost",
         "count wrong", "stride ignored", "stale buffer", "cast too early", "overwritten",
-        "mask", "formula"; "raises", "shape" where nothing came back that could be measured;
-        "rounding" where errors are larger than declared and no fault fits; or "unknown".
+        "mask", "formula", "not repeatable"; "raises", "shape" where nothing came back that could
+        be measured; "rounding" where errors are larger than declared and no fault fits;
+        "unknown".
     what : str
         What is wrong.
     place : str

@@ -43,7 +43,7 @@ def in_your_words(finding: Finding, case: Case) -> str:
     """Say a finding to the author, with the sizes of the case that is shown."""
     where = f" ({finding.where})" if finding.where else ""
     formula = f": {finding.formula}" if finding.formula else ""
-    if finding.kind in ("unknown", "rounding"):
+    if finding.kind in ("unknown", "rounding", "not repeatable"):
         return f"your {finding.output}{where}: {finding.what}"
     return f"your {finding.output}{where}: {_said(finding.what, case)}{formula}"
 

@@ -15,7 +15,7 @@ from numpy_norms.verify.judge import Judge, distances
 from numpy_norms.verify.plain import Array, View
 from numpy_norms.verify.runs import Run
 
-__all__ = ["Piece", "log_off", "pieces"]
+__all__ = ["CAP", "Piece", "log_off", "pieces"]
 
 ENOUGH = 1000
 BARELY = np.log(1.5)  # what is no further off says little

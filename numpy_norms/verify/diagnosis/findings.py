@@ -9,14 +9,15 @@ import numpy as np
 from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.finding import Finding
-from numpy_norms.verify.judge import Judge
-from numpy_norms.verify.plain import OUTPUTS
+from numpy_norms.verify.judge import Judge, distances
+from numpy_norms.verify.plain import OUTPUTS, Array
 from numpy_norms.verify.runs import Run
 from numpy_norms.verify.tolerances import roundoff
 
 from .candidates import SMALL, Candidates
-from .evidence import Piece, pieces
+from .evidence import CAP, Piece, log_off, pieces
 from .placing import CERTAIN, Likely, everywhere, placed
+from .saved import saved
 from .sharpening import Probe, sharpened
 from .symptoms import failures, overwritten
 
@@ -24,6 +25,7 @@ __all__ = ["diagnose"]
 
 LEAST = 0.5  # of the evidence that a sentence has to explain
 SLIGHT = np.log(30)  # errors in tolerances, below which rounding may do it
+SPREAD = 0.05  # of the elements, that a narrower type leaves wrong at least
 NO_FAULT = Fault("rounding", "")
 
 
@@ -51,6 +53,7 @@ def diagnose(
         doctor = _Doctor(arrangement, judges, runs, probe)
         found = [*overwritten(runs), *failures(judges, runs)]
         found += [finding for output in doctor.evidence for finding in doctor.of(output)]
+        found += saved(judges, runs)
     explains = {f.name: sum(o.share for o in found if o.name == f.name) for f in found}
     vague = ("unknown", "rounding")
     found.sort(
@@ -91,6 +94,8 @@ class _Doctor:
             likely = [placed(evidence, o.fault, predicted(evidence, o.fault)) for o in likely]
             likely += _stale(evidence)
         likely = [one for one in likely if one.score > max(LEAST, plain)]
+        if _all_nan(ill):  # which any fault explains that gives a NaN somewhere
+            likely = [one for one in likely if one.place is None and one.when is None]
         one = max(likely, key=self._order) if likely else _unknown(output, evidence)
         fault, when = one.fault, one.when
         if when is not None and self.probe is not None:
@@ -138,7 +143,10 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
     ill = [piece for piece in evidence if piece.wrong.any()]
     ratio = max(float(piece.off.max()) for piece in ill)
     narrow = _narrower(output, ill)
-    if narrow:
+    if _unsteady(evidence):
+        what = f"{output} is not the same when it is called again with the same arguments"
+        fault = Fault("not repeatable", f"{what}: a race, or memory that is read unwritten")
+    elif narrow:
         what = f"{output} is computed in {narrow}: its errors are those of such a kernel"
         fault = Fault("cast too early", what, f"accumulate={narrow!r} would allow it")
     elif ratio < SLIGHT:
@@ -146,12 +154,36 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
         fault = Fault("rounding", f"{size}: it rounds more than was declared")
     else:
         fault = Fault("unknown", _described(output, ill))
-    typical = float(np.exp(np.median([piece.off[piece.wrong].mean() for piece in ill])))
+    typical = float(np.median([_in_scales(piece)[piece.wrong].mean() for piece in ill]))
     predicted: list[np.ndarray | None] = []
-    for piece in evidence:  # as if it were right to find all wrong that is not rounding noise
+    for piece in evidence:  # as if it were right to find all wrong where such errors would show
         right = ~piece.wrong & (not piece.judge.dull(output))
-        predicted.append(np.where(right, piece.got + typical * piece.tolerance, piece.got))
-    return placed(evidence, fault, predicted)
+        scale = piece.flat(piece.judge.scales[output])
+        predicted.append(np.where(right, piece.got + typical * scale, piece.got))
+    found = placed(evidence, fault, predicted)
+    if fault.kind == "not repeatable":  # which explains all, wherever it showed this time
+        return found._replace(share=1.0) if found.share > LEAST else Likely(fault, 1.0, 1.0)
+    return found
+
+
+def _in_scales(piece: Piece) -> Array:
+    """Return the distances in units of roundoff times magnitude, as far as they are sensible."""
+    scale = piece.flat(piece.judge.scales[piece.output])
+    return np.minimum(distances(piece.got, piece.expected, scale), CAP)
+
+
+def _unsteady(evidence: Sequence[Piece]) -> bool:
+    """Return whether two calls of one case, that nothing tells apart, are apart themselves."""
+    first: dict[int, Piece] = {}
+    for piece in evidence:
+        other = first.setdefault(id(piece.judge), piece)
+        if log_off(piece.got, other.got, piece.tolerance).any():
+            return True
+    return False
+
+
+def _all_nan(ill: Sequence[Piece]) -> bool:
+    return all(np.isnan(piece.got[piece.wrong]).all() for piece in ill)
 
 
 def _narrower(output: str, ill: Sequence[Piece]) -> str:
@@ -165,7 +197,8 @@ def _narrower(output: str, ill: Sequence[Piece]) -> str:
             judge = Judge(piece.judge.case, piece.arrangement, own, dtype)
             allowed = piece.flat(judge.tolerances[output])
             within += float((abs(piece.got - piece.expected) <= allowed)[piece.wrong].mean())
-        if within > 0.95 * len(ill):
+        spread = float(np.mean([piece.wrong.mean() for piece in ill]))
+        if within > 0.95 * len(ill) and spread > SPREAD:
             return str(dtype)
     return ""
 
@@ -173,7 +206,7 @@ def _narrower(output: str, ill: Sequence[Piece]) -> str:
 def _described(output: str, ill: Sequence[Piece]) -> str:
     got = np.concatenate([piece.got[piece.wrong] for piece in ill])
     if np.isnan(got).all():
-        return f"{output} is NaN"
+        return f"{output} is NaN where a number is expected"
     if not got.any():
         return f"{output} is 0"
     return f"{output} is wrong in no way that is known here"

@@ -108,7 +108,8 @@ def _forms(size: int, ill: Array) -> Iterator[tuple[str, tuple[int, ...]]]:
     dense = len(ill) > 0.8 * (high - low + 1)
     if dense and high == size - 1:
         yield "last", (size - low,)
-        yield "from", (low,)
+        if low:
+            yield "from", (low,)
         for block in PERIODS:
             if size - size % block == low:
                 yield "tail", (block,)

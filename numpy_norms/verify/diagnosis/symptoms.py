@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from numpy_norms.verify.catalogue import KNOWN
@@ -10,6 +11,7 @@ from numpy_norms.verify.judge import Judge
 from numpy_norms.verify.runs import Run
 
 from .places import conditions
+from .saved import STATISTICS
 
 __all__ = ["failures", "overwritten"]
 
@@ -41,8 +43,11 @@ def failures(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:
             notes.setdefault((kind, note), {}).setdefault(output, set()).add(number)
         for output, got in made.results.items():
             expected = judge.expected[output].shape
-            if got.shape != expected:
+            number_of_each = output in STATISTICS
+            if got.size != math.prod(expected) if number_of_each else got.shape != expected:
                 what = "its shape is not that of the argument"
+                if number_of_each:
+                    what = "it is not one number for each set"
                 notes.setdefault(("shape", what), {}).setdefault(output, set()).add(number)
     for (kind, note), outputs in notes.items():
         ill = set.union(*outputs.values())

@@ -67,6 +67,9 @@ class Place:
 # What is known of a case, and how a condition on it is said: above a number, below it; or alone.
 CONDITIONS: dict[str, tuple[str, ...]] = {
     "threads": ("when several threads call it at once",),  # which is after other times, too
+    "nan": ("where x holds a NaN",),
+    "constant": ("for sets without variance",),
+    "empty": ("for an empty batch",),
     "calls": ("when called after more than {} other times",),
     "x strided": ("when x is strided",),
     "dy strided": ("when dy is strided",),
@@ -97,10 +100,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "m no power of two": ("for sets whose length is no power of two",),
     "m power of two": ("for sets whose length is a power of two",),
     "zero in gamma": ("where a gamma is 0",),
-    "nan": ("where x holds a NaN",),
-    "constant": ("for sets without variance",),
     "narrow weights": ("when gamma and beta have another dtype",),
-    "empty": ("for an empty batch",),
 }
 
 

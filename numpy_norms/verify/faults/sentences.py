@@ -11,7 +11,18 @@ import numpy as np
 from numpy_norms.verify.plain import Array, Work
 
 from .factors import QUANTITIES, SIZES
-from .grammar import INSIDE, Fault, averaged, cast, factor, in_half, left_out, replaced, sign
+from .formulas import formulas
+from .grammar import (
+    INSIDE,
+    Fault,
+    averaged,
+    cast,
+    factor,
+    in_half,
+    left_out,
+    replaced,
+    sign,
+)
 from .memory import by_address
 from .regions import axes_by_name, blocks, over_axes, over_tiles, within_set, within_sum
 
@@ -39,7 +50,7 @@ def sentences(
     found = [
         *_terms(),
         *_factors(),
-        *_formulas(),
+        *formulas(),
         *_axes(axes),
         *_counts(),
         *_casts(),
@@ -114,80 +125,6 @@ def _eps_times(name: str) -> Fault:
     value = SIZES[name].value
     what, formula = f"eps is multiplied by {name}", f"r = (var + {name} eps)^(-1/2)"
     return replaced("factor", what, formula, rstd=lambda w: (w.var + value(w) * w.eps) ** -0.5)
-
-
-def _gamma_outside(w: Work, inside: Array) -> Array:
-    return np.asarray(w.scale * w.average(inside))
-
-
-def _formulas() -> Iterator[Fault]:
-    def centre(w: Work) -> Any:
-        return _gamma_outside(w, w.dy) if w.centred else 0
-
-    def projection(w: Work) -> Array:
-        return np.asarray(w.x_hat * _gamma_outside(w, w.dy * w.x_hat))
-
-    outside = "gamma is outside of the averages, where it belongs inside"
-    formula = "gamma r (dy - E[dy] - x_hat E[dy x_hat])"
-    yield replaced("factor", outside, formula, centre=centre, projection=projection)
-    yield replaced("factor", f"{outside}, in the mean term", "gamma E[dy]", centre=centre)
-    formula = "gamma x_hat E[dy x_hat]"
-    yield replaced("factor", f"{outside}, in the variance term", formula, projection=projection)
-    yield replaced(
-        "term left out",
-        "gamma is forgotten in the averages",
-        "r (dx_hat - E[dy] - x_hat E[dy x_hat])",
-        centre=lambda w: w.average(w.dy) if w.centred else 0,
-        projection=lambda w: w.x_hat * w.average(w.dy * w.x_hat),
-    )
-    formulas = {
-        "var": {
-            "E[x^2], about 0": lambda w: w.average(w.x**2),
-            "E|x - mu|, not squared": lambda w: w.average(abs(w.x - w.mean)),
-        },
-        "rstd": {
-            "var + eps: the root is missing": lambda w: 1 / (w.var + w.eps),
-            "(var + eps^2)^(-1/2)": lambda w: (w.var + w.eps**2) ** -0.5,
-            "(var + eps)^(1/2): not its reciprocal": lambda w: (w.var + w.eps) ** 0.5,
-            "the standard deviation, not its reciprocal": lambda w: w.var**0.5,
-        },
-        "x_hat": {
-            "x - mu: r is missing": lambda w: w.x - w.mean,
-            "x": lambda w: w.x,
-            "y": lambda w: w.y if w.y is not None else w.x,
-            "y - beta = gamma x_hat": lambda w: w.scale * (w.x - w.mean) * w.rstd,
-        },
-        "dgamma": {
-            "sum dy x": lambda w: w.total(w.dy * w.x),
-            "sum dy (x - mu)": lambda w: w.total(w.dy * (w.x - w.mean)),
-            "sum dy y": lambda w: w.total(w.dy * (w.scale * w.x_hat + w.beta)),
-            "sum dy": lambda w: w.total(w.dy),
-            "sum x_hat": lambda w: w.total(w.x_hat),
-        },
-        "dbeta": {
-            "sum dx_hat": lambda w: w.total(w.dx_hat if w.dx_hat is not None else w.scale * w.dy),
-            "sum dy x_hat": lambda w: w.total(w.dy * w.x_hat),
-        },
-        "dx_hat": {
-            "gamma times the sum of dy over the batch": lambda w: w.scale * w.total(w.dy),
-            "gamma times the average of dy": lambda w: w.scale * w.average(w.dy),
-        },
-        "scale": {
-            "beta": lambda w: w.beta,
-            "gamma of the neighbour before": lambda w: _rolled(w.gamma, 1),
-            "gamma of the neighbour behind": lambda w: _rolled(w.gamma, -1),
-            "gamma in reverse order": lambda w: w.gamma.ravel()[::-1].reshape(w.gamma.shape),
-        },
-        "y": {"beta x_hat + gamma": lambda w: w.beta * w.x_hat + w.scale},
-    }
-    for step, ways in formulas.items():
-        for words, way in ways.items():
-            edits = {step: lambda w, value, way=way: way(w)}
-            yield Fault("formula", f"{step} is computed as {words}", edits=edits)
-
-
-def _rolled(a: Array, by: int) -> Array:
-    return np.roll(a.ravel(), by).reshape(a.shape)
 
 
 def _axes(axes: tuple[str, ...]) -> Iterator[Fault]:

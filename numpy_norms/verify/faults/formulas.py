@@ -1,0 +1,138 @@
+"""Sentences about steps that are computed by another formula."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from numpy_norms.verify.plain import Array, Work
+
+from .grammar import CENTRED, Fault, replaced
+
+__all__ = ["formulas"]
+
+FIXED = ("1e-12", "1e-8", "1e-7", "1e-5", "1e-4", "1e-3")  # 1e-6 is in the catalogue
+PADDED = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def _gamma_outside(w: Work, inside: Array) -> Array:
+    return np.asarray(w.scale * w.average(inside))
+
+
+def _with_eps(eps: float, w: Work) -> Array:
+    return np.asarray((w.var + type(w.eps)(eps)) ** -0.5)
+
+
+def formulas() -> Iterator[Fault]:
+    """Yield the sentences about a step that is computed as something else."""
+    for eps in FIXED:
+        formula = f"r = (var + {eps})^(-1/2)"
+        rstd = partial(_with_eps, float(eps))
+        yield replaced("formula", f"eps is always {eps}", formula, rstd=rstd)
+
+    def centre(w: Work) -> Any:
+        return _gamma_outside(w, w.dy) if w.centred else 0
+
+    def projection(w: Work) -> Array:
+        return np.asarray(w.x_hat * _gamma_outside(w, w.dy * w.x_hat))
+
+    outside = "gamma is outside of the averages, where it belongs inside"
+    formula = "gamma r (dy - E[dy] - x_hat E[dy x_hat])"
+    yield replaced("factor", outside, formula, centre=centre, projection=projection)
+    yield replaced("factor", f"{outside}, in the mean term", "gamma E[dy]", centre=centre)
+    formula = "gamma x_hat E[dy x_hat]"
+    yield replaced("factor", f"{outside}, in the variance term", formula, projection=projection)
+    yield replaced(
+        "term left out",
+        "gamma is forgotten in the averages",
+        "r (dx_hat - E[dy] - x_hat E[dy x_hat])",
+        centre=lambda w: w.average(w.dy) if w.centred else 0,
+        projection=lambda w: w.x_hat * w.average(w.dy * w.x_hat),
+    )
+    others = {
+        "var": {
+            "E[x^2], about 0": lambda w: w.average(w.x**2),
+            "E|x - mu|, not squared": lambda w: w.average(abs(w.x - w.mean)),
+        },
+        "rstd": {
+            "var + eps: the root is missing": lambda w: 1 / (w.var + w.eps),
+            "(var + eps^2)^(-1/2)": lambda w: (w.var + w.eps**2) ** -0.5,
+            "(var + eps)^(1/2): not its reciprocal": lambda w: (w.var + w.eps) ** 0.5,
+            "the standard deviation, not its reciprocal": lambda w: w.var**0.5,
+        },
+        "x_hat": {
+            "x - mu: r is missing": lambda w: w.x - w.mean,
+            "x": lambda w: w.x,
+            "y": lambda w: w.y if w.y is not None else w.x,
+            "y - beta = gamma x_hat": lambda w: w.scale * (w.x - w.mean) * w.rstd,
+        },
+        "dgamma": {
+            "sum dy x": lambda w: w.total(w.dy * w.x),
+            "sum dy (x - mu)": lambda w: w.total(w.dy * (w.x - w.mean)),
+            "sum dy y": lambda w: w.total(w.dy * (w.scale * w.x_hat + w.beta)),
+            "sum dy": lambda w: w.total(w.dy),
+            "sum x_hat": lambda w: w.total(w.x_hat),
+        },
+        "dbeta": {
+            "sum dx_hat": lambda w: w.total(w.dx_hat if w.dx_hat is not None else w.scale * w.dy),
+            "sum dy x_hat": lambda w: w.total(w.dy * w.x_hat),
+        },
+        "dx_hat": {
+            "gamma times the sum of dy over the batch": lambda w: w.scale * w.total(w.dy),
+            "gamma times the average of dy": lambda w: w.scale * w.average(w.dy),
+        },
+        "scale": {
+            "beta": lambda w: w.beta,
+            "gamma of the neighbour before": lambda w: _rolled(w.gamma, 1),
+            "gamma of the neighbour behind": lambda w: _rolled(w.gamma, -1),
+            "gamma in reverse order": lambda w: w.gamma.ravel()[::-1].reshape(w.gamma.shape),
+        },
+        "y": {"beta x_hat + gamma": lambda w: w.beta * w.x_hat + w.scale},
+    }
+    for by, neighbour in ((1, "before"), (-1, "behind")):
+        others["y"] |= {
+            f"gamma x_hat + beta of the neighbour {neighbour}": partial(_shifted, 0, by),
+            f"(gamma x_hat + beta) with gamma and beta of the neighbour {neighbour}": partial(
+                _shifted, by, by
+            ),
+        }
+    for block in PADDED:
+        words = f"zeros that pad a set to a multiple of {block} count as deviations of size mean"
+        formula = f"var = (sum (x - mu)^2 + (B - m) mu^2) / m, B a multiple of {block}"
+        var = partial(_padded, block)
+        yield replaced("count wrong", words, formula, var=var).of(*CENTRED)
+    last = "gamma and beta are read along the last axis, as if channels were last"
+    yield replaced("axis", last, "gamma[i mod C] x_hat[i] + beta[i mod C]", y=_channels_last).of(
+        "batch_norm", "group_norm", "instance_norm"
+    )
+    yield replaced(
+        "formula",
+        "the mean term of layer norm is subtracted, and the mean is no part of this norm",
+        "dx = r (dx_hat - E[dx_hat] - x_hat E[dx_hat x_hat])",
+        centre=lambda w: w.average(w.dx_hat),
+    ).of("rms_norm")
+    for step, ways in others.items():
+        for words, way in ways.items():
+            edits = {step: lambda w, value, way=way: way(w)}
+            yield Fault("formula", f"{step} is computed as {words}", edits=edits)
+
+
+def _shifted(gamma: int, beta: int, w: Work) -> Array:
+    return np.asarray(_rolled(w.scale, gamma) * w.x_hat + _rolled(w.beta, beta))
+
+
+def _padded(block: int, w: Work) -> Array:
+    padding = -w.view.set_size % block
+    return np.asarray(w.average((w.x - w.mean) ** 2) + padding * w.mean**2 / w.view.set_size)
+
+
+def _channels_last(w: Work) -> Array:
+    channel = np.arange(w.x_hat.size).reshape(w.view.shape) % w.scale.size
+    return np.asarray(w.scale.ravel()[channel] * w.x_hat + w.beta.ravel()[channel])
+
+
+def _rolled(a: Array, by: int) -> Array:
+    return np.roll(a.ravel(), by).reshape(a.shape)

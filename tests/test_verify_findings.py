@@ -1,0 +1,164 @@
+"""What the first sentence says of kernels that go wrong as people's do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from trials import small, trial, without_large
+
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
+from numpy_norms.verify.plain import plain_kernel
+
+CENTRED = [norm for norm in NORMS if norm != "rms_norm"]
+CHANNELS = [norm for norm in NORMS if norm not in FEATURE_NORMS]
+
+
+def first(norm, forward=None, backward=None, battery=without_large):
+    report = battery(norm).of(forward, backward)
+    assert not report.passed
+    return report.diagnosis[0]
+
+
+def layer_norm(x, gamma, beta, eps, var=None):
+    mean = x.mean(-1, keepdims=True)
+    var = ((x - mean) ** 2).mean(-1, keepdims=True) if var is None else var
+    return gamma * ((x - mean) / np.sqrt(var + x.dtype.type(eps))) + beta
+
+
+@pytest.mark.parametrize("eps", ["1e-12", "1e-8", "1e-5", "1e-3"])
+def test_an_eps_that_is_hard_coded_is_told_with_its_value(eps):
+    found = first("layer_norm", lambda x, gamma, beta, _: layer_norm(x, gamma, beta, float(eps)))
+    assert found.what == f"eps is always {eps}"
+
+
+@pytest.mark.parametrize("block", [8, 64, 256])
+def test_zeros_that_pad_to_a_block_are_told_with_its_size(block):
+    def padded(x, gamma, beta, eps):
+        mean, m = x.mean(-1, keepdims=True), x.shape[-1]
+        squares = ((x - mean) ** 2).sum(-1, keepdims=True) + (-m % block) * mean**2
+        return layer_norm(x, gamma, beta, eps, squares / x.dtype.type(m))
+
+    found = first("layer_norm", padded)
+    assert (found.kind, found.share) == ("count wrong", 1)
+    assert f"a multiple of {block} " in found.what
+
+
+@pytest.mark.parametrize("norm", CENTRED)
+def test_a_beta_that_is_off_by_one_is_told(norm):
+    right = plain_kernel(norm)[0]
+
+    def shifted(*arguments):
+        *others, beta, eps = arguments
+        return right(*others, np.roll(beta, 1), eps)
+
+    assert "beta of the neighbour before" in first(norm, shifted).what
+
+
+@pytest.mark.parametrize("norm", CHANNELS)
+def test_parameters_that_are_read_along_the_last_axis_are_told(norm):
+    right = plain_kernel(norm)[0]
+
+    def confused(*arguments):
+        x, *groups, gamma, beta, eps = arguments
+        x_hat = right(x, *groups, np.ones_like(gamma), np.zeros_like(beta), eps)
+        channel = np.arange(x.size).reshape(x.shape) % len(gamma)
+        return gamma[channel] * x_hat + beta[channel]
+
+    assert "along the last axis" in first(norm, confused).what
+
+
+def test_a_mean_term_in_rms_norm_is_told():
+    right = plain_kernel("rms_norm")[1]
+
+    def centred(dy, x, gamma, eps):
+        dx, dgamma = right(dy, x, gamma, eps)
+        rstd = ((x * x).mean(-1, keepdims=True) + x.dtype.type(eps)) ** -0.5
+        return dx - rstd * (gamma * dy).mean(-1, keepdims=True), dgamma
+
+    assert "mean term of layer norm" in first("rms_norm", None, centred).what
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_nan_that_no_case_asks_for_is_told_with_its_cases(norm):
+    right = plain_kernel(norm)[0]
+
+    def leaking(*arguments):
+        y = right(*arguments)
+        return y * np.nan if np.isnan(y).any() else y
+
+    found = first(norm, leaking)
+    assert (found.condition, found.kind) == ("only where x holds a NaN", "unknown")
+    assert found.what == "y is NaN where a number is expected"
+    if norm in FEATURE_NORMS:
+        found = first(norm, lambda x, *rest: _nan_in_constant_rows(right(x, *rest), x))
+        assert found.condition == "only for sets without variance"
+        assert found.what == "y is NaN where a number is expected"
+
+
+def _nan_in_constant_rows(y, x):
+    return np.where(np.ptp(x, axis=-1, keepdims=True) == 0, np.float32(np.nan), y)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_result_that_differs_from_call_to_call_is_told_to(norm):
+    right, rng = plain_kernel(norm)[1], np.random.default_rng(3)
+
+    def racing(*arguments):
+        dx, dgamma, *rest = right(*arguments)
+        lost = rng.random(dgamma.shape) < 0.3
+        return dx, np.where(lost, np.float32(0.5) * dgamma, dgamma), *rest
+
+    found = first(norm, None, racing)
+    assert (found.output, found.kind, found.where) == ("dgamma", "not repeatable", "")
+
+
+WRONGLY_SAVED = {
+    "the variance is returned": lambda mean, var, eps: (mean, var),
+    "the standard deviation is returned": lambda mean, var, eps: (mean, np.sqrt(var + eps)),
+    "eps is ignored": lambda mean, var, eps: (mean, 1 / np.sqrt(var)),
+    "the reciprocal root is rounded to half": lambda mean, var, eps: (
+        mean,
+        (1 / np.sqrt(var + eps)).astype(np.float16),
+    ),
+    "the mean has the wrong sign": lambda mean, var, eps: (-mean, 1 / np.sqrt(var + eps)),
+    "the mean is rounded to half": lambda mean, var, eps: (
+        mean.astype(np.float16),
+        1 / np.sqrt(var + eps),
+    ),
+    "mean is multiplied by 1.01": lambda mean, var, eps: (
+        np.float32(1.01) * mean,
+        1 / np.sqrt(var + eps),
+    ),
+}
+
+
+@pytest.mark.parametrize("keepdims", [True, False])
+@pytest.mark.parametrize("words", WRONGLY_SAVED)
+def test_a_statistic_that_is_saved_wrong_beside_a_right_y_is_told(words, keepdims):
+    def forward(x, gamma, beta, eps):
+        mean = x.mean(-1, keepdims=True)
+        var = ((x - mean) ** 2).mean(-1, keepdims=True)
+        saved = WRONGLY_SAVED[words](mean, var, x.dtype.type(eps))
+        saved = saved if keepdims else [a[..., 0] for a in saved]
+        return layer_norm(x, gamma, beta, eps), *saved
+
+    report = without_large("layer_norm").of(forward, None)
+    assert {row.output for row in report.rows if not row.passed} == {report.diagnosis[0].output}
+    assert report.diagnosis[0].what.startswith(words)
+
+
+def test_a_statistic_that_is_no_number_for_each_set_is_told():
+    found = first(
+        "layer_norm",
+        lambda x, *rest: (layer_norm(x, *rest), x.mean(), x.std()),
+        battery=small,
+    )
+    assert (found.output, found.what) == ("mean, rstd", "it is not one number for each set")
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_place_is_never_all_there_is(norm):
+    def wrong(x, *_):
+        return x**2
+
+    assert "from 0 on" not in str(trial(norm, threads=0).of(wrong, None))
