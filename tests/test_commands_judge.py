@@ -51,6 +51,37 @@ def test_a_fault_is_named(judge, name, problem, says):
     assert says in out
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Epsilon", ("--norm", "rms_norm")),
+        ("BuiltIn", ("--norm", "rms_norm")),
+        ("Group", ("--norm", "group_norm", "--groups", "2")),
+        ("ByName", ("--norm", "layer_norm", "--init", '{"dim": "C"}')),
+        ("Pair", ("--norm", "layer_norm")),
+    ],
+)
+def test_a_right_module_passes_whatever_its_constructor_and_its_eps_are_called(
+    judge, name, options
+):
+    status, out, _ = judge(name, *options)
+    assert status == 0, out
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ByName", '--init says what it is given, here ["shape"]'),
+        ("Dictionary", "returned a dict; a tensor is expected"),
+        ("Broken", "running it on x of (5, 7, 13) raised NotImplementedError: no kernel for it"),
+    ],
+)
+def test_a_module_that_cannot_be_run_is_wrong_and_the_report_says_why(judge, name, says):
+    status, out, _ = judge(name, "--norm", "layer_norm")
+    assert status == 1
+    assert says in out
+
+
 def test_without_a_gradient_the_forward_pass_alone_is_judged(judge):
     _, out, _ = judge("Zeros", "--kernelbench", "39")
     assert "No gradient flows through the module" in out
@@ -78,6 +109,10 @@ def test_a_module_that_cannot_be_made_in_a_process_of_its_own_is_wrong(capsys):
         ("Batch", ("--norm", "group_norm"), "group_norm needs --groups"),
         ("Batch", ("--norm", "batch_norm", "--init", "C"), "expected a JSON list"),
         ("Nothing", ("--norm", "batch_norm"), "has no class Nothing"),
+        ("nothing", ("--norm", "batch_norm"), "has no class nothing, and nothing to call"),
+        ("Layer", ("--norm", "layer_norm", "--axis", "9"), "--axis is [9], and x has 4 axes"),
+        ("Layer", ("--norm", "layer_norm", "--axis", "1", "-3"), "names an axis twice"),
+        ("Group", ("--norm", "group_norm", "--groups", "0"), "--groups is 0; expected 1 or more"),
     ],
 )
 def test_wrong_usage_is_one_line(judge, name, options, says):
@@ -93,3 +128,10 @@ def test_few_shapes_of_the_rank_that_is_asked_for_one_of_them_long(problem):
     assert len(shapes) <= 5
     assert {len(shape) for shape in shapes} == {problem.rank}
     assert max(max(shape) for shape in shapes) > 100
+
+
+def test_a_file_that_is_no_python_is_wrong_usage(tmp_path, capsys):
+    path = tmp_path / "model.txt"
+    path.write_text(FILE.read_text())
+    assert main(["judge", f"{path}:Layer", "--norm", "layer_norm"]) == 2
+    assert "is not a Python file" in capsys.readouterr().err

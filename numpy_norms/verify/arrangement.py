@@ -25,15 +25,30 @@ class Arrangement:
 
     @classmethod
     def of(cls, norm: str, options: Mapping[str, Any]) -> Arrangement:
-        """Read `axis` or `channel_axis` from keyword options; TypeError for any other."""
+        """Read `axis` or `channel_axis` from keyword options.
+
+        Raises
+        ------
+        TypeError
+            For any other option, and for what is no axis.
+        ValueError
+            For an axis that is named twice, or for none.
+        """
         name = "axis" if known_norm(norm) in FEATURE_NORMS else "channel_axis"
         unknown = sorted(set(options) - {name})
         if unknown:
             raise TypeError(f"{norm} has no option {unknown[0]!r} here; it takes {name}")
+        given = options.get(name, 1 if name == "channel_axis" else -1)
+        several = name == "axis" and isinstance(given, (tuple, list))
+        axes = tuple(given) if several else (given,)
+        if not all(isinstance(a, (int, np.integer)) and not isinstance(a, bool) for a in axes):
+            kind = "a whole number" + (" or a tuple of them" if name == "axis" else "")
+            raise TypeError(f"{name} is {given!r}; {kind} is expected")
+        if not axes or len(set(axes)) < len(axes):
+            raise ValueError(f"{name} is {given!r}; different axes are expected, such as (-2, -1)")
         if name == "channel_axis":
-            return cls(norm, channel_axis=options.get(name, 1))
-        axis = options.get(name, -1)
-        return cls(norm, axis=(axis,) if isinstance(axis, int) else tuple(axis))
+            return cls(norm, channel_axis=int(given))
+        return cls(norm, axis=tuple(int(a) for a in axes))
 
     @property
     def options(self) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from numpy.typing import DTypeLike
 from numpy_norms.oracle.sets import FEATURE_NORMS
 
 from .arrangement import Arrangement
+from .asked import floating, shaped, whole_number
 from .draft import draw
-from .plain import Array, as_dtype
+from .faults.grammar import CENTRED
+from .plain import Array
 from .recipes import EMPTY, RECIPES, Recipe
 from .shapes import COUNTS, LENGTHS, Shape, shapes, sized
 
@@ -135,7 +137,7 @@ def cases(
     scheme : str, default "exact"
         With ``"gemma"`` gamma is stored as its distance from 1.
     eps : float, optional
-        One eps for all cases.
+        One eps for all cases; with 0 there are no sets without variance.
     residual : bool, default False
         Whether a part of x is given apart, as `Case.residual`.
     where : bool, default False
@@ -157,7 +159,10 @@ def cases(
     Raises
     ------
     ValueError
-        If there is no such norm, or no such choice of sizes; if one of `shapes` is empty.
+        If there is no such norm, or no such choice of sizes; if the norm has none of `shapes`, or
+        one is empty.
+    TypeError
+        If `dtype` or `weights` is none of float16, bfloat16, float32 and float64.
 
     Examples
     --------
@@ -170,11 +175,15 @@ def cases(
     if sizes not in ("usual", "all"):
         raise ValueError(f"sizes is {sizes!r}; it must be 'usual' or 'all'")
     arrangement = Arrangement.of(norm, options)
-    own = None if weights is None else as_dtype(weights)
-    values = Values(as_dtype(dtype), own, scheme, eps, residual, where)
+    shaped(arrangement, shapes, num_groups)
+    whole_number("seed", seed)
+    own = None if weights is None else floating("weights", weights)
+    values = Values(floating("dtype", dtype), own, scheme, eps, residual, where)
     plan = list(planned(arrangement, shapes, num_groups))
     if sizes == "all":
         plan += _sizes(norm, arrangement.features)
+    if eps == 0 and norm in CENTRED:
+        plan = [(r, shape) for r, shape in plan if r.divides(arrangement.view_of(*shape))]
     if empty:
         plan.append((EMPTY, _emptied(plan[0][1])))
     return tuple(
@@ -196,14 +205,7 @@ def planned(
         kinds = shapes(norm, arrangement.features)
         yield from ((recipe, kinds[recipe.kind]) for recipe in usable if recipe.kind in kinds)
         return
-    if norm == "group_norm" and num_groups is None:
-        raise ValueError("shapes of group_norm need num_groups; pass num_groups too")
     for number, given in enumerate(own):
-        if 0 in given:
-            raise ValueError(
-                f"shapes has {given}, which holds nothing to check; leave it out, and pass "
-                "empty=True for a batch of none"
-            )
         shape = arrangement.inward(np.empty(given, bool)).shape
         for recipe in usable:
             if recipe.fits(arrangement.view_of(shape, num_groups)) and (

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from . import masked
 from .arrangement import Arrangement
+from .asked import floating, kernels, reachable, whole_number
 from .battery import Case, Values, case_of, cases, planned
 from .diagnosis import diagnose
 from .diagnosis.sharpening import Probe
@@ -118,9 +119,10 @@ def check_kernel(
     Raises
     ------
     ValueError
-        If there is no such norm, scheme or property.
+        If there is no such norm, scheme or property, or the norm has none of `shapes`.
     TypeError
-        If the norm has no such option.
+        If the norm has no such option, a pass is no function, or a type none of float16, bfloat16,
+        float32 and float64.
 
     Examples
     --------
@@ -133,7 +135,10 @@ def check_kernel(
     >>> print(report.diagnosis[0])
     y: eps is added to the standard deviation: r = 1 / (sqrt(var) + eps)
     """
+    kernels(forward, backward, accumulate)
+    whole_number("threads", threads)
     places = (in_place,) if isinstance(in_place, str) else tuple(in_place)
+    reachable(places)
     battery = {
         "weights": weights,
         "eps": eps,
@@ -179,12 +184,15 @@ class Trial:
         for promise in require:
             _known("require", promise, REQUIRABLE)
         self.arrangement = Arrangement.of(norm, options)
-        self.dtype = as_dtype(dtype)
+        self.dtype = floating("dtype", dtype)
         self.contract = contract or Contract()
         self.scheme, self.require, self.threads = scheme, require, threads
         asked = {"dtype": self.dtype, "seed": seed, **options}
-        usual = (None, False, "usual")
-        asked |= {name: value for name, value in battery.items() if value not in usual}
+        asked |= {
+            name: value
+            for name, value in battery.items()
+            if value is not None and value is not False and value != "usual"
+        }
         if scheme == "gemma":
             asked["scheme"] = scheme
         chosen = cases(norm, **asked)
@@ -342,11 +350,15 @@ class Trial:
         unseen = [n for n in absent if n in ("dgamma", "dbeta") and n not in outputs]
         if unseen:
             yield f"Not checked: {' and '.join(unseen)}, which the kernel does not return."
-        if not self.whole:
+        if not self.whole or self.values.eps == 0:
             usual = [recipe.name for recipe, _ in planned(self.arrangement)]
             there = {judge.case.name for judge in self.judges}
             left = [name for name in usual if name not in there]
-            yield f"Run on the given shapes alone. Not run: {', '.join(left)}."
+            why = "Without variance and eps there is no x_hat."
+            if not self.whole:
+                why = "Run on the given shapes alone."
+            if left:
+                yield f"{why} Not run: {', '.join(left)}."
 
 
 def _rows(

@@ -81,6 +81,11 @@ class Recipe:
             return view.shape[0] > 3
         return self.kind not in ("single", "pair", "long", "many", "flat", "few")
 
+    def divides(self, view: View) -> bool:
+        """Return whether the variance of each set is above 0, so that eps may be 0."""
+        constant = self.change in (draft.constant_sets, draft.constant_about_mean)
+        return view.set_size > 1 and not constant
+
     def mean(self, dtype: np.dtype[Any]) -> float:
         """Return the mean in units of the standard deviation."""
         if not isinstance(self.offset, str):

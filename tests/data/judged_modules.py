@@ -86,3 +86,51 @@ class Zeros(nn.Module):
 class Raises(nn.Module):
     def __init__(self, channels):
         raise ValueError("no such kernel")
+
+
+class Epsilon(nn.Module):
+    """An eps of another name, that is not the usual one."""
+
+    def __init__(self, dim, epsilon=1e-6):
+        super().__init__()
+        self.weight, self.epsilon = nn.Parameter(torch.ones(dim)), epsilon
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt((x * x).mean(-1, keepdim=True) + self.epsilon)
+
+
+class BuiltIn(Epsilon):
+    """An eps that is built in, under the name that it has in Llama."""
+
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.variance_epsilon, self.epsilon = 1e-4, None
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt((x * x).mean(-1, keepdim=True) + self.variance_epsilon)
+
+
+class ByName(Layer):
+    def __init__(self, *, dim):
+        super().__init__(dim)
+
+
+class Pair(Layer):
+    """It returns y and something else."""
+
+    def forward(self, x):
+        return super().forward(x), None
+
+
+class Dictionary(Layer):
+    def forward(self, x):
+        return {"y": super().forward(x)}
+
+
+class Broken(Layer):
+    def forward(self, x):
+        raise NotImplementedError("no kernel for it")
+
+
+Group = nn.GroupNorm  # num_groups first
+nothing = 3

@@ -18,9 +18,10 @@ from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 
 HELP = "judge a PyTorch module that a kernel benchmark asks for, as a norm"
 EPILOG = """\
-FILE.py:ModelNew is a torch.nn.Module. It is made anew for each shape of x with --init, a JSON list
-in which "C" stands for the channels, "G" for the groups, "shape" for the shape of gamma and "eps"
-for eps; an argument called eps is passed by name. gamma, beta and running statistics are set at
+FILE.py:ModelNew is a torch.nn.Module. It is made anew for each shape of x with --init, a JSON list,
+or an object for arguments by name, in which "C" stands for the channels or features, "G" for the
+groups, "shape" for the shape of gamma and "eps" for eps; an argument called eps or epsilon is
+passed by name. gamma, beta and running statistics are set at
 random where the module has such; where it has not, gamma and beta are applied to its result.
 
 --kernelbench N knows problems 33 to 40 of KernelBench, level 1: norm, axes, --init, rank.
@@ -29,6 +30,7 @@ The file runs in a process of its own, with limits of time, memory and output; b
 rights, and shares the process with what judges it: this finds mistakes, not fraud. Judge only what
 you would run.
 """
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 TIMEOUT = 300.0
 MEMORY = 8 << 30
 
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--groups", type=int, help="of a group norm")
     parser.add_argument("--init", metavar="JSON", help='for instance \'["C", "eps"]\'')
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", default="float32", help="float32, float16, bfloat16 or float64")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help=", ".join(DTYPES))
     parser.add_argument("--forward-only", action="store_true", help="ask for no gradients")
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random array; 0")
     parser.add_argument(
@@ -98,6 +100,8 @@ def _target(target: str) -> tuple[Path, str]:
         raise UsageError(f"{target!r} names no module; expected FILE.py:ModelNew")
     if not path.is_file():
         raise UsageError(f"there is no file {file}")
+    if path.suffix != ".py":
+        raise UsageError(f"{file} is not a Python file; its name should end in .py")
     if find_spec("torch") is None:
         raise UsageError("judge needs PyTorch: pip install 'numpy_norms[torch]'")
     return path, name
@@ -114,16 +118,23 @@ def _problem(args: argparse.Namespace) -> Problem:
     if args.axis and not features:
         raise UsageError(f"{args.norm} has no --axis: its channels are on axis 1")
     rank = args.rank or (4 if not features or args.axis else 3)
+    if any(not -rank <= a < rank for a in axis):
+        raise UsageError(f"--axis is {args.axis}, and x has {rank} axes; --rank says how many")
     axis = tuple(a % rank for a in axis)
+    if len(set(axis)) < len(axis):
+        raise UsageError(f"--axis is {args.axis}, which names an axis twice")
     if args.norm == "group_norm" and args.groups is None:
         raise UsageError("group_norm needs --groups")
-    usual: dict[str, list[Any]] = {"layer_norm": ["shape"], "group_norm": ["C", "G"]}
+    if args.groups is not None and args.groups < 1:
+        raise UsageError(f"--groups is {args.groups}; expected 1 or more")
+    usual: dict[str, Any] = {"layer_norm": ["shape"], "group_norm": ["C", "G"]}
     init = usual.get(args.norm, [] if args.norm in LP else ["C"])
     if args.init is not None:
         try:
             init = json.loads(args.init)
         except ValueError:
-            init = None  # type: ignore[assignment]
-        if not isinstance(init, list):
-            raise UsageError(f"--init is {args.init!r}; expected a JSON list") from None
-    return Problem(args.norm, axis if features else None, rank, tuple(init), args.groups)
+            init = None
+        if not isinstance(init, (list, dict)):
+            raise UsageError(f"--init is {args.init!r}; expected a JSON list or object") from None
+    init = init if isinstance(init, dict) else tuple(init)
+    return Problem(args.norm, axis if features else None, rank, init, args.groups)

@@ -25,22 +25,30 @@ def answer(request: bytes, send: Send) -> None:
     asked = json.loads(request)
     fields = asked["problem"]
     axis = None if fields["axis"] is None else tuple(fields["axis"])
-    problem = Problem(**{**fields, "axis": axis, "init": tuple(fields["init"])})
+    init = fields["init"] if isinstance(fields["init"], dict) else tuple(fields["init"])
+    problem = Problem(**{**fields, "axis": axis, "init": init})
     device = asked["device"]
     if device != "cpu" and not torch.cuda.is_available():
         return send(json.dumps({"usage": f"there is no device {device} here; pass cpu"}).encode())
     try:
         made_by = load_class(Path(asked["path"]), asked["name"])
     except AttributeError:
-        there = f"{Path(asked['path']).name} has no class {asked['name']}"
+        there = f"{Path(asked['path']).name} has no class {asked['name']}, and nothing to call"
         return send(json.dumps({"usage": there}).encode())
     except Exception as error:
         return _tell(send, _failed(problem, f"importing the file raised {one_line(error)}"))
     subject = Subject(made_by, problem, device)
+    first = shapes_of(problem)[0]
     try:
-        subject.module(shapes_of(problem)[0], 1e-5)
+        subject.module(first, 1e-5)
     except Exception as error:
-        return _tell(send, _failed(problem, f"making the module raised {one_line(error)}"))
+        what = f"making the module raised {one_line(error)}"
+        given = json.dumps(fields["init"])
+        return _tell(send, _failed(problem, f"{what}; --init says what it is given, here {given}"))
+    try:
+        subject.derives(first, 1e-5)
+    except Exception as error:
+        return _tell(send, _failed(problem, f"running it on x of {first} raised {one_line(error)}"))
     return _tell(send, judged(subject, asked["dtype"], asked["seed"], asked["backward"]))
 
 

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ from numpy_norms.oracle.sets import FEATURE_NORMS
 from numpy_norms.verify.adapters.torch import as_array, as_tensor
 from numpy_norms.verify.plain import Array
 
-__all__ = ["Subject", "load_class"]
+__all__ = ["Subject", "load_class", "only_y"]
 
 GAMMA = ("weight", "gamma", "scale", "g", "w", "gain")
 BETA = ("bias", "beta", "shift", "b")
+EPS = ("eps", "epsilon", "variance_epsilon", "norm_eps", "layer_norm_eps", "rms_norm_eps")
+GROUPS = ("num_groups", "n_groups", "groups")
 
 
 def load_class(path: Path, name: str) -> Any:
-    """Return the class of a file; AttributeError if it has none of the name."""
+    """Return the class of a file; AttributeError if it has none of the name, that can be called."""
     spec = spec_from_file_location(f"judged_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -34,26 +37,39 @@ def load_class(path: Path, name: str) -> Any:
     sys.path.insert(0, str(path.parent))
     with redirect_stdout(sys.stderr):
         spec.loader.exec_module(module)
-    return getattr(module, name)
+    found = getattr(module, name)
+    if not callable(found):
+        raise AttributeError(name)
+    return found
 
 
 class Subject:
     """A class of modules, and one of them for each shape that it was asked for."""
 
     def __init__(self, made_by: Any, problem: Problem, device: str) -> None:
-        self.made_by, self.problem, self.device = made_by, problem, device
-        self.takes_eps = "eps" in inspect.signature(made_by).parameters
+        self.made_by, self.device = made_by, device
+        names = _parameters_of(made_by)
+        if problem.init == ("C", "G") and names and names[0].lower() in GROUPS:
+            problem = replace(problem, init=("G", "C"))  # as PyTorch has them
+        self.problem = problem
+        self.takes_eps = next((name for name in names if name in EPS), "")
         self._modules: dict[Any, Any] = {}
+
+    @property
+    def _given_eps(self) -> bool:
+        return any(v == "eps" or n in EPS for n, v in self.problem.arguments)
 
     @property
     def eps(self) -> float | None:
         """The eps that is built in; None where each module is told its own."""
-        if self.takes_eps or "eps" in self.problem.init:
+        if self.takes_eps or self._given_eps:
             return None
         shape = (2, 2 * (self.problem.num_groups or 1), *(2,) * (self.problem.rank - 2))
         for part in self.module(shape, 1e-5).modules():
-            if isinstance(getattr(part, "eps", None), float):
-                return float(part.eps)
+            for name in EPS:
+                value = getattr(part, name, None)
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    return float(value)
         return 1e-5
 
     def module(self, shape: tuple[int, ...], eps: float) -> Any:
@@ -62,11 +78,23 @@ class Subject:
         if key not in self._modules:
             axes = self.problem.axis or (1,)
             sizes = tuple(shape[axis] for axis in axes)
-            known = {"C": shape[1], "G": self.problem.num_groups, "shape": sizes, "eps": eps}
-            init = [known.get(v, v) if isinstance(v, str) else v for v in self.problem.init]
-            keywords = {"eps": eps} if self.takes_eps and "eps" not in self.problem.init else {}
+            channels = sizes[0] if self.problem.norm in FEATURE_NORMS else shape[1]
+            known = {"C": channels, "G": self.problem.num_groups, "shape": sizes, "eps": eps}
+            init: list[Any] = []
+            keywords: dict[str, Any] = {}
+            if self.takes_eps and not self._given_eps:
+                keywords[self.takes_eps] = eps
+            for name, value in self.problem.arguments:
+                meant = known.get(value, value) if isinstance(value, str) else value
+                if name:
+                    keywords[name] = meant
+                else:
+                    init.append(meant)
             with redirect_stdout(sys.stderr):
-                self._modules[key] = self.made_by(*init, **keywords).to(self.device)
+                made = self.made_by(*init, **keywords)
+            if not isinstance(made, torch.nn.Module):
+                raise TypeError(f"it is a {type(made).__name__}; a torch.nn.Module is expected")
+            self._modules[key] = made.to(self.device)
         return self._modules[key]
 
     def derives(self, shape: tuple[int, ...], eps: float) -> bool:
@@ -74,7 +102,7 @@ class Subject:
         x = torch.ones(shape, device=self.device, requires_grad=True)
         with redirect_stdout(sys.stderr):
             y = self.module(shape, eps).to(x.dtype)(x)
-        return bool((y[0] if isinstance(y, (tuple, list)) else y).requires_grad)
+        return bool(only_y(y).requires_grad)
 
     def passes(self, *, backward: bool) -> tuple[Any, Any]:
         """Return forward and backward, the latter by autograd, in the form of `check_kernel`."""
@@ -110,7 +138,7 @@ class Subject:
                     parameter.copy_(as_tensor(a, self.device).reshape(parameter.shape))
         with redirect_stdout(sys.stderr):
             y = module(x)
-        y = y[0] if isinstance(y, (tuple, list)) else y
+        y = only_y(y)
         leaves = []
         for number, (parameter, a) in enumerate(zip(own, arrays, strict=True)):
             if parameter is None:  # it has none: what it would do is done here
@@ -127,6 +155,21 @@ class Subject:
         axes = self.problem.axis if self.problem.norm in FEATURE_NORMS else (1,)
         kept = [a % y.ndim for a in axes or (-1,)]
         return parameter.reshape([n if a in kept else 1 for a, n in enumerate(y.shape)])
+
+
+def only_y(returned: Any) -> Any:
+    """Return the first tensor of what a module returned; TypeError if there is none."""
+    y = returned[0] if isinstance(returned, (tuple, list)) and returned else returned
+    if not isinstance(y, torch.Tensor):
+        raise TypeError(f"returned a {type(y).__name__}; a tensor is expected")
+    return y
+
+
+def _parameters_of(made_by: Any) -> list[str]:
+    try:
+        return list(inspect.signature(made_by).parameters)
+    except (TypeError, ValueError):  # built in
+        return []
 
 
 def _parameter(module: Any, names: tuple[str, ...], size: int) -> Any:

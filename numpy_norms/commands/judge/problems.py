@@ -28,9 +28,9 @@ class Problem:
         The normalized axes, where the norm has such.
     rank : int
         The number of axes of x.
-    init : tuple
-        What the module is made with; "C", "G", "shape" and "eps" stand for the channels, the
-        groups, the shape of gamma, and eps.
+    init : tuple or dict
+        What the module is made with, by name if it is a dict; "C", "G", "shape" and "eps" stand
+        for the channels or features, the groups, the shape of gamma, and eps.
     num_groups : int or None
     track : bool
         Whether it has to keep running statistics.
@@ -39,9 +39,16 @@ class Problem:
     norm: str
     axis: tuple[int, ...] | None = None
     rank: int = 4
-    init: tuple[Any, ...] = ()
+    init: tuple[Any, ...] | dict[str, Any] = ()
     num_groups: int | None = None
     track: bool = field(default=False)
+
+    @property
+    def arguments(self) -> list[tuple[str, Any]]:
+        """What the module is made with: names, empty where there is none, and values."""
+        if isinstance(self.init, dict):
+            return list(self.init.items())
+        return [("", value) for value in self.init]
 
     @property
     def options(self) -> dict[str, Any]:

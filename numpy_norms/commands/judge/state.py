@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import numpy_norms
-from numpy_norms.commands.judge.module import Subject, buffers
+from numpy_norms.commands.judge.module import Subject, buffers, only_y
 from numpy_norms.verify import Finding, Row
 from numpy_norms.verify.adapters.torch import as_array, as_tensor
 from numpy_norms.verify.battery import Case
@@ -51,8 +51,8 @@ def state_rows(subject: Subject, case: Case) -> Iterator[tuple[Row, Finding | No
     subject._forward(*case.forward_arguments)  # sets the parameters, in training mode
     if case.norm != "batch_norm":
         with torch.no_grad():
-            y = as_array(module.train()(x))
-            same = as_array(module.eval()(x))
+            y = as_array(only_y(module.train()(x)))
+            same = as_array(only_y(module.eval()(x)))
         module.train()
         allowed = 16 * float(torch.finfo(x.dtype).eps) * (abs(y) + 1)
         yield measured("eval mode", "y, eval", same, np.asarray(y, np.float64), allowed), None
@@ -114,7 +114,7 @@ def _eval(
 ) -> Iterator[tuple[Row, Finding | None]]:
     old = _reset(mean, var)
     with torch.no_grad():
-        y = as_array(module.eval()(x))
+        y = as_array(only_y(module.eval()(x)))
     module.train()
     wide = [a.astype(np.float64) for a in (case.x, case.gamma, case.beta)]
     expected, _ = numpy_norms.batch_norm_inference_forward(

@@ -20,7 +20,7 @@ from .fitting import fitted
 __all__ = ["SMALL", "Candidates"]
 
 SMALL = 20_000  # elements: larger cases are asked only about what is likely
-SHORTLIST = 6
+MOST, SHORTLIST = 200, 6  # that are kept after the first cases, and after the last
 STATISTICS = {"mean", "var", "rstd", "x_hat", "scale"}
 # The steps that an output depends on.
 STEPS = {
@@ -98,7 +98,7 @@ class Candidates:
         for number, piece in enumerate(chosen, 1):
             scores = [(fault, s + self._first_score(piece, fault)) for fault, s in ranked]
             best = sorted(scores, key=lambda pair: -pair[1])  # stable: the simpler first
-            most = 60 if number < len(chosen) else SHORTLIST
+            most = MOST if number < len(chosen) else SHORTLIST
             ranked = [pair for pair in best[:most] if pair[1] > 0.3 * number]
         return [fault for fault, _ in ranked]
 
@@ -127,4 +127,9 @@ def _chosen(ill: list[Piece]) -> list[Piece]:
     for piece in order:
         if all(piece.got.shape != other.got.shape for other in chosen):
             chosen.append(piece)
-    return (chosen + [piece for piece in order if all(piece is not c for c in chosen)])[:4]
+    chosen = (chosen + [piece for piece in order if all(piece is not c for c in chosen)])[:4]
+    # Blocks are told apart by the longest sets, where those are small enough.
+    longest = max(order, key=lambda p: (p.got.size <= SMALL) * p.view.set_size)
+    if longest.view.set_size > max(p.view.set_size for p in chosen):
+        chosen = [chosen[0], longest, *chosen[1:3]]
+    return chosen

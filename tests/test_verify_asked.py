@@ -1,0 +1,79 @@
+"""What check_kernel is asked for and cannot mean is refused, with what is expected instead."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from trials import trial
+
+from numpy_norms.oracle.sets import NORMS
+from numpy_norms.verify import Accumulator, cases, check_kernel
+from numpy_norms.verify.plain import plain_kernel
+
+forward, backward = plain_kernel("layer_norm")
+CENTRED = [norm for norm in NORMS if norm != "rms_norm"]
+
+WRONG = [
+    ({"forward": 3}, TypeError, "forward is 3; a function is expected"),
+    ({"backward": "f"}, TypeError, "backward is 'f'; a function is expected"),
+    ({"dtype": "int32"}, TypeError, "dtype is int32; it must be one of float16, bfloat16"),
+    ({"dtype": np.longdouble}, TypeError, "it must be one of float16, bfloat16"),
+    ({"dtype": complex}, TypeError, "dtype is complex128; it must be one of"),
+    ({"dtype": "float33"}, TypeError, "dtype is 'float33'; it must be one of"),
+    ({"weights": "int8"}, TypeError, "weights is int8; it must be one of"),
+    ({"accumulate": "int8"}, TypeError, "accumulate is int8; it must be a floating-point"),
+    ({"shapes": (5, 7)}, ValueError, r"a list is expected, such as \[\(64, 8192\)\]"),
+    ({"shapes": []}, ValueError, "a list is expected"),
+    ({"shapes": [()]}, ValueError, "layer_norm needs 1 axes here"),
+    ({"shapes": [(-1, 3)]}, ValueError, "is -1; a number of 0 or more is expected"),
+    ({"shapes": [(3.0, 4)]}, TypeError, "is 3.0; a whole number is expected"),
+    ({"num_groups": 2}, ValueError, "num_groups is for group_norm with shapes"),
+    ({"in_place": "z"}, ValueError, "in_place has 'z'; it must be of x, gamma, beta, dy"),
+    ({"threads": -3}, ValueError, "threads is -3"),
+    ({"threads": "2"}, TypeError, "threads is '2'; a whole number"),
+    ({"seed": -1}, ValueError, "seed is -1"),
+    ({"seed": None}, TypeError, "seed is None; a whole number"),
+    ({"axis": "last"}, TypeError, "axis is 'last'; a whole number or a tuple"),
+    ({"axis": None}, TypeError, "axis is None"),
+    ({"axis": (-1, -1)}, ValueError, "different axes are expected"),
+    ({"axis": ()}, ValueError, "different axes are expected"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "says"), WRONG, ids=[str(o) for o, *_ in WRONG])
+def test_what_cannot_be_meant_is_refused(options, error, says):
+    with pytest.raises(error, match=says):
+        check_kernel("layer_norm", **{"forward": forward, **options})
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [(None, "pass num_groups too"), (4, r"pass one of \[1, 2, 3, 6\]"), (0, "pass one of")],
+)
+def test_groups_have_to_divide_the_channels(groups, says):
+    with pytest.raises(ValueError, match=says):
+        check_kernel("group_norm", shapes=[(2, 6, 3)], num_groups=groups)
+
+
+def test_what_can_be_meant_is_taken():
+    wide = Accumulator(np.float64)
+    options = {"shapes": [[5, np.int64(7)], (7,)], "axis": np.int64(-1), "accumulate": wide}
+    assert check_kernel("layer_norm", **options, threads=0).passed
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_eps_of_0_is_an_eps(norm):
+    without = trial(norm, threads=0, most=20_000, eps=0.0)
+    assert {case.eps for case in cases(norm, eps=0)} == {0}
+    right, back = plain_kernel(norm)
+    assert without.of(right, back).passed
+    fixed = without.of(lambda *a: right(*a[:-1], 1e-5), None)
+    assert fixed.diagnosis[0].what == "eps is always 1e-5"
+
+
+@pytest.mark.parametrize("norm", CENTRED)
+def test_without_eps_no_set_is_constant_and_the_report_says_so(norm):
+    report = trial(norm, threads=0, most=20_000, eps=0.0).of(*plain_kernel(norm))
+    said = "Without variance and eps there is no x_hat. Not run: "
+    assert said in report.remark
+    assert "constant_sets" in report.remark
