@@ -144,9 +144,12 @@ def spoil(folder, name, text):
         (lambda folder: folder / "nowhere", "is not a folder"),
         (lambda folder: folder / "cases.json", "is not a folder"),
         (lambda folder: (folder / MANIFEST).unlink() or folder, f"has no {MANIFEST}"),
-        (lambda folder: spoil(folder, MANIFEST, "one line"), "cannot be read"),
+        (
+            lambda folder: spoil(folder, MANIFEST, "one line"),
+            "cannot be read: 'one line' is no digest",
+        ),
         (lambda folder: spoil(folder, "cases.json", "{"), "cannot be read"),
-        (lambda folder: spoil(folder, "cases.json", "[]"), "cannot be read"),
+        (lambda folder: spoil(folder, "cases.json", "[]"), "cannot be read: it holds no object"),
         (
             lambda folder: spoil(folder, "cases.json", '{"schema_version": "2.0.0"}'),
             "version 2.0.0",

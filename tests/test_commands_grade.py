@@ -39,6 +39,15 @@ def in_our_order_backward(a, b, c, d, e):
 def starred_backward(*arguments):
     return backward(*arguments)
 
+def by_keywords_backward(**named):
+    return backward(**named)
+
+def narrow_backward(dy, x, gamma, beta, eps):
+    return [a.astype(np.float32) for a in gradients(dy, x, gamma, eps)]
+
+def copied_backward(dy, x, gamma, beta, eps):
+    return dy, *gradients(dy, x, gamma, eps)[1:]
+
 def forward(x, gamma, beta, ln_param):
     h, r = parts(x, ln_param["eps"])
     return gamma * h + beta, (x, gamma, ln_param["eps"])
@@ -177,6 +186,7 @@ def graded_file(tmp_path, capsys):
         "in_another_order_backward",
         "in_our_order_backward",
         "starred_backward",
+        "by_keywords_backward",
         "forward",
         "forward,cached_backward",
     ],
@@ -500,3 +510,14 @@ def test_what_is_wrong_is_said_to_its_author_with_the_sizes(what, says):
 
     case = cases("layer_norm", dtype="float64")[0]
     assert in_your_words(Finding("dx", "factor", what), case) == f"your dx: {says}"
+
+
+def test_what_no_option_of_grade_allows_is_not_offered(grade):
+    _, out, _ = grade("narrow_backward")
+    assert "is computed in float32: its errors are those of such a kernel" in out
+    assert "accumulate" not in out
+
+
+def test_a_dx_that_is_dy_is_named(grade):
+    _, out, _ = grade("copied_backward")
+    assert "dx is computed as dy" in out

@@ -62,7 +62,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
         parts = LINE.fullmatch(line)
         if not parts or parts["name"] in found:
             what = "is there twice" if parts else "is no digest and the name of a file beside it"
-            raise ValueError(f"{folder / MANIFEST} cannot be read: {line[:100]!r} {what}")
+            raise ValueError(f"{line[:100]!r} {what}")
         found[parts["name"]] = parts["digest"]
     return found
 

@@ -56,6 +56,8 @@ def groups(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / CONTENTS
     try:
         contents = json.loads(read_bytes(path, MOST, follow=False))
+        if not isinstance(contents, dict):
+            raise ValueError("it holds no object; write the vectors again with golden export")
         _check_version(path, "schema", contents["schema_version"], SCHEMA_VERSION)
         _check_version(path, "cases", contents["generator"]["version"], CASES_VERSION)
         found = {group["file"]: group for group in contents["groups"]}

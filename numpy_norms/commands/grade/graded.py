@@ -16,7 +16,7 @@ from numpy_norms.oracle.sets import FEATURE_NORMS
 from numpy_norms.verify import Case, cases
 from numpy_norms.verify.runs import Run, gradient_names
 
-MOST = 5000  # elements of x in a case: loops written in Python shall finish too
+MOST = 10_000  # elements of x in a case: loops written in Python shall finish too
 ARGUMENTS = {"y": "x", "dx": "x", "dgamma": "gamma", "dbeta": "beta"}  # whose shape an output has
 
 

@@ -85,18 +85,23 @@ class Student:
         else:
             if all(p.kind is not p.POSITIONAL_ONLY for p in signature.parameters.values()):
                 return [], keywords
-        return self._in_order(signature, arguments), {}
+        return self._in_order(signature, arguments)
 
-    def _in_order(self, signature: inspect.Signature, arguments: Mapping[str, Any]) -> list[Any]:
+    def _in_order(
+        self, signature: inspect.Signature, arguments: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """In our order, or by our names where it takes any."""
         values = list(arguments.values())
-        try:
-            signature.bind(*values)
-        except TypeError:
-            raise Failure(
-                f"{self.name}{signature} cannot be called with ({', '.join(arguments)}); "
-                "name its parameters so, or take them in this order"
-            ) from None
-        return values
+        for names, keywords in ((values, {}), ([], dict(arguments))):
+            try:
+                signature.bind(*names, **keywords)
+            except TypeError:
+                continue
+            return names, keywords
+        raise Failure(
+            f"{self.name}{signature} cannot be called with ({', '.join(arguments)}); "
+            "name its parameters so, or take them in this order"
+        )
 
     def _where(self, error: BaseException) -> str:
         lines = [

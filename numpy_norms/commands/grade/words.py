@@ -42,7 +42,8 @@ SAID = (
 def in_your_words(finding: Finding, case: Case) -> str:
     """Say a finding to the author, with the sizes of the case that is shown."""
     where = f" ({finding.where})" if finding.where else ""
-    formula = f": {finding.formula}" if finding.formula else ""
+    declared = finding.formula.startswith("accumulate=")  # which is nothing that one can say here
+    formula = f": {finding.formula}" if finding.formula and not declared else ""
     if finding.kind in ("unknown", "rounding", "not repeatable"):
         return f"your {finding.output}{where}: {finding.what}"
     return f"your {finding.output}{where}: {_said(finding.what, case)}{formula}"

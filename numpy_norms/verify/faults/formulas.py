@@ -84,6 +84,13 @@ def formulas() -> Iterator[Fault]:
             "gamma times the sum of dy over the batch": lambda w: w.scale * w.total(w.dy),
             "gamma times the average of dy": lambda w: w.scale * w.average(w.dy),
         },
+        "dx": {
+            "dy": lambda w: w.dy,
+            "gamma dy": lambda w: w.dx_hat,
+            "dx_hat - E[dx_hat] - x_hat E[dx_hat x_hat]: r is missing": lambda w: (
+                w.dx_hat - w.centre - w.projection
+            ),
+        },
         "scale": {
             "beta": lambda w: w.beta,
             "gamma of the neighbour before": lambda w: _rolled(w.gamma, 1),
