@@ -157,7 +157,8 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
     typical = float(np.median([_in_scales(piece)[piece.wrong].mean() for piece in ill]))
     predicted: list[np.ndarray | None] = []
     for piece in evidence:  # as if it were right to find all wrong where such errors would show
-        right = ~piece.wrong & (not piece.judge.dull(output))
+        silent = piece.judge.dull(output) or bool(narrow and piece.judge.case.exact_for)
+        right = ~piece.wrong & (not silent)
         scale = piece.flat(piece.judge.scales[output])
         predicted.append(np.where(right, piece.got + typical * scale, piece.got))
     found = placed(evidence, fault, predicted)
