@@ -274,6 +274,8 @@ BAD_FILES = {
     "no axes": (write_array(1.0), "found x float64 ()"),
     "no arrays": (write_archive(), "found no array"),
     "bfloat16": (write_array(np.zeros(3, "V2")), "save x.astype(np.float32)"),
+    "too large": (write_array([[1e100, 2e100]]), "up to 2e+100, but there is nothing to compare"),
+    "too small": (write_array([[1e-300, 2e-300]]), "beyond 1e-270 to 1e+90; pass x / 2e-300"),
     "NaN": (write_array([[1.0, np.nan], [np.inf, 4.0]]), "NaN or infinity at 2 of 4 indices"),
 }
 

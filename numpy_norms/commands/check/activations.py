@@ -12,13 +12,14 @@ from numpy_norms.files import MAGIC, opened, read_npy, read_npz
 
 Array = NDArray[Any]
 DTYPES = ("float16", "float32", "float64")
+LEAST, MOST = 1e-270, 1e90  # sizes that the routes to compare with, which cube them, can judge
 
 
 def load_activations(path: str) -> dict[str, Array]:
     """Return the float arrays in the file at `path` by name; the array of an ``.npy`` is ``x``.
 
     Raises UsageError where the file cannot be read, is no NumPy file, holds pickled objects, has
-    no float array, or has one with values that are not finite.
+    no float array, or has one with values that are not finite, or all too small or too large.
     """
     try:
         arrays = _read(path)
@@ -31,6 +32,7 @@ def load_activations(path: str) -> dict[str, Array]:
         raise UsageError(_nothing_usable(path, arrays))
     for name, array in floats.items():
         _refuse_non_finite(f"{name} in {path}", array)
+        _refuse_extreme(f"{name} in {path}", array)
     return {name: array.astype(array.dtype.newbyteorder("=")) for name, array in floats.items()}
 
 
@@ -62,4 +64,13 @@ def _refuse_non_finite(name: str, array: Array) -> None:
         raise UsageError(
             f"{name} has NaN or infinity at {len(bad)} of {array.size} indices, the first is "
             f"{tuple(map(int, bad[0]))}; pass finite activations"
+        )
+
+
+def _refuse_extreme(name: str, array: Array) -> None:
+    size = float(np.abs(array).max())
+    if size and not LEAST <= size <= MOST:
+        raise UsageError(
+            f"{name} has values up to {size:.2g}, but there is nothing to compare with beyond "
+            f"{LEAST} to {MOST}; pass {name.split()[0]} / {size:.0e}"
         )
