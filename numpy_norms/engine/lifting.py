@@ -103,7 +103,7 @@ def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Any]
     if not plan.limits.given:
         return mean, None
     far = _size(mean * mean) > plan.limits.given * _size(var + eps)
-    if not np.count_nonzero(far):
+    if 1 not in far.tobytes():
         return None, mean
     pivot = np.where(far, plan.representable(mean), 0)
     return pivot, mean - pivot
@@ -153,7 +153,7 @@ def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     if gamma is None:
         return True
     if squares_fit(gamma.dtype, plan.work):
-        return bool(np.count_nonzero(np.isfinite(gamma)) == gamma.size)
+        return 0 not in np.isfinite(gamma).tobytes()
     size = np.abs(gamma.astype(plan.work, copy=False))
     small = size < 2.0**-60
     if eps < 2.0**-100 or 1 in (size > 2.0**60).tobytes():
