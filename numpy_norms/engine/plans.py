@@ -79,8 +79,8 @@ class Plan:
         self.wide = np.promote_types(work, np.float64)
         self.few = work if asked.narrow else self.wide
         self.m = prod([layout.shape[a] for a in layout.over])
-        wide = WIDE // work.itemsize
-        self.shape, self.over, self.along, self.inner, self.beside = _merged(layout, wide)
+        merged = _merged(layout, WIDE // work.itemsize)
+        self.shape, self.over, self.along, self.inner, self.beside = merged
         self.spreads = self.beside is not None or self.few != work
         self.size, ndim = prod(self.shape), len(self.shape)
         self.pays = PAYS // (4 + work.itemsize)  # in elements, read in some four bytes each
@@ -239,11 +239,12 @@ def nothing(*_: Any) -> None:
     """The sum that is not asked for."""
 
 
-def _merged(layout: Layout, wide: int) -> tuple[Shape, Shape, Shape, int | None, int | None]:
+def _merged(layout: Layout, widest: int) -> tuple[Shape, Shape, Shape, int | None, int | None]:
     """The layout with axes that are treated alike taken together, those of length one left out.
 
     Also the last axis whose neighbours share a set and a parameter; and where rows after it are
-    short, the axis of those that are taken side by side, into which it is cut.
+    short, the axis of those that are taken side by side, as far as the `widest`, into which it is
+    cut.
     """
     shape: list[int] = []
     kinds: list[tuple[bool, bool]] = []
@@ -261,7 +262,7 @@ def _merged(layout: Layout, wide: int) -> tuple[Shape, Shape, Shape, int | None,
     inner, beside = shared[-1] if shared else None, None
     if inner is not None:
         n, row = shape[inner], prod(shape[inner + 1 :])
-        k = sums.divisor(n, wide // row) if 1 < row < wide and n * row > SMALL else 1
+        k = sums.divisor(n, widest // row) if 1 < row < widest and n * row > SMALL else 1
         if k > 1:
             beside = inner + 1
             shape[inner:beside] = n // k, k
