@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from numpy_norms import normalize
+from numpy_norms import batch_norm_inference, normalize
 from numpy_norms.engine import plans, tiles
 from numpy_norms.engine.threads import in_threads
 
@@ -32,3 +32,4 @@ def small_tiles(size):
 def _forget_plans():
     plans.plan_for.cache_clear()
     normalize._plan.cache_clear()
+    batch_norm_inference._plan.cache_clear()

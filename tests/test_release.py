@@ -58,5 +58,5 @@ def test_nothing_that_is_read_is_unpickled():
 
 def test_the_python_versions_are_those_that_are_required():
     named = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["project"]["classifiers"]))
-    assert named == ["3.11", "3.12", "3.13", "3.14"]
+    assert named == ["3.11", "3.12", "3.13", "3.14", "3.15"]
     assert PROJECT["project"]["requires-python"] == f">={named[0]}"
