@@ -37,7 +37,7 @@ def array(name: str, a: ArrayLike) -> Array:
         raise ValueError(f"{name} is no array: {error}; pass lists of one length") from None
     except (RuntimeError, TypeError) as error:  # of tensors that hold more than numbers
         raise TypeError(
-            f"{name} is a {type(a).__name__} that NumPy cannot read ({_one_line(error)}); "
+            f"{name} is a {type(a).__name__} that NumPy cannot read ({one_line(error)}); "
             f"pass {_numbers_of(name, a)}"
         ) from error
     if not _is_supported(a.dtype):
@@ -48,7 +48,8 @@ def array(name: str, a: ArrayLike) -> Array:
     return a
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an exception says, on one line, and not the whole of a long text."""
     return " ".join(str(error).split())[:200]
 
 
@@ -212,17 +213,17 @@ def batch_axis(c: Shape) -> int:
     return next(a for a in range(len(c) + 1) if a not in c)
 
 
-def integers(name: str, value: Any) -> Any:
-    """An int, or a tuple of ints, of Python's own."""
+def integers(name: str, value: Any, example: object = -1) -> Any:
+    """An int, or a tuple of ints, of Python's own; `example` is an int that fits."""
     if type(value) is int:
         return value
     if isinstance(value, tuple | list):
-        return tuple([integers(name, v) for v in value])
-    return integer(name, value)
+        return tuple([integers(name, v, example) for v in value])
+    return integer(name, value, example)
 
 
-def integer(name: str, value: Any, example: object = None) -> int:
-    """An int of Python's own; `example` is one that fits, -1 for axes if it is left out."""
+def integer(name: str, value: Any, example: object = -1) -> int:
+    """An int of Python's own; `example` is one that fits."""
     if type(value) is int:
         return value
     try:
@@ -230,8 +231,6 @@ def integer(name: str, value: Any, example: object = None) -> int:
             return index(value)
     except TypeError:
         pass
-    if example is None:
-        example = 2 if name == "num_groups" else -1
     raise TypeError(
         f"{name} is {shown(value)}, but an integer was expected; pass {name}={example}, say"
     )

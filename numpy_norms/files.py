@@ -20,6 +20,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import one_line
+
 Array = NDArray[Any]
 Path = str | PathLike[str]
 
@@ -67,8 +69,8 @@ def opened(path: Path, *, follow: bool = True) -> Iterator[BufferedReader]:
         except MemoryError:
             raise ValueError(f"{name} needs more memory than there is") from None
         except Exception as error:  # of every kind that readers raise for bytes of any kind
-            says = " ".join(str(error).split())[:200]
-            raise ValueError(f"{name} is damaged ({type(error).__name__}: {says})") from None
+            says = f"{type(error).__name__}: {one_line(error)}"
+            raise ValueError(f"{name} is damaged ({says})") from None
 
 
 class Damage(Exception):

@@ -76,7 +76,7 @@ def group_norm_forward(
     """
     axes = (
         checks.integers("channel_axis", channel_axis),
-        checks.integers("num_groups", num_groups),
+        checks.integers("num_groups", num_groups, 2),
     )
     return normalize.forward(
         "group_norm", layout, x, gamma, beta, axes, eps=eps, dtype=dtype, out=out, where=where

@@ -9,8 +9,8 @@ from os import PathLike
 from typing import Any
 
 from .. import checks
-from ..files import Damage, opened, read_bytes, size_of
-from .read import needed
+from ..files import opened, read_bytes, size_of
+from .read import needed, opened_gguf
 
 _MOST = 16 << 20  # bytes
 _OF_KERAS = (".keras", ".h5", ".hdf5")
@@ -117,16 +117,10 @@ def _configuration(name: str) -> dict[str, Any]:
 
 
 def _config_of_gguf(name: str) -> dict[str, Any]:
-    needed("gguf", name)
-    from gguf import GGUFReader
-
-    with opened(name) as file:
-        if file.read(4) != b"GGUF":
-            raise Damage("is not a .gguf file")
-        fields = GGUFReader(name).fields
+    with opened_gguf(name) as reader:
         return {  # float32, in as few digits as tell which
             key.rpartition(".")[2]: float(str(field.parts[field.data[0]][0]))
-            for key, field in fields.items()
+            for key, field in reader.fields.items()
             if key.endswith("epsilon")
         }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from os import PathLike
 from typing import Any
@@ -147,7 +148,6 @@ def _add(
     get: Callable[[str], Array],
 ) -> None:
     """Read one array, or keep why it cannot be."""
-    state.unread_shapes[key] = shape
     if kind == "BF16" and find_spec("ml_dtypes") is None:
         state.unread[key] = ImportError(
             f"{key!r} in {name} is bfloat16, which needs ml_dtypes: pip install ml_dtypes"
@@ -161,18 +161,26 @@ def _add(
         if kind == "BF16":
             import ml_dtypes  # noqa: F401 (gives NumPy the type)
         state[key] = get(key)
-        del state.unread_shapes[key]
+        return
+    state.unread_shapes[key] = shape
 
 
-def _read_gguf(name: str) -> State:
+@contextmanager
+def opened_gguf(name: str) -> Iterator[Any]:
+    """The reader of a ``.gguf`` file."""
     needed("gguf", name)
     from gguf import GGUFReader
 
-    state = State()
     with opened(name) as file:
         if file.read(4) != b"GGUF":
             raise Damage("is not a .gguf file")
-        for tensor in GGUFReader(name).tensors:
+        yield GGUFReader(name)
+
+
+def _read_gguf(name: str) -> State:
+    state = State()
+    with opened_gguf(name) as reader:
+        for tensor in reader.tensors:
             shape = tuple(int(n) for n in tensor.shape[::-1])
 
             def get(_: str, tensor: Any = tensor, shape: tuple[int, ...] = shape) -> Array:

@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import ExternalDataInfo
 
+from ..checks import one_line
 from ..files import Damage, opened, size_of
 from .graph import Array
 
@@ -38,8 +39,8 @@ def told(name: str, done: str) -> Iterator[None]:
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     except Exception as error:
-        what = " ".join(str(error).split())[:200]
-        raise ValueError(f"{name} cannot be {done} ({type(error).__name__}: {what})") from error
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"{name} cannot be {done} ({what})") from error
 
 
 def read(name: str, *, weights: bool = True) -> onnx.ModelProto:
