@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -80,6 +81,11 @@ class Judge:
     def plain(self) -> Work:
         """The steps of the plain kernel on this case."""
         return self.worked()
+
+    @cached_property
+    def plain_forward(self) -> Work:
+        """The same of a forward pass, which has no dy."""
+        return replace(self.plain, dy=None)
 
     def worked(self, dtype: DTypeLike | None = None) -> Work:
         """Return the steps of the plain kernel, on arrays of another type if one is given."""

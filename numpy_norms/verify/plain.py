@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,11 +137,14 @@ class Work:
 
     def average(self, a: Array) -> Array:
         """Return the mean over each set."""
-        return np.asarray(a.mean(axis=self.view.over, keepdims=True))
+        over = self.view.over
+        return np.asarray(
+            np.add.reduce(a, over, keepdims=True) / math.prod([a.shape[i] for i in over])
+        )
 
     def total(self, a: Array) -> Array:
         """Return the sum over the axes along which gamma and beta were broadcast."""
-        return np.asarray(a.sum(axis=self.view.summed, keepdims=True))
+        return np.asarray(np.add.reduce(a, self.view.summed, keepdims=True))
 
 
 Step = Callable[[Work], Any]
@@ -162,6 +164,8 @@ STEPS: dict[str, Step] = {
     "projection": lambda w: w.x_hat * w.average(w.dx_hat * w.x_hat),
     "dx": lambda w: w.rstd * (w.dx_hat - w.centre - w.projection),  # (12), (13)
 }
+NAMES = tuple(STEPS)
+NUMBERS = {name: number for number, name in enumerate(NAMES)}
 OUTPUTS = ("y", "dx", "dgamma", "dbeta")  # which no other step needs
 FORWARD = ("mean", "var", "rstd", "x_hat", "scale", "y")
 SCHEMES: dict[str, dict[str, Edit]] = {  # where they change more than the place of roundings
@@ -223,11 +227,10 @@ def worked(
 
 def worked_again(work: Work, edits: Sequence[Mapping[str, Edit]], last: str) -> Work:
     """Return a pass with edits, up to a step; what comes before the first edit is as it was."""
-    steps = list(STEPS)
-    first = min((steps.index(name) for chosen in edits for name in chosen), default=len(steps))
-    again = copy(work)
-    vars(again).update(dict.fromkeys(steps[first:]))
-    needed = [s for s in steps[first : steps.index(last) + 1] if s == last or s not in OUTPUTS]
+    first = min((NUMBERS[name] for chosen in edits for name in chosen), default=len(NUMBERS))
+    again = object.__new__(Work)
+    vars(again).update(vars(work), **dict.fromkeys(NAMES[first:]))
+    needed = [s for s in NAMES[first : NUMBERS[last] + 1] if s == last or s not in OUTPUTS]
     return _taken(again, needed, edits)
 
 

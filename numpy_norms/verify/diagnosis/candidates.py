@@ -55,7 +55,7 @@ class Candidates:
         self, pieces: Sequence[Piece], fault: Fault, most: float = np.inf
     ) -> list[Array | None]:
         """Return what a kernel with the fault would have returned in each piece, if not larger."""
-        return [self._once(p, fault) if p.got.size <= most else None for p in pieces]
+        return [self._once(p, fault) if p.size <= most else None for p in pieces]
 
     def _once(self, piece: Piece, fault: Fault) -> Array | None:
         key = id(fault), id(piece.judge), piece.output
@@ -68,7 +68,7 @@ class Candidates:
             return self._returned(piece, fault)
         judge, output = piece.judge, piece.output
         ahead = output == "y"
-        right = replace(judge.plain, dy=None) if ahead else judge.plain
+        right = judge.plain_forward if ahead else judge.plain
         edits = fault.edits if ahead else {**fault.edits, **fault.backward}
         try:
             wrong = worked_again(right, (SCHEMES[judge.scheme], edits), output)
@@ -120,16 +120,14 @@ def _concerns(fault: Fault, output: str) -> bool:
 
 def _chosen(ill: list[Piece]) -> list[Piece]:
     """Return a few pieces to judge by: small ones with much that is wrong, of several shapes."""
-    order = sorted(
-        ill, key=lambda p: (p.got.size > SMALL, -p.wrong.mean() * (p.got.size > 30), p.got.size)
-    )
+    order = sorted(ill, key=lambda p: (p.size > SMALL, -p.wrong.mean() * (p.got.size > 30), p.size))
     chosen: list[Piece] = []
     for piece in order:
         if all(piece.got.shape != other.got.shape for other in chosen):
             chosen.append(piece)
     chosen = (chosen + [piece for piece in order if all(piece is not c for c in chosen)])[:4]
     # Blocks are told apart by the longest sets, where those are small enough.
-    longest = max(order, key=lambda p: (p.got.size <= SMALL) * p.view.set_size)
+    longest = max(order, key=lambda p: (p.size <= SMALL) * p.view.set_size)
     if longest.view.set_size > max(p.view.set_size for p in chosen):
         chosen = [chosen[0], longest, *chosen[1:3]]
     return chosen

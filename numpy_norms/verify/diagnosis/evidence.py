@@ -50,6 +50,16 @@ class Piece:
         """What an element counts: all that is wrong in a piece as much as in any other."""
         return 1 / max(int(self.wrong.sum()) or self.got.size, 1)
 
+    @cached_property
+    def total(self) -> float:
+        """How far off all its elements are together, each as much as it counts."""
+        return self.weight * float(self.off.sum())
+
+    @property
+    def size(self) -> int:
+        """The number of elements of x."""
+        return self.judge.case.x.size
+
     @property
     def view(self) -> View:
         """The four axes of the case."""

@@ -119,7 +119,7 @@ class _Doctor:
             predicted = self.candidates.predicted(evidence, one.fault, SMALL)
             for piece, prediction in zip(evidence, predicted, strict=True):
                 if prediction is not None:
-                    total += piece.weight * float(piece.off.sum())
+                    total += piece.total
                     left += piece.weight * float(piece.off_of(prediction).sum())
         together = max(1 - left / total, 0.0) if total else 0.0
         return one.score + 0.05 * together + 0.01 * bool(one.fault.name)

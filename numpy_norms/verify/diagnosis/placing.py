@@ -67,7 +67,7 @@ def _gains(pieces: Sequence[Piece], predicted: Sequence[Array | None]) -> tuple[
     """Return how much nearer each element comes by a prediction, and how far off all are."""
     gains, total = [], 0.0
     for piece, prediction in zip(pieces, predicted, strict=True):
-        total += piece.weight * float(piece.off.sum())
+        total += piece.total
         after = piece.off if prediction is None else piece.off_of(prediction)
         gains.append(piece.weight * (piece.off - after))
     return gains, total

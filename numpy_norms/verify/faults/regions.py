@@ -75,15 +75,17 @@ def over_tiles(size: int) -> Average:
 
 def _kept(name: str, size: int, count: int) -> Array:
     """Return which of `count` terms a region holds."""
-    index = np.arange(count)
-    return {
-        "first": index < size,
-        "last block": index >= (count - 1) // size * size,
-        "whole blocks": index < count - count % size,
-        "but last": index < count - size,
-        "but first": index >= size,
-        "but last block": index < max((count - 1) // size * size, 1),
+    last_block = (count - 1) // size * size
+    first, end = {
+        "first": (0, size),
+        "last block": (last_block, count),
+        "whole blocks": (0, count - count % size),
+        "but last": (0, count - size),
+        "but first": (size, count),
+        "but last block": (0, max(last_block, 1)),
     }[name]
+    index = np.arange(count)
+    return np.asarray((index >= first) & (index < end))
 
 
 def _shaped(kept: Array, w: Work, axes: tuple[int, ...]) -> Array:
