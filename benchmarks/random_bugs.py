@@ -1,4 +1,4 @@
-"""Break plain kernels at random places, and count how many `check_kernel` catches.
+"""Break plain kernels at random places; count how many `check_kernel` catches, and can name.
 
 The bugs are not those of the catalogue: the source of a plain kernel is taken apart and one thing
 in it changed: a sign, an operator, a constant, an axis, a name, or a factor of 1 +- 1e-4 somewhere.
@@ -86,6 +86,7 @@ SWAPS: dict[type, tuple[type, ...]] = {
     ast.Pow: (ast.Mult,),
 }
 FACTORS = ("1.0001", "0.9999")
+VAGUE = ("unknown", "rounding", "not repeatable")  # findings that do not say what was changed
 NAMES = ("seen", "given", "mean", "var", "square", "rstd", "x_hat", "g", "centre", "projection")
 Change = tuple[str, str, ast.Module]
 
@@ -180,7 +181,7 @@ def compiled(module: ast.Module) -> tuple[Callable[..., Any], Callable[..., Any]
 
 def survey(bugs: int, seed: int) -> Iterator[str]:
     """Break each norm's kernel `bugs` times and yield the lines of a Markdown page."""
-    caught: dict[str, Counter[bool]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     survivors = []
     for norm in VIEWS:
         trial = Trial(norm, "float32", None, seed, {})
@@ -189,16 +190,18 @@ def survey(bugs: int, seed: int) -> Iterator[str]:
             report = trial.of(*compiled(module))
             if any(row.note.endswith("expected") or "Error: " in row.note for row in report.rows):
                 continue
-            caught[kind][not report.passed] += 1
+            counts[kind]["bugs"] += 1
             if report.passed:
                 survivors.append(f"| {norm} | {kind} | `{line}` |")
+            else:
+                counts[kind]["caught"] += 1
+                counts[kind]["named"] += report.diagnosis[0].kind not in VAGUE
         print(norm, len(changes), "possible", file=sys.stderr)
-    yield "| changed | bugs | caught |"
-    yield "|---|---|---|"
-    for kind, counts in sorted(caught.items()):
-        yield f"| {kind} | {counts.total()} | {counts[True] / counts.total():.1%} |"
-    total = sum((c for c in caught.values()), Counter())
-    yield f"| all | {total.total()} | {total[True] / total.total():.1%} |"
+    yield "| changed | bugs | caught | of these named first |"
+    yield "|---|---|---|---|"
+    for kind, n in [*sorted(counts.items()), ("all", sum(counts.values(), Counter()))]:
+        shares = f"{n['caught'] / n['bugs']:.1%} | {n['named'] / n['caught']:.1%}"
+        yield f"| {kind} | {n['bugs']} | {shares} |"
     yield ""
     if survivors:
         yield "Not caught:"

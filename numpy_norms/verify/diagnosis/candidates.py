@@ -11,6 +11,7 @@ from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.sentences import sentences
+from numpy_norms.verify.faults.slips import slips
 from numpy_norms.verify.plain import SCHEMES, Array, Kernel, worked_again
 from numpy_norms.verify.runs import Run, run
 
@@ -42,14 +43,15 @@ class Candidates:
         self._runs: dict[tuple[int, int, bool], Run] = {}
 
     def of(self, output: str, ill: list[Piece]) -> Iterator[list[Fault]]:
-        """Yield shortlists for an output: what is known or fitted first, then all sentences."""
+        """Yield shortlists for an output: what is known or fitted, all sentences, and slips."""
         chosen = _chosen(ill)
         norm, case = self.arrangement.norm, chosen[0].judge.case
         known = [f for f in KNOWN if norm in f.norms and _concerns(f, output)]
         yield self._shortlist(chosen, [*known, *fitted(chosen, output)])
         longest = max(p.view.set_size for p in chosen), max(p.view.sum_size for p in chosen)
         every = sentences(norm, case.x.ndim, case.gamma.ndim, *longest)
-        yield self._shortlist(chosen, [fault for fault in every if _concerns(fault, output)])
+        for pool in (every, slips(norm)):
+            yield self._shortlist(chosen, [fault for fault in pool if _concerns(fault, output)])
 
     def predicted(
         self, pieces: Sequence[Piece], fault: Fault, most: float = np.inf

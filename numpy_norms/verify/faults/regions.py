@@ -12,7 +12,15 @@ from numpy_norms.verify.plain import Array, Work
 
 from .grammar import Average
 
-__all__ = ["axes_by_name", "blocks", "over_axes", "over_tiles", "within_set", "within_sum"]
+__all__ = [
+    "axes_by_name",
+    "blocks",
+    "over_axes",
+    "over_tiles",
+    "over_view",
+    "within_set",
+    "within_sum",
+]
 
 
 def axes_by_name(norm: str, rank: int, features: int) -> dict[str, tuple[int, ...]]:
@@ -55,6 +63,15 @@ def over_axes(name: str) -> Average:
         whole = np.broadcast_to(a, w.view.shape).reshape(w.shape)
         means = np.broadcast_to(whole.mean(axis=axes, keepdims=True), w.shape)
         return np.asarray(means.reshape(w.view.shape))
+
+    return average
+
+
+def over_view(axes: tuple[int, ...]) -> Average:
+    """Return an average over other axes of the norm's own view of `x`."""
+
+    def average(w: Work, a: Array) -> Array:
+        return np.asarray(np.broadcast_to(a, w.view.shape).mean(axis=axes, keepdims=True))
 
     return average
 

@@ -24,7 +24,7 @@ from .grammar import (
     sign,
 )
 from .memory import by_address
-from .regions import axes_by_name, blocks, over_axes, over_tiles, within_set, within_sum
+from .regions import axes_by_name, blocks, over_axes, over_tiles, over_view, within_set, within_sum
 
 __all__ = ["sentences"]
 
@@ -39,6 +39,11 @@ GROUPS = (
     STATISTICS,
     (*STATISTICS, *GRADIENT_MEANS),
 )
+# Axes that only group norm's view has: samples, groups, channels of a group, positions.
+OF_GROUPS = {
+    "the channels of a group alone": (2,),
+    "N, too: a group in all samples": (0, 2, 3),
+}
 
 
 @cache
@@ -131,6 +136,9 @@ def _axes(axes: tuple[str, ...]) -> Iterator[Fault]:
     for name in axes:
         for steps in GROUPS:
             yield averaged(steps, over_axes(name), "axis", name)
+    for name, over in OF_GROUPS.items():
+        for steps in GROUPS:
+            yield averaged(steps, over_view(over), "axis", name).of("group_norm")
     for size in (2, 4, 8, 16, 32):
         for steps in GROUPS:
             yield averaged(steps, over_tiles(size), "axis", f"tiles of {size} sets at once")
