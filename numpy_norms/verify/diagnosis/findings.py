@@ -15,6 +15,7 @@ from numpy_norms.verify.runs import Run
 from numpy_norms.verify.tolerances import roundoff
 
 from .candidates import SMALL, Candidates
+from .derived import derived_from
 from .evidence import CAP, Piece, log_off, pieces
 from .placing import CERTAIN, Likely, everywhere, placed
 from .saved import saved
@@ -26,6 +27,7 @@ __all__ = ["diagnose"]
 LEAST = 0.5  # of the evidence that a sentence has to explain
 SLIGHT = np.log(30)  # errors in tolerances, below which rounding may do it
 SPREAD = 0.05  # of the elements, that a narrower type leaves wrong at least
+FOLLOWS = "it is the gradient of the wrong y, and right once y is"
 NO_FAULT = Fault("rounding", "")
 
 
@@ -76,12 +78,17 @@ class _Doctor:
         outputs = [name for name in OUTPUTS if name in judges[0].expected]
         self.evidence = {name: pieces(arrangement, judges, runs, name) for name in outputs}
         self.candidates = Candidates(arrangement)
+        self.of_y: Fault | None = None  # what explains y, everywhere
 
     def of(self, output: str) -> Iterator[Finding]:
         """Yield the likeliest sentence about an output, if it is wrong."""
         evidence = self.evidence[output]
         ill = [piece for piece in evidence if piece.wrong.any()]
         if not ill:
+            return
+        share = 0.0 if self.of_y is None else derived_from(self.of_y, ill)
+        if self.of_y is not None and share:
+            yield Finding(output, self.of_y.kind, FOLLOWS, share=round(share, 3))
             return
         predicted = self.candidates.predicted
         plain = everywhere(evidence, NO_FAULT, predicted(evidence, NO_FAULT)).share
@@ -98,6 +105,8 @@ class _Doctor:
             likely = [one for one in likely if one.place is None and one.when is None]
         one = max(likely, key=self._order) if likely else _unknown(output, evidence)
         fault, when = one.fault, one.when
+        if output == "y" and one.score > CERTAIN:
+            self.of_y = fault
         if when is not None and self.probe is not None:
             when = sharpened(when, evidence, output, self.probe)
         yield Finding(

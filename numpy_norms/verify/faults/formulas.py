@@ -26,30 +26,6 @@ def _with_eps(eps: float, w: Work) -> Array:
     return np.asarray((w.var + type(w.eps)(eps)) ** -0.5)
 
 
-def _derived() -> Iterator[Fault]:
-    """Yield wrong forward passes whose backward pass is their own derivative, as autograd's is."""
-    of_it = "and dx is the derivative of that"
-    yield Fault(
-        "count wrong",
-        f"the variance is divided by m - 1, {of_it}",
-        "var = sum (x - mu)^2 / (m - 1)",
-        edits={step: lambda w, value: value * _one_less(w) for step in ("var", "projection")},
-    )
-    yield Fault(
-        "formula",
-        f"eps is added to the standard deviation, {of_it}",
-        "r = 1 / (sqrt(var) + eps)",
-        edits={
-            "rstd": lambda w, _: 1 / (np.sqrt(w.var) + w.eps),
-            "projection": lambda w, value: value * (1 + w.eps / np.sqrt(w.var)),
-        },
-    )
-
-
-def _one_less(w: Work) -> Any:
-    return w.x.dtype.type(w.view.set_size / max(w.view.set_size - 1, 1))
-
-
 def formulas() -> Iterator[Fault]:
     """Yield the sentences about a step that is computed as something else."""
     for eps in FIXED:
@@ -76,7 +52,6 @@ def formulas() -> Iterator[Fault]:
         centre=lambda w: w.average(w.dy) if w.centred else 0,
         projection=lambda w: w.x_hat * w.average(w.dy * w.x_hat),
     )
-    yield from _derived()
     others = {
         "var": {
             "E[x^2], about 0": lambda w: w.average(w.x**2),
