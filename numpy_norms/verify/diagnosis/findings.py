@@ -27,7 +27,7 @@ __all__ = ["diagnose"]
 LEAST = 0.5  # of the evidence that a sentence has to explain
 SLIGHT = np.log(30)  # errors in tolerances, below which rounding may do it
 SPREAD = 0.05  # of the elements, that a narrower type leaves wrong at least
-FOLLOWS = "it is the gradient of the wrong y, and right once y is"
+FOLLOWS = "it is the right gradient of the wrong y"
 NO_FAULT = Fault("rounding", "")
 
 
@@ -86,11 +86,12 @@ class _Doctor:
         ill = [piece for piece in evidence if piece.wrong.any()]
         if not ill:
             return
-        share = 0.0 if self.of_y is None else derived_from(self.of_y, ill)
-        if self.of_y is not None and share:
-            yield Finding(output, self.of_y.kind, FOLLOWS, share=round(share, 3))
-            return
-        predicted = self.candidates.predicted
+        predicted, y = self.candidates.predicted, self.of_y
+        if y is not None and everywhere(evidence, y, predicted(evidence, y)).share <= CERTAIN:
+            share = derived_from(y, ill)
+            if share:
+                yield Finding(output, y.kind, FOLLOWS, share=round(share, 3))
+                return
         plain = everywhere(evidence, NO_FAULT, predicted(evidence, NO_FAULT)).share
         likely: list[Likely] = []
         for faults in self.candidates.of(output, ill):

@@ -62,6 +62,9 @@ def formulas() -> Iterator[Fault]:
             "(var + eps^2)^(-1/2)": lambda w: (w.var + w.eps**2) ** -0.5,
             "(var + eps)^(1/2): not its reciprocal": lambda w: (w.var + w.eps) ** 0.5,
             "the standard deviation, not its reciprocal": lambda w: w.var**0.5,
+            "1 / (E|x - mu| + eps), of the mean deviation": lambda w: (
+                1 / (w.average(abs(w.x - w.mean)) + w.eps)
+            ),
         },
         "x_hat": {
             "x - mu: r is missing": lambda w: w.x - w.mean,
