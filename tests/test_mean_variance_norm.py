@@ -221,3 +221,13 @@ def test_a_constant_of_any_size_gives_zeros_for_any_eps(value, eps, dtype, work,
     x = np.full((2, size), min(max(value, -largest), largest), dtype)
     y, _ = mean_variance_norm_forward(x, axis=1, eps=eps, dtype=work)
     assert_array_equal(y, np.zeros_like(x))
+
+
+@each("exponent", range(-40, -18))
+def test_squares_that_vanish_beside_eps_leave_y_finite(exponent):
+    x, dy = draw((2, 3, 4, 4), mean=0, dtype=np.float32)
+    x *= np.float32(10.0**exponent)
+    y, dx = both(x, dy, axis=(0, 2, 3), dtype=np.float32)
+    wide_y, wide_dx = both(x, dy, axis=(0, 2, 3))
+    assert_allclose(y, wide_y, rtol=1e-5, atol=1e-5 * np.abs(wide_y).max())
+    assert_allclose(dx, wide_dx, rtol=1e-5, atol=1e-5 * np.abs(wide_dx).max())

@@ -141,7 +141,7 @@ def _forward(tile: Tile, x_view: Array, y_view: Array, eps: float) -> Steps:
         tile.store(eq.standardized(x, mean, r), y_view)  # (V4)
         return pivot, exponent, mean, var
 
-    return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps * eps))
+    return Steps(reduce, _found, apply, partial(lifting.nearer, tile.plan, eps * eps))
 
 
 def _backward(tile: Tile, x_view: Array, dy_view: Array, dx_view: Array, eps: float) -> Steps:
@@ -160,6 +160,12 @@ def _backward(tile: Tile, x_view: Array, dy_view: Array, dx_view: Array, eps: fl
         tile.store(dx, dx_view)
 
     return Steps(reduce, as_found, apply)
+
+
+def _found(*averages: Any) -> tuple[Any, Any]:
+    """The mean and the variance, which has no eps beside it under the root: at least 0."""
+    mean, var = mean_and_variance(*averages)
+    return mean, var if var.dtype.kind == "c" else np.maximum(var, 0)
 
 
 def _reciprocal(plan: Plan, eps: float, exponent: Any, var: Array) -> Any:
