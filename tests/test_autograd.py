@@ -178,6 +178,34 @@ def test_a_third_derivative_is_refused_in_words(norm, first, second, last):
         last(second(first(cubed)))(x)
 
 
+@parametrize(SIX)
+@each("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_forward_within_forward_mode_is_forward_of_reverse_in_any_dtype(norm, dtype):
+    arrays, _ = norm.draw(8, dtype=dtype)
+    values, rng = tuple(arrays.values()), np.random.default_rng(9)
+    along = tuple(rng.standard_normal(a.shape).astype(dtype) for a in values)
+
+    call = function(norm, arrays)
+
+    def cubed(values):
+        return anp.sum(call(*values) ** 3)
+
+    _, of_reverse = make_jvp(grad(cubed))(values)(along)
+    expected = sum(np.sum(d * t) for d, t in zip(of_reverse, along, strict=True))
+    for size in (1, 2**-55) if dtype != np.float16 else (1,):
+        small = tuple(t * dtype(size) for t in along)
+        _, twice = make_jvp(lambda a, t=small: make_jvp(cubed)(a)(t)[1])(values)(small)
+        assert twice.dtype == dtype
+        assert_close(twice / size**2, expected, 2e-2 if dtype == np.float16 else 1e-4)
+
+
+def test_forward_within_forward_mode_is_refused_for_complex_x():
+    x = np.array([[1.0, 2j, 3.0]])
+    twice = forward(forward(lambda x: traced.layer_norm(x) ** 3))
+    with pytest.raises(NotImplementedError, match="forward mode of grad"):
+        twice(x)
+
+
 @each("scheme", ["gemma", "llama", "onnx"])
 @each("first", [forward, reverse])
 @each("second", [forward, reverse])
@@ -197,6 +225,12 @@ def test_what_cannot_be_meant_is_refused_in_words():
         traced.layer_norm(x, out=x)
     with pytest.raises(TypeError, match="channel_axis"):
         traced.layer_norm(x, channel_axis=1)
+    for absent in (
+        lambda: traced.layer_norm(None),
+        lambda: traced.batch_norm_inference(x, x[0], None),
+    ):
+        with pytest.raises(TypeError, match="it is a NoneType"):
+            absent()
     with pytest.raises(ValueError, match="gamma has shape"):
         grad(lambda x: anp.sum(traced.layer_norm(x, np.ones(2))))(x)
 

@@ -11,8 +11,8 @@
 Every array argument may be traced, in reverse and in forward mode and one within the other. The
 backward pass of the backward pass is `numpy_norms.double_backward`. It is that of the forward mode,
 too, and the forward mode of the backward pass, since second derivatives are the same in either
-order. The forward mode of the forward mode is a complex step of `numpy_norms.jvp`. A third
-derivative is refused.
+order. The forward mode of the forward mode is a complex step of `numpy_norms.jvp`, which a complex
+`x` does not allow. A third derivative is refused.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def batch_norm(x: Any, gamma: Any = None, beta: Any = None, **options: Any) -> A
     Raises
     ------
     NotImplementedError
-        In a third derivative.
+        In a third derivative, and in forward mode within forward mode where `x` is complex.
 
     Examples
     --------

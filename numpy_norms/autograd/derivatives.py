@@ -30,7 +30,8 @@ from ..cache import Cache
 
 Array = NDArray[Any]
 
-STEP = 1e-30  # of the complex step; nothing is subtracted, so that it can be as small
+STEP = 1e-100  # of the complex step; nothing is subtracted, so that it can be as small
+_OPTIONAL = "gamma", "beta"
 
 
 class Call:
@@ -66,7 +67,7 @@ def traced(norm: str, options: dict[str, Any], **arrays: Any) -> Any:
     """Return y of a norm as autograd's own functions return theirs."""
     if "out" in options:
         raise TypeError("out was given, but y is differentiated, not overwritten; leave it out")
-    names = [name for name, a in arrays.items() if a is not None]
+    names = [name for name, a in arrays.items() if a is not None or name not in _OPTIONAL]
     return output(Call(norm, options, names), *[arrays[name] for name in names])
 
 
@@ -106,7 +107,15 @@ def second_gradients(call: Call, dy: Array, *tangents_and_arrays: Any) -> tuple[
 def second_tangent(call: Call, *tangents_and_arrays: Any) -> Array:
     """Return the tangent of the tangent of y, along a second tangent of each array."""
     tangents, along, arrays = call.apart(tangents_and_arrays)
-    moved = [a if t is None else a + 1j * STEP * t for a, t in zip(arrays, along, strict=True)]
+    if np.iscomplexobj(arrays[0]):
+        raise NotImplementedError(
+            "forward mode within forward mode was asked for, which takes a complex step, but x is "
+            f"{arrays[0].dtype}; take forward mode of grad, which is the same derivative"
+        )
+    moved = [
+        a if t is None else a.astype(np.complex128) + 1j * STEP * t.astype(np.complex128)
+        for a, t in zip(arrays, along, strict=True)
+    ]
     moved[0] = moved[0].astype(np.complex128)
     _, cache = call.forward(moved, dtype=None)
     y_dot = numpy_norms.jvp(cache, **call.named("", tangents, "_dot"))
