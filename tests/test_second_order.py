@@ -268,7 +268,7 @@ def test_in_constant_sets_nothing_is_nan(norm):
 
 
 @parametrize(FAMILY)
-@each(("exponent", "eps"), [(-600, 0), (600, 0), (511, EPS)])
+@each(("exponent", "eps"), [(-600, 0), (600, 0), (511, EPS), (-1000, 0), (1000, 0)])
 def test_numbers_whose_squares_leave_the_range(norm, exponent, eps):
     if norm is INFERENCE:
         return
@@ -283,6 +283,21 @@ def test_numbers_whose_squares_leave_the_range(norm, exponent, eps):
     for name, a in expected.items():
         if name != "y_dot":
             assert_close(found[name] * (scale if name == "x" else 1), a, 1e-13)
+
+
+@parametrize(FIVE)
+@each("exponent", [-1000, -600, 600, 1000])
+def test_masked_numbers_whose_squares_leave_the_range(norm, exponent):
+    arrays, _ = norm.draw(23)
+    tangents, scale = random_like(arrays, 24), 2.0**exponent
+    where = np.random.default_rng(25).random(norm.shape) < 0.8
+    where.ravel()[norm.sharing.set_rows[:, :3]] = True
+
+    def y_dot(scale):
+        _, cache = norm.forward({**arrays, "x": arrays["x"] * scale}, eps=0, where=where)
+        return nn.jvp(cache, **named("", {**tangents, "x": tangents["x"] * scale}, "_dot"))
+
+    assert_close(y_dot(scale), y_dot(1.0), 1e-13)
 
 
 @parametrize(FAMILY)

@@ -27,8 +27,8 @@ def tangent(
     """Fill y_dot; keep E[x_dot] and E[x_dot x_hat], if `cotangent` will not find sets whole."""
 
     def reduce(*lifted: Any) -> Any:
-        x_hat, rstd = standardized(tile, x_view, eps, *lifted)
-        x_dot = tile.lift(x_dot_view, into=y_dot_view)
+        x_hat, rstd, _ = standardized(tile, x_view, eps, *lifted)
+        x_dot = tile.lift(x_dot_view, None, lifted[1], into=y_dot_view)
         return (x_dot, x_hat, rstd), first.averages(x_dot, x_hat, tile.E, tile.M), ()
 
     def apply(x_dot: Any, x_hat: Any, rstd: Any, *numbers: Any) -> Any:
@@ -36,7 +36,7 @@ def tangent(
         x_hat_dot = first.input_gradient(x_dot, x_hat, rstd, mean_x_dot, mean_x_dot_x_hat)
         x_hat_dot.settle()  # its x_hat is used up; and a large mean of x_dot must not join beta_dot
         if gamma_dot is not None:
-            x_hat, _ = standardized(tile, x_view, eps, *lifted)
+            x_hat, _, _ = standardized(tile, x_view, eps, *lifted)
         tile.store(eq.output_tangent(x_hat_dot, x_hat, gamma, gamma_dot, beta_dot), y_dot_view)
         return (mean_x_dot, mean_x_dot_x_hat) if kept else ()
 
@@ -58,21 +58,21 @@ def tangent_of_masked(
 
     def reduce(*numbers: Any) -> Any:
         pivot, exponent, mean, var, portion, _ = numbers
-        lifted_rstd, _ = rstd_of(tile, eps, exponent, var)
         x = counted(tile, x_view, hidden, pivot, exponent)
-        x_hat = first.standardized(x, mean, lifted_rstd)
-        averages = first.averages(counted(tile, x_dot_view, hidden), x_hat, tile.E, tile.M)
-        return (), of_portion(portion, *averages), ()
+        x_hat = first.standardized(x, mean, rstd_of(tile, eps, exponent, var))
+        if exponent is not None:
+            x_hat.settle()
+        x_dot = counted(tile, x_dot_view, hidden, None, exponent)
+        return (), of_portion(portion, *first.averages(x_dot, x_hat, tile.E, tile.M)), ()
 
     def apply(*numbers: Any) -> None:
         pivot, exponent, mean, var, _, empty, *averages = numbers
-        lifted_rstd, rstd = rstd_of(tile, eps, exponent, var)
+        rstd = rstd_of(tile, eps, exponent, var)
 
         def x_hat() -> Any:
-            x = lifted(tile, x_view, empty, pivot, exponent)
-            return first.standardized(x, mean, lifted_rstd)
+            return first.standardized(lifted(tile, x_view, empty, pivot, exponent), mean, rstd)
 
-        x_dot = lifted(tile, x_dot_view, empty, into=y_dot_view)
+        x_dot = lifted(tile, x_dot_view, empty, None, exponent, into=y_dot_view)
         x_hat_dot = first.input_gradient(x_dot, x_hat(), rstd, *averages)
         x_hat_dot.settle()
         again = None if gamma_dot is None else x_hat()
@@ -96,23 +96,23 @@ def cotangent(
 
     def reduce(*numbers: Any) -> Any:
         *lifted, mean_ddx, mean_ddx_x_hat = numbers
-        x_hat, rstd = standardized(tile, x_view, eps, *lifted)
-        x_hat_dot = tile.lift(ddx_view)
+        x_hat, rstd, rstd_of_x = standardized(tile, x_view, eps, *lifted)
+        x_hat_dot = tile.lift(ddx_view, None, lifted[1])
         if mean_ddx_x_hat is None:
             mean_ddx, mean_ddx_x_hat = first.averages(x_hat_dot, x_hat, tile.E, tile.M)
         x_hat_dot = first.input_gradient(x_hat_dot, x_hat, rstd, mean_ddx, mean_ddx_x_hat)
         x_hat_dot.settle()  # its x_hat is used up
-        x_hat, _ = standardized(tile, x_view, eps, *lifted)
+        x_hat, _, _ = standardized(tile, x_view, eps, *lifted)
         dy, dx_hat = tile.lift(dy_view), tile.lift(dy_view, into=d_x_view)
         d_gamma = eq.gamma_cotangent(dy, x_hat_dot, tile.G)
         dx_hat = first.scaled(dx_hat, gamma)
         of_dx_hat = tile.E(dx_hat, x_hat), tile.E(dx_hat, x_hat_dot)
         d_x_hat = eq.x_hat_cotangent(dy, dx_hat, ddgamma, rstd, mean_ddx_x_hat)
         averages = first.averages(d_x_hat, x_hat, tile.E, tile.M)
-        return (d_x_hat, x_hat, x_hat_dot, rstd), (*averages, *of_dx_hat), (d_gamma,)
+        return (d_x_hat, x_hat, x_hat_dot, rstd_of_x), (*averages, *of_dx_hat), (d_gamma,)
 
-    def apply(d_x_hat: Any, x_hat: Any, x_hat_dot: Any, rstd: Any, *numbers: Any) -> None:
-        d_x = eq.input_cotangent(d_x_hat, x_hat, x_hat_dot, rstd, *numbers[-4:])
+    def apply(d_x_hat: Any, x_hat: Any, x_hat_dot: Any, rstd_of_x: Any, *numbers: Any) -> None:
+        d_x = eq.input_cotangent(d_x_hat, x_hat, x_hat_dot, rstd_of_x, *numbers[-4:])
         tile.unlift(d_x, None, power)
         tile.store(d_x, d_x_view)
 
@@ -121,16 +121,19 @@ def cotangent(
 
 def standardized(
     tile: Tile, x_view: Array, eps: float, pivot: Any, exponent: Any, mean: Any, var: Any
-) -> tuple[Any, Any]:
-    """x_hat of the tile, and rstd of x itself, from statistics of x as it was lifted."""
-    lifted_rstd, rstd = rstd_of(tile, eps, exponent, var)
-    return first.standardized(tile.lift(x_view, pivot, exponent), mean, lifted_rstd), rstd
+) -> tuple[Any, Any, Any]:
+    """x_hat of the tile, and rstd: of x as it was lifted, and of x itself."""
+    rstd = rstd_of(tile, eps, exponent, var)
+    x_hat = first.standardized(tile.lift(x_view, pivot, exponent), mean, rstd)
+    if exponent is None:
+        return x_hat, rstd, rstd
+    x_hat.settle()  # else sums would be made of what was lifted, whose products may leave the range
+    return x_hat, rstd, tile.plan.times(rstd, exponent)
 
 
-def rstd_of(tile: Tile, eps: float, exponent: Any, var: Any) -> tuple[Any, Any]:
-    """rstd of x as it was lifted, and of x itself."""
-    rstd = first.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-    return rstd, rstd if exponent is None else tile.plan.times(rstd, exponent)
+def rstd_of(tile: Tile, eps: float, exponent: Any, var: Any) -> Any:
+    """rstd of x as it was lifted."""
+    return first.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
 
 
 def tangent_of_given(
