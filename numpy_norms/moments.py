@@ -39,7 +39,7 @@ class Moments:
     Raises
     ------
     ValueError
-        If the shapes differ, or a count is negative.
+        If the shapes differ, or a count or a sum of squares is negative.
     TypeError
         If the counts are not integers, or the others no numbers.
 
@@ -62,23 +62,28 @@ class Moments:
     m2: Array
 
     def __post_init__(self) -> None:
-        """Refuse what does not belong together."""
-        count, mean, m2 = map(np.shape, (self.count, self.mean, self.m2))
-        if not count == mean == m2:
-            raise ValueError(
-                f"count, mean and m2 have shapes {count}, {mean} and {m2}, but one shape was "
-                f"expected; pass np.full(mean.shape, n) if all counts are n"
-            )
-        dtype = np.asarray(self.count).dtype
-        if dtype.kind not in "iu":
+        """Refuse what does not belong together; hold arrays of int64, and of float64 or wider."""
+        given = np.asarray(self.count)
+        if given.dtype.kind not in "iu":
             raise TypeError(
-                f"count has dtype {dtype}, but integers were expected; pass count.astype(np.int64)"
+                f"count has dtype {given.dtype}, but integers were expected; "
+                "pass count.astype(np.int64)"
             )
-        if (np.asarray(self.count) < 0).any():
+        count = given.astype(np.int64, copy=False)  # narrow ones would not hold the sums of a merge
+        mean, m2 = (_wide(name, getattr(self, name)) for name in ("mean", "m2"))
+        if not count.shape == mean.shape == m2.shape:
+            raise ValueError(
+                f"count, mean and m2 have shapes {count.shape}, {mean.shape} and {m2.shape}, but "
+                "one shape was expected; pass np.full(mean.shape, n) if all counts are n"
+            )
+        if (count < 0).any():
             raise ValueError("count is negative for a set; pass how many numbers each set has")
-        for name, a in (("mean", self.mean), ("m2", self.m2)):
-            if np.asarray(a).dtype.kind not in "iu":
-                checks.array(name, a)
+        if m2.dtype.kind != "c" and (m2 < 0).any():
+            raise ValueError(
+                "m2 is negative for a set, but it is a sum of squares; pass count * var if var is "
+                "the biased variance"
+            )
+        self.__dict__.update(count=count, mean=mean, m2=m2)  # the class is frozen
 
     @classmethod
     def of(
@@ -178,6 +183,11 @@ class Moments:
         >>> m.mean, m.var(correction=1)
         (array(5.5), array(13.))
         """
+        if isinstance(parts, Moments) or not isinstance(parts, Iterable):
+            raise TypeError(
+                f"parts is a {type(parts).__name__}, but an iterable of Moments was expected; "
+                "pass [Moments.of(x, axis)], say"
+            )
         waiting: list[Moments] = []  # of 2**k parts each, with k falling, as the digits of n are
         for n, part in enumerate(parts, 1):
             whole = _checked(part)
@@ -221,9 +231,9 @@ class Moments:
         >>> Moments.empty(()).merge(Moments.of(np.array([1.0, 3.0]), axis=0)).mean
         array(2.)
         """
-        if np.shape(_checked(other).mean) != np.shape(self.mean):
+        if _checked(other).mean.shape != self.mean.shape:
             raise ValueError(
-                f"moments of shapes {np.shape(self.mean)} and {np.shape(other.mean)} cannot be "
+                f"moments of shapes {self.mean.shape} and {other.mean.shape} cannot be "
                 "merged; take both over the axes that leave the same sets"
             )
         n1, n2 = self.count, other.count
@@ -260,7 +270,7 @@ class Moments:
         >>> Moments.of(np.array([1.0, 3.0]), axis=0).var(correction=1)
         array(2.)
         """
-        n, correction = np.asarray(self.count), checks.integer("correction", correction, 1)
+        n, correction = self.count, checks.integer("correction", correction, 1)
         if correction < 0:
             raise ValueError(f"correction is {checks.shown(correction)}; pass 0, 1 or more")
         if not (n > correction).all():
@@ -271,6 +281,14 @@ class Moments:
             )
         with np.errstate(all="ignore"):
             return np.asarray(self.m2 / (n - correction))
+
+
+def _wide(name: str, a: ArrayLike) -> Array:
+    """Means or sums of squares, in float64 or wider."""
+    if np.asarray(a).dtype.kind not in "iu":
+        a = checks.array(name, a)
+    a = np.asarray(a)
+    return a.astype(np.promote_types(a.dtype, np.float64), copy=False)
 
 
 def _checked(part: Any) -> Moments:
@@ -293,5 +311,6 @@ def _in_units_of_x(
 ) -> tuple[Array, Array]:
     """Mean and sum of squared deviations of sets, which were lifted."""
     with np.errstate(all="ignore"):
-        mean, m2 = lifting.mean_of(plan, pivot, exponent, mean), count * var
+        mean = lifting.mean_of(plan, pivot, exponent, mean)
+        m2 = count * (var if var.dtype.kind == "c" else np.maximum(var, 0))  # not below by rounding
         return mean, m2 if exponent is None else plan.times(m2, -2 * exponent)

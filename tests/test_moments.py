@@ -278,6 +278,25 @@ def test_moments_cannot_be_changed_and_travel_as_pickles():
     assert_array_equal([again.mean, again.m2], [m.mean, m.m2])
 
 
+@each("dtype", [np.int8, np.uint8, np.uint64, np.int32, list])
+def test_moments_made_of_numbers_are_merged_as_those_of_data(dtype):
+    counts = [120, 90] if dtype is list else np.array([120, 90], dtype)
+    halves = [Moments(counts, [1.0, 2], [3.0, 0]), Moments(counts, np.float16([3, 2]), [1, 4])]
+    m = Moments.merged(halves)
+    assert m.count.dtype == np.int64
+    assert m.mean.dtype == m.m2.dtype == np.float64
+    assert_array_equal(m.count, [240, 180])
+    assert_array_equal([m.mean, m.m2], [[2, 2], [3 + 1 + 4 * 60, 4]])
+    assert Moments(2, 1, 0).merge(Moments(2, 3, 0)).m2 == 4
+
+
+@given(st.integers(-163, -155), st.integers(2, 9))
+def test_no_sum_of_squares_is_negative_where_squares_vanish(exponent, m):
+    rng = np.random.default_rng(m)
+    x = 10.0**exponent * (rng.standard_normal((50, m)) + rng.standard_normal((50, 1)))
+    assert (Moments.of(x, 1).m2 >= 0).all()
+
+
 ONES = np.ones(3)
 
 
@@ -287,6 +306,7 @@ ONES = np.ones(3)
         (lambda: Moments(ONES.astype(int), ONES, np.ones(2)), r"\(3,\), \(3,\) and \(2,\)"),
         (lambda: Moments.empty(3).merge(Moments.empty(2)), r"shapes \(3,\) and \(2,\)"),
         (lambda: Moments.merged([]), "parts is empty"),
+        (lambda: Moments([3], [1.0], [-2.0]), "m2 is negative"),
         (lambda: Moments.of(np.ones((2, 3)), 2), "axis is 2"),
         (lambda: Moments.of(np.ones((2, 3)), (0, -2)), "names an axis twice"),
         (lambda: Moments.of(np.ones((1, 3)), 0).var(correction=1), "a set has 1 numbers"),
@@ -319,6 +339,8 @@ def test_a_wrong_value_is_named(call, message):
         (lambda: Moments.of(np.ones((2, 3)), 0, where=[1, 0, 1]), "where has dtype int64"),
         (lambda: Moments.empty(3).merge(ONES), "a part is a ndarray"),
         (lambda: Moments.merged([ONES]), "a part is a ndarray"),
+        (lambda: Moments.merged(Moments.empty(3)), "parts is a Moments"),
+        (lambda: Moments.merged(5), "parts is a int"),
     ],
 )
 def test_a_wrong_type_is_named(call, message):
