@@ -96,7 +96,8 @@ def fold_batch_norm(
     with np.errstate(all="ignore"):
         shift = (b.astype(work) - norm.mean) * norm.scale + norm.beta
         folded = _multiplied(weight, view, view.along("o", norm.scale))
-        return folded, _rounded("bias", shift, out.dtype)
+        sound = norm.sound & np.isfinite(b)
+        return folded, _rounded("bias", shift, out.dtype, sound, absent=bias is None)
 
 
 def fold_batch_norm_into_next(
@@ -162,8 +163,11 @@ def fold_batch_norm_into_next(
     (array([[1., 4.]]), array([-1.]))
     """
     weight = checks.array("weight", weight)
-    if padding not in (False, True):
-        raise TypeError(f"padding is {padding!r}; pass True where zeros are put around, or False")
+    if not isinstance(padding, int | np.bool_) or padding not in (0, 1):
+        raise TypeError(
+            f"padding is {checks.shown(padding)}; pass True where zeros are put around, or False"
+        )
+    words_of(layout)  # None names none
     norm = _Norm(weight, running_mean, running_var, gamma, beta, eps)
     view = _view(weight, None, layout, "i", norm.channels)
     with np.errstate(all="ignore"):
@@ -173,7 +177,9 @@ def fold_batch_norm_into_next(
         sums = view.sum_per_output(wide * view.along("i", shift))
         out, b = _bias(bias, weight, sums.shape)
         folded = _multiplied(weight, view, view.along("i", norm.scale))
-        return folded, _rounded("bias", b.astype(sums.dtype) + sums, out.dtype)
+        sound = norm.sound.all() & np.isfinite(weight).all() & np.isfinite(b)
+        sums += b.astype(sums.dtype)
+        return folded, _rounded("bias", sums, out.dtype, sound, absent=bias is None)
 
 
 class _Norm:
@@ -203,6 +209,12 @@ class _Norm:
             _check_divisor(wide)
             self.mean, self.beta = mean.astype(work), beta.astype(work)
             self.scale: Array = gamma.astype(work) / np.sqrt(wide)
+            self.sound = np.isfinite(gamma) & np.isfinite(beta)
+            if (np.isfinite(gamma) & ~np.isfinite(self.scale)).any():
+                raise ValueError(
+                    f"gamma / sqrt(running_var + eps) is beyond the range of {work}; "
+                    "run the norm by itself"
+                )
 
 
 def _bias(bias: ArrayLike | None, weight: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -279,17 +291,23 @@ def _multiplied(weight: Array, view: View, scale: Array) -> Array:
     def visit(part: Index) -> None:
         with np.errstate(all="ignore"):
             product = source[part].astype(scale.dtype) * scale[part]
-            target[part] = _rounded("weight", product, weight.dtype)
+            sound = np.isfinite(source[part]) & np.isfinite(scale[part])
+            target[part] = _rounded("weight", product, weight.dtype, sound)
 
     in_threads(visit, parts(view.shape))
     return result
 
 
-def _rounded(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+def _rounded(
+    name: str, a: Array, dtype: np.dtype[Any], sound: Any, *, absent: bool = False
+) -> Array:
+    """Refuse what leaves the range though all that it is made of is `sound`."""
     result = round_to(a, dtype)
-    if (np.isfinite(a) & ~np.isfinite(result)).any():
-        raise ValueError(
-            f"the folded {name} reaches {np.abs(a).max():.3g}, which {dtype} cannot hold; "
-            f"pass {name}.astype(np.float32)"
-        )
+    wrong = sound & ~np.isfinite(result)
+    if wrong.any():
+        size = np.abs(a[wrong]).max()
+        holds = [t for t in ("float32", "float64") if size <= np.finfo(t).max]
+        given = f"a {name} of np.zeros({a.size})" if absent else name
+        cure = f"pass {given}.astype(np.{holds[0]})" if holds else "run the norm by itself"
+        raise ValueError(f"the folded {name} reaches {size:.3g}, which {dtype} cannot hold; {cure}")
     return result

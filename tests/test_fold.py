@@ -354,3 +354,58 @@ def test_padding_with_what_the_norm_takes_to_0_is_the_cure_that_the_error_names(
     padded = np.concatenate([edge, x, edge], axis=2)
     got = F.conv1d(torch.from_numpy(padded), *map(torch.from_numpy, folded))
     assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
+
+
+@each("function", [fold_batch_norm, fold_batch_norm_into_next])
+@each(
+    ("dtype", "name", "change", "wider"),
+    [
+        (np.float16, "weight", {"gamma": [3e4, 1.0]}, np.float32),
+        (np.float16, "bias", {"beta": [1e6, 0.0]}, np.float32),
+        (np.float16, "weight", {"gamma": [1e300, 1.0]}, np.float64),
+        (np.float32, "weight", {"gamma": [1e60, 1.0]}, np.float64),
+        (np.float32, "bias", {"beta": [1e60, 0.0]}, np.float64),
+        (np.float64, "weight", {"gamma": [1e307, 1.0]}, None),
+        (np.float64, "weight", {"gamma": [1e300, 1.0], "running_var": [1e-200, 1.0]}, None),
+        (np.float64, "bias", {"beta": [1e308, 1e308], "running_mean": [-1e308, -1e308]}, None),
+    ],
+)
+@each("has_bias", [False, True])
+def test_what_leaves_the_range_is_refused_with_a_cure_that_cures(
+    function, dtype, name, change, wider, has_bias
+):
+    given = {
+        "weight": np.full((2, 2), 100, dtype),
+        "bias": np.zeros(2, dtype) if has_bias else None,
+        "running_mean": np.zeros(2),
+        "running_var": np.ones(2),
+        **{k: np.array(a) for k, a in change.items()},
+        "eps": 0.0,
+    }
+    with pytest.raises(ValueError, match=r"folded|beyond the range") as error:
+        function(**given)
+    cure = str(error.value).rpartition("; ")[2]
+    if wider is None:
+        assert cure == "run the norm by itself"
+        return
+    assert name in cure
+    cured = eval(cure.split()[-1], {"np": np, **given})
+    assert cured.dtype == wider
+    found = function(**{**given, name: cured})
+    assert all(np.isfinite(a).all() for a in found)
+
+
+def test_nan_and_infinity_of_a_weight_stay_what_they_are():
+    weight = np.array([[np.nan, 1.0], [np.inf, 2.0]], np.float32)
+    folded, bias = fold_batch_norm(weight, None, np.ones(2), np.ones(2), eps=0.0)
+    assert_array_equal(folded, weight)
+    assert_array_equal(bias, [-1, -1])
+
+
+@each("padding", [[1, 1], np.array([1, 2]), "same", None, 2])
+def test_padding_is_said_with_true_or_false(padding):
+    given = np.ones((2, 2)), None, np.zeros(2), np.ones(2)
+    with pytest.raises(TypeError, match="pass True where zeros are put around"):
+        fold_batch_norm_into_next(*given, padding=padding)
+    with pytest.raises(ValueError, match="layout is None"):
+        fold_batch_norm_into_next(*given, layout=None)
