@@ -155,6 +155,7 @@ def _weight(momentum: float) -> float:
 
 def _mix(old: Array, new: Array, weight: Array) -> Array:
     wide = np.result_type(new.dtype, old.dtype, np.float64)
+    weight = weight.astype(np.finfo(wide).dtype)  # 1 less it is rounded, too
     kept, taken = (1 - weight) * old.astype(wide), weight * new.astype(wide)
     mixed = np.where(weight == 0, 0, taken) + np.where(weight == 1, 0, kept)  # 0 NaN is none
     return round_to(mixed, old.dtype)

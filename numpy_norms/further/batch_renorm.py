@@ -199,7 +199,7 @@ def _corrections(
         var = plan.times(var, -2 * exponent)
         pivot, mean = None, lifting.mean_of(plan, pivot, exponent, mean)
     running_sigma = np.sqrt(running_var + eps)  # (B1)
-    r = np.clip((np.sqrt(var + eps) / running_sigma).real, 1 / r_max, r_max)  # (B2)
+    r = np.clip((np.sqrt(var + eps) / running_sigma).real, 1 / plan.number(r_max), r_max)  # (B2)
     # The mean less its pivot last, so that no digit is lost where both are far from zero.
     between = mean - running_mean if pivot is None else pivot - running_mean + mean
     d = np.clip((between / running_sigma).real, -d_max, d_max)  # (B3)

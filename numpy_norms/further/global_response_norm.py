@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +99,7 @@ def global_response_norm_forward(
     exponent, mean_square = _sizes(plan, x)
     with np.errstate(all="ignore"):
         q = _size(plan, exponent, mean_square)
-        largest = _mean_of_channels(plan, q) + eps / sqrt(max(1, plan.m))
+        largest = _mean_of_channels(plan, q) + eps / np.sqrt(plan.number(max(1, plan.m)))
         n = q / np.where(largest == 0, np.inf, largest)  # (R2)
     y = np.empty(x.shape, plan.result)
     run(_forward, plan, (x, y), (gamma, beta), (n,), slots=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any, Literal, NamedTuple
@@ -139,7 +138,8 @@ def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Ar
         spread = np.zeros_like(x)
         for c, j in _neighbours(x, cache) if cache.alpha else ():  # else s is k
             spread[j] += through_s[c] * (x[j] / t[c])
-        return _divide(dy, t, cache.beta) - 2 * cache.beta * _weight(cache) * spread  # (L3)
+        dx: Array = _divide(dy, t, cache.beta) - _weight(cache, 2 * cache.beta) * spread  # (L3)
+        return dx
 
     return _by_windows(pull_back, cache, dy)
 
@@ -185,7 +185,7 @@ def _root(x: Array, cache: LocalResponseCache) -> Array:
     if np.iscomplexobj(s) or good.all():
         return np.sqrt(s)
     # Squares of float64 overflow above 1e154 and vanish below 1e-162; hypot takes none.
-    t = np.full_like(s, np.sqrt(cache.k))
+    t = np.full_like(s, np.sqrt(s.dtype.type(cache.k)))
     for c, j in _neighbours(x, cache):
         t[c] = np.hypot(t[c], np.sqrt(_weight(cache)) * x[j])
     return np.where(good, np.sqrt(s), t)
@@ -196,9 +196,12 @@ def _divide(x: Array, t: Array, beta: float) -> Array:
     return x * d * d  # (L2)
 
 
-def _weight(cache: LocalResponseCache) -> float:
-    size = float(cache.below + 1 + cache.above)
-    return cache.alpha / math.pow(size, len(cache.axis))
+def _weight(cache: LocalResponseCache, factor: float = 1.0) -> Array:
+    """alpha / m, times a factor, rounded once to the dtype that is computed in."""
+    work = np.finfo(cache.work).dtype
+    wide: Any = np.promote_types(work, np.float64).type
+    size = wide(cache.below + 1 + cache.above)
+    return np.asarray(wide(factor) * wide(cache.alpha) / size ** len(cache.axis), work)
 
 
 def _neighbours(x: Array, cache: LocalResponseCache) -> Iterator[tuple[Slices, Slices]]:

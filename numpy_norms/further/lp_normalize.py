@@ -233,7 +233,7 @@ def _divisor(
             # In units of the larger of the two, so that no power leaves the range.
             larger = eps_power.real > 1
             sum_power = np.where(larger, sum_power / eps_power + 1, sum_power + eps_power)  # (P8)
-            scale = np.where(larger, np.power(eps, 1 / p), scale)
+            scale = np.where(larger, plan.number(eps) ** (1 / plan.number(p)), scale)
             known &= (extreme != 0) | (p < 0)
         root = sum_power ** (1 / np.array(p, scale.dtype))  # (P1)
         root = np.where(known, extreme, root)
@@ -268,11 +268,12 @@ def _powers(plan: Plan, x: Array, place: Array, extreme: Any, p: float) -> tuple
 def _slope(plan: Plan, x: Array, powers: Array, extreme: Array, p: float) -> tuple[Array, Any]:
     """sgn(x) |x / e|**(p - 1), in place of the powers; and what it is still to be divided by."""
     slope, scale = powers, _scale(extreme, p)
+    less: Any = np.longdouble(p) - 1 if plan.work == np.longdouble else p - 1
     if np.isfinite(p):
-        _raise(_size(x, slope), plan.spread(scale), p - 1)
+        _raise(_size(x, slope), plan.spread(scale), less)
     np.copyto(slope, 0, where=x == 0)
     np.negative(slope, out=slope, where=x.real < 0)
-    return slope, _rest(scale, p - 1)
+    return slope, _rest(scale, less)
 
 
 def _raise(size: Array, scale: Array, power: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ class WeightNormCache(NamedTuple):
 
     v: Array
     g: Array
-    root_m: float  # of the number of weights of a channel
+    root_m: Any  # of the number of weights of a channel
     rms: Cache  # of the RMS norm with gamma = g / root_m that this is
 
 
@@ -76,7 +75,7 @@ def weight_norm_forward(
     c = checks.weight_axis("v", channel_axis, v, 1)
     _check(v, g, c)
     work = np.promote_types(checks.working_dtype(v, dtype), np.float64)
-    root_m = sqrt(max(1, v.size // max(1, g.size)))
+    root_m = np.sqrt(work.type(max(1, v.size // max(1, g.size))))
     with np.errstate(all="ignore"):
         gamma = g.astype(work) / root_m  # (W1)
     w, cache = normalize.forward(
