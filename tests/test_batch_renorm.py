@@ -173,6 +173,19 @@ def test_a_power_of_two_makes_no_difference_at_any_scale(exponent):
     assert_close(np.ldexp(batch_renorm_backward(dy, far_cache)[0], exponent), dx, 1e-14)
 
 
+@given(exponent=st.sampled_from([*range(-537, -480, 3), *range(480, 512, 3)]))
+def test_r_is_right_where_the_variance_of_x_leaves_the_range(exponent):
+    (x, mean, _, gamma, beta), _ = draw((6, 3))
+    at = [(x, mean, 1.0), (np.ldexp(x, exponent), np.ldexp(mean, exponent), 4.0**exponent)]
+    (y, cache), (far, far_cache) = (
+        batch_renorm_forward(x, mean, np.zeros(3), gamma, beta, eps=eps, **UNCLIPPED)
+        for x, mean, eps in at
+    )
+    assert_close(far_cache.r, cache.r, 1e-14)
+    assert_close(far_cache.d, cache.d, 1e-14)
+    assert_close(far, y, 1e-14)
+
+
 def test_nan_stays_within_its_channel():
     arguments, dy = draw((6, 3, 5))
     arguments[0][2, 1, 3] = np.nan

@@ -89,6 +89,18 @@ def test_without_eps_a_power_of_two_scales_y_and_leaves_dx_at_any_scale(exponent
     assert (np.abs(far_dgamma - np.ldexp(dgamma, exponent)) <= 1e-13 * np.abs(far).max()).all()
 
 
+@each(("of_x", "of_dy"), [(531, -950), (-540, 950), (900, -1000), (-900, 950)])
+def test_powers_of_two_in_x_and_dy_come_back_in_the_gradients(of_x, of_dy):
+    x, gamma, beta, dy = draw((4, 3, 5))
+    _, cache = global_response_norm_forward(x, gamma, beta, eps=0.0)
+    expected = global_response_norm_backward(dy, cache)
+    _, cache = global_response_norm_forward(np.ldexp(x, of_x), gamma, beta, eps=0.0)
+    found = global_response_norm_backward(np.ldexp(dy, of_dy), cache)
+    powers = of_dy, of_x + of_dy, of_dy
+    for got, a, k in zip(found, expected, powers, strict=True):
+        assert_close(np.ldexp(got, -k), a, 1e-13)
+
+
 def test_permuting_the_channels_permutes_the_results():
     x, gamma, beta, dy = draw((4, 5, 6))
     order = np.random.default_rng(1).permutation(5)

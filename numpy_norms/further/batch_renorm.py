@@ -195,11 +195,13 @@ def _corrections(
     pivot, exponent, mean, var = statistics
     running_mean, running_var = given
     r_max, d_max = clips
-    if exponent is not None:
-        var = plan.times(var, -2 * exponent)
+    running_sigma = np.sqrt(running_var + eps)
+    if exponent is None:
+        sigma = np.sqrt(var + eps)  # (B1)
+    else:  # the root of the lifted variance, as that of x itself may be out of range
+        sigma = plan.times(np.sqrt(var + np.ldexp(eps, 2 * exponent)), -exponent)
         pivot, mean = None, lifting.mean_of(plan, pivot, exponent, mean)
-    running_sigma = np.sqrt(running_var + eps)  # (B1)
-    r = np.clip((np.sqrt(var + eps) / running_sigma).real, 1 / plan.number(r_max), r_max)  # (B2)
+    r = np.clip((sigma / running_sigma).real, 1 / plan.number(r_max), r_max)  # (B2)
     # The mean less its pivot last, so that no digit is lost where both are far from zero.
     between = mean - running_mean if pivot is None else pivot - running_mean + mean
     d = np.clip((between / running_sigma).real, -d_max, d_max)  # (B3)

@@ -187,7 +187,7 @@ def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> Any:
     (h,) = kept or (np.zeros_like(n),)  # (R4)
     with np.errstate(all="ignore"):
         q = _size(plan, exponent, mean_square)
-        dgamma = _sums_of_channels(plan, plan.m * n * q * h)  # (R5)
+        dgamma = _sums_of_channels(plan, plan.m * (n * h) * q)  # (R5)
         gamma = gamma.astype(plan.few)
         (along,) = plan.parameters(gamma)
         along = along * n * h
@@ -227,7 +227,10 @@ def _input_gradient(
 def _standardized(tile: Tile, x_view: Array, exponent: Any, mean_square: Any) -> Any:
     eps = lifting.eps_of(tile.plan, 0.0, exponent, mean_square)
     rstd = eq.reciprocal_std(mean_square, eps)
-    return eq.standardized(tile.lift(x_view, None, exponent), None, rstd)
+    x_hat = eq.standardized(tile.lift(x_view, None, exponent), None, rstd)
+    if exponent is not None:
+        x_hat.settle()  # else products of dy with what was lifted may leave the range
+    return x_hat
 
 
 def _size(plan: Plan, exponent: Array | None, mean_square: Array) -> Array:
