@@ -257,7 +257,7 @@ CHANNELS = {"scale": np.ones(6), "bias": np.ones(6), "mean": np.zeros(6), "var":
         ({"var": -np.ones(6)}, "input_var is -1.0 for channel 0"),
         ({"var": np.array([1, 1, np.nan, 1, 1, 1])}, "input_var is nan for channel 2"),
         ({"mean": np.full(6, np.inf)}, "input_mean is inf for channel 0"),
-        ({"scale": np.ones(2)}, r"gamma has shape \(2,\), but x has 6 channels"),
+        ({"scale": np.ones(2)}, r"scale has shape \(2,\), but X has 6 channels"),
     ],
 )
 def test_a_wrong_batch_norm_names_node_and_input(changes, message):
@@ -272,6 +272,47 @@ def test_groups_that_do_not_divide_and_axes_that_do_not_exist():
         run("GroupNormalization", x, ones, ones, num_groups=4)
     with pytest.raises(ValueError, match="axis is 3, but X has 3 axes"):
         run("LayerNormalization", x, ones, axis=3)
+
+
+@each("operator", ["LayerNormalization", "RMSNormalization"])
+@each("shape", [(4,), (2, 1, 1), (1, 2, 6, 3)])
+def test_a_scale_that_would_make_y_larger_than_x_is_refused(operator, shape):
+    x, scale = np.ones((1, 6, 3), np.float32), np.ones(shape, np.float32)
+    with pytest.raises(ValueError, match="which does not broadcast to that of X"):
+        run(operator, x, scale)
+
+
+@each("x", [np.ones((2, 6), np.int64), np.ones((2, 6), np.int8)])
+@each(
+    ("operator", "parameters", "attributes"),
+    [
+        ("LayerNormalization", 1, {}),
+        ("RMSNormalization", 1, {}),
+        ("GroupNormalization", 2, {"num_groups": 2}),
+        ("InstanceNormalization", 2, {}),
+        ("BatchNormalization", 4, {}),
+        ("LpNormalization", 0, {}),
+        ("LRN", 0, {"size": 3}),
+    ],
+)
+def test_integers_are_no_numbers_to_normalize(x, operator, parameters, attributes):
+    with pytest.raises(ValueError, match="has dtype int"):
+        run(operator, x, *[np.ones(6, x.dtype)] * parameters, **attributes)
+
+
+@each(
+    ("attributes", "message"),
+    [
+        ({"momentum": 1.5}, "momentum is 1.5"),
+        ({"epsilon": -1.0}, "epsilon is -1.0"),
+        ({"epsilon": float("nan")}, "epsilon is nan"),
+    ],
+)
+def test_an_attribute_out_of_range_is_named_as_it_came(attributes, message):
+    arrays = [a.astype(np.float32) for a in CHANNELS.values()]
+    x, options = np.ones((2, 6), np.float32), {"training_mode": 1, "outputs": 3, **attributes}
+    with pytest.raises(ValueError, match=f"node that computes 'out0': {message}"):
+        run("BatchNormalization", x, *arrays, **options)
 
 
 @pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b"\x08", b""])

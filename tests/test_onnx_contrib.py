@@ -214,8 +214,38 @@ def test_a_wrong_group_norm_names_the_node(options, message):
 
 
 def test_a_skip_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"skip has shape \(4, 8\), which does not fit to"):
+    with pytest.raises(ValueError, match=r"skip has shape \(4, 8\), which does not broadcast"):
         run("SkipLayerNormalization", draw(2, 3, 8), draw(4, 8), draw(8), **MICROSOFT)
+
+
+@each(
+    ("changes", "message"),
+    [
+        ({0: np.zeros(3, np.int32)}, "input_ids has shape"),
+        ({3: draw(4, 6)}, "position_embedding has shape"),
+        ({2: draw(7)}, "word_embedding has shape"),
+    ],
+)
+def test_an_embedding_of_a_wrong_shape_is_named(changes, message):
+    ids = np.zeros((2, 3), np.int32)
+    arrays = {0: ids, 1: None, 2: draw(7, 5), 3: draw(4, 5), 4: None, 5: draw(5), 6: draw(5)}
+    with pytest.raises(ValueError, match=f"node that computes 'out0': {message}"):
+        run("EmbedLayerNormalization", *(arrays | changes).values(), **MICROSOFT)
+
+
+@each(
+    ("operator", "others", "attributes"),
+    [
+        ("SimplifiedLayerNormalization", 1, {}),
+        ("SkipLayerNormalization", 2, {}),
+        ("SkipSimplifiedLayerNormalization", 2, {}),
+        ("GroupNorm", 2, {"groups": 2, "activation": 0}),
+    ],
+)
+def test_integers_are_no_numbers_to_normalize(operator, others, attributes):
+    x = np.ones((1, 6), np.int8)
+    with pytest.raises(ValueError, match="has dtype int8"):
+        run(operator, x, *[np.ones(6, np.int8)] * others, **attributes, **MICROSOFT)
 
 
 # What ONNX Runtime's optimizer makes of a network that PyTorch exports.

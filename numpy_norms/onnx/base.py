@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import DTypeLike, NDArray
 from onnx.reference.op_run import OpRun
 
+from .. import checks
 from ..cache import Cache
 
 Array = NDArray[Any]
@@ -63,6 +64,9 @@ class Operator(OpRun):
         return max(i for i, name in enumerate(self.onnx_node.output, 1) if name)
 
     def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array | None, ...]:
+        epsilon = attributes.get("epsilon", 0.0)
+        if not 0 <= epsilon < np.inf:
+            raise self._error(f"epsilon is {epsilon}, but a finite number >= 0 was expected")
         try:
             return self.compute(*inputs, **attributes)
         except (ValueError, TypeError) as error:
@@ -94,6 +98,30 @@ def _schemas() -> Sequence[onnx.defs.OpSchema]:
 def work_of(x: Array) -> DTypeLike | None:
     """Float32 for float32, as the standard has it; wider for halves, rounded step by step."""
     return np.float32 if x.dtype == np.float32 else None
+
+
+def channels_of(x: Array, **parameters: Array) -> int:
+    """How many channels X has, on axis 1; each parameter has one number for each of them."""
+    checks.channel_axis(1, x)
+    channels: int = x.shape[1]
+    for name, a in parameters.items():
+        if a.shape != (channels,):
+            raise ValueError(f"{name} has shape {a.shape}, but X has {channels} channels")
+    return channels
+
+
+def floats_that_fit(x: Array, **others: Array | None) -> None:
+    """Refuse X of no floats, and what has none or does not broadcast to X."""
+    checks.array("X", x)
+    for name, a in others.items():
+        if a is None:
+            continue
+        checks.array(name, a)
+        pairs = zip(a.shape[::-1], x.shape[::-1], strict=False)
+        if a.ndim > x.ndim or not all(n in (1, m) for n, m in pairs):
+            raise ValueError(
+                f"{name} has shape {a.shape}, which does not broadcast to that of X, {x.shape}"
+            )
 
 
 def axes_from(axis: int, x: Array) -> tuple[int, ...]:
@@ -131,6 +159,8 @@ def staged(
     broadcast against x, if it is not theirs.
     """
     stash = stash_dtype(stash_type)
+    shaped = [a if a is None or along is None else a.reshape(along) for a in (scale, bias)]
+    floats_that_fit(x, scale=shaped[0], B=shaped[1])
     if (
         x.dtype == stash
         and stash.itemsize >= 4
@@ -138,7 +168,7 @@ def staged(
     ):
         return normalize(x, scale, bias)
     x_hat, cache = normalize(x.astype(stash))
-    y = x_hat.astype(x.dtype) * (scale if along is None else scale.reshape(along))
-    if bias is not None:
-        y = y + (bias if along is None else bias.reshape(along))
+    y = x_hat.astype(x.dtype) * shaped[0]
+    if shaped[1] is not None:
+        y = y + shaped[1]
     return y.astype(scale.dtype, copy=False), cache

@@ -13,7 +13,9 @@ from .. import checks
 from ..batch_norm import batch_norm_forward
 from ..batch_norm_inference import batch_norm_inference_forward
 from ..running_stats import update_running_stats
-from .base import EPSILON, Array, Operator, single, work_of
+from .base import EPSILON, Array, Operator, channels_of, single, work_of
+
+_NAMES = "scale", "B", "input_mean", "input_var"
 
 
 class BatchNormalization(Operator):
@@ -72,6 +74,8 @@ class BatchNormalization(Operator):
             )
             return (y.reshape(x.shape),)
         y, cache = batch_norm_forward(rows, scale, bias, eps=epsilon, dtype=work_of(x))
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum is {momentum}, but 0 to 1 was expected, of the old values")
         weight = 1 - float(momentum)
         new = update_running_stats(mean, var, cache, momentum=weight, correction=0)
         assert cache.mean is not None
@@ -84,8 +88,10 @@ class BatchNormalization(Operator):
     ) -> tuple[Array, tuple[Array, ...]]:
         """`x` with its channels on axis 1, and one number of each parameter for each of them."""
         if spatial:
-            return (x[:, None] if x.ndim == 1 else x), parameters  # one axis: one channel
-        for name, a in zip(("scale", "B", "mean", "var"), parameters, strict=True):
+            rows = x[:, None] if x.ndim == 1 else x  # one axis: one channel
+            channels_of(rows, **dict(zip(_NAMES, parameters, strict=True)))
+            return rows, parameters
+        for name, a in zip(_NAMES, parameters, strict=True):
             if a.shape != x.shape[1:]:
                 raise ValueError(
                     f"{name} has shape {a.shape}, but spatial=0 has a number for each element of a "

@@ -11,7 +11,7 @@ from ..cache import Cache
 from ..group_norm import group_norm_forward
 from ..layer_norm import layer_norm_forward
 from ..rms_norm import rms_norm_forward
-from .base import EPSILON, Array, Operator, axes_from, single, stash_dtype
+from .base import EPSILON, Array, Operator, axes_from, floats_that_fit, single, stash_dtype
 
 _SKIP_EPSILON = single(1e-12)
 
@@ -30,6 +30,7 @@ class SimplifiedLayerNormalization(Operator):
     ) -> tuple[Array, ...]:
         """Y, and 1 / sqrt(E[X^2] + epsilon)."""
         axes, stash = axes_from(axis, x), stash_dtype(stash_type)
+        floats_that_fit(x, scale=scale)
         wide = _wide(x)
         exact = scale.shape == x.shape[axes[0] :]
         gamma = _wide(scale).astype(wide.dtype) if exact else None
@@ -100,6 +101,16 @@ class EmbedLayerNormalization(Operator):
         mask_index_type: int = 1,
     ) -> tuple[Array | None, ...]:
         """Y; how many words of each sentence the mask lets through; the sum."""
+        if input_ids.ndim != 2:
+            raise ValueError(
+                f"input_ids has shape {input_ids.shape}, but (sentences, words) was expected"
+            )
+        tables = {"word_embedding": words, "position_embedding": positions}
+        for name, a in {**tables, "segment_embedding": segments}.items():
+            if a is not None and (a.ndim != 2 or a.shape[1] != len(gamma)):
+                raise ValueError(
+                    f"{name} has shape {a.shape}, but gamma has {len(gamma)}, one for each column"
+                )
         batch, length = input_ids.shape
         if position_ids is None:
             position_ids = np.arange(length)[None]
@@ -129,6 +140,7 @@ class GroupNorm(Operator):
         epsilon: float = EPSILON,
     ) -> tuple[Array | None, ...]:
         """Y."""
+        floats_that_fit(x)
         y = _group_norm(_wide(x), gamma, beta, groups, activation, channels_last, epsilon)
         return (y.astype(x.dtype, copy=False),)
 
@@ -192,14 +204,10 @@ def _wide(a: Array) -> Array:
 
 def _sum(x: Array, skip: Array, bias: Array | None) -> Array:
     """The sum in the type to compute in; `skip` and `bias` may lack axes or repeat along them."""
+    floats_that_fit(x, skip=skip, bias=bias)
     s = _wide(x)
-    for name, a in (("skip", skip), ("bias", bias)):
+    for a in (skip, bias):
         if a is not None:
-            fits = a.ndim <= x.ndim and all(
-                n in (1, m) for n, m in zip(a.shape[::-1], x.shape[::-1], strict=False)
-            )
-            if not fits:
-                raise ValueError(f"{name} has shape {a.shape}, which does not fit to {x.shape}")
             s = s + _wide(a).astype(s.dtype)
     return s
 

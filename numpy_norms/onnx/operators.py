@@ -15,7 +15,17 @@ from ..group_norm import group_norm_forward
 from ..instance_norm import instance_norm_forward
 from ..layer_norm import layer_norm_forward
 from ..rms_norm import rms_norm_forward
-from .base import EPSILON, Array, Operator, axes_from, single, staged, stash_dtype, work_of
+from .base import (
+    EPSILON,
+    Array,
+    Operator,
+    axes_from,
+    channels_of,
+    single,
+    staged,
+    stash_dtype,
+    work_of,
+)
 
 
 class InstanceNormalization(Operator):
@@ -31,6 +41,7 @@ class InstanceNormalization(Operator):
         consumed_inputs: Sequence[int] = (),
     ) -> tuple[Array, ...]:
         """Y."""
+        channels_of(x, scale=scale, B=bias)
         return (instance_norm_forward(x, scale, bias, eps=epsilon, dtype=work_of(x))[0],)
 
 
@@ -48,13 +59,11 @@ class GroupNormalization(Operator):
         stash_type: int = 1,
     ) -> tuple[Array, ...]:
         """Y."""
-        checks.channel_axis(1, x)
-        checks.number_of_groups(num_groups, x.shape[1])
+        channels = channels_of(x)
+        checks.number_of_groups(num_groups, channels)
         if self.version < 21 and scale.shape == (num_groups,):
-            scale, bias = (np.repeat(a, x.shape[1] // num_groups) for a in (scale, bias))
-        for name, a in (("scale", scale), ("bias", bias)):
-            if a.shape != x.shape[1:2]:
-                raise ValueError(f"{name} has shape {a.shape}, but X has {x.shape[1]} channels")
+            scale, bias = (np.repeat(a, channels // num_groups) for a in (scale, bias))
+        channels_of(x, scale=scale, bias=bias)
 
         def normalize(x: Array, *parameters: Array | None) -> tuple[Array, Cache]:
             return group_norm_forward(x, num_groups, *parameters, eps=epsilon, dtype=work_of(x))
