@@ -228,6 +228,8 @@ def test_chunks_of_unknown_size_are_refused_with_the_cure(lazily):
         (lambda: rms_norm(D, eps=-1.0), ValueError, "eps is -1.0"),
         (lambda: batch_norm(D, channel_axis=7), ValueError, "channel_axis is 7"),
         (lambda: batch_norm(D, dtype=np.float16), TypeError, "dtype is float16"),
+        (lambda: layer_norm(D, dtype="spin"), TypeError, "dtype is 'spin', which names no type"),
+        (lambda: rms_norm(D, MASKED[0]), TypeError, r"pass da\.ma\.filled\(gamma, value\)"),
         (lambda: moments(D, (0, -2)), ValueError, "names an axis twice"),
         (lambda: rms_norm(MASKED), TypeError, r"pass da\.ma\.filled\(x, value\)"),
         (

@@ -32,6 +32,15 @@ LARGE = [
 ]
 
 
+@parametrize(MEMBERS)
+def test_a_cache_prints_as_one_line_without_its_arrays(member):
+    arrays, _ = member.draw()
+    text = repr(member.forward(*arrays)[1])
+    assert "cache of " in text
+    assert len(text.splitlines()) == 1
+    assert f"{arrays[0].dtype.name} {arrays[0].shape}" in text
+
+
 @pytest.fixture
 def threads():
     """Set the number of threads for one test."""

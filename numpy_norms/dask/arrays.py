@@ -229,7 +229,7 @@ def _normalized(
     dtype: DTypeLike | None,
 ) -> da.Array:
     given = {name: _parameter(name, a) for name, a in parameters.items() if a is not None}
-    work = None if dtype is None else np.dtype(dtype)
+    work = None if dtype is None else checks.dtype_of(dtype)
     task = Task(norm, options, checks.epsilon(eps), work, tuple(given))
     like = {name: _like(name, a) for name, a in {"x": _checked(x), **given}.items()}
     plan, along = task.plan(**like), task.layout(**like).along
@@ -269,8 +269,6 @@ def _checked(x: Any) -> da.Array:
             f"x is a {type(x).__name__}, but a Dask array was expected; pass "
             "da.from_array(x, chunks='auto')"
         )
-    if isinstance(x._meta, np.ma.MaskedArray):
-        raise TypeError("x holds masked arrays; pass da.ma.filled(x, value), or da.ma.getdata(x)")
     return x
 
 
@@ -280,6 +278,11 @@ def _parameter(name: str, a: Any) -> da.Array:
 
 def _like(name: str, a: da.Array) -> Array:
     """An array of the same kind, without memory, to be checked; its size has to be known."""
+    if isinstance(a._meta, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} holds masked arrays; pass da.ma.filled({name}, value), or "
+            f"da.ma.getdata({name})"
+        )
     if any(isnan(n) for n in a.shape):
         raise ValueError(
             f"{name} has chunks of unknown size, {a.chunks}, so its sets cannot be told; pass "

@@ -31,6 +31,9 @@ class BatchRenormCache(NamedTuple):
     r: Array
     d: Array
 
+    def __repr__(self) -> str:
+        return repr(self.batch).replace("batch_norm", "batch_renorm")
+
 
 def batch_renorm_forward(
     x: ArrayLike,

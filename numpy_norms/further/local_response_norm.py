@@ -30,6 +30,11 @@ class LocalResponseCache(NamedTuple):
     k: float
     work: np.dtype[Any]
 
+    def __repr__(self) -> str:
+        x, _, below, above, alpha, beta, k, _ = self
+        shown = f"size {below + 1 + above}, alpha {alpha:g}, beta {beta:g}, k {k:g}"
+        return f"<cache of local_response_norm: x {x.dtype.name} {x.shape}, {shown}>"
+
 
 def local_response_norm_forward(
     x: ArrayLike,

@@ -31,6 +31,11 @@ class LpCache(NamedTuple):
     eps_place: EpsPlace
     plan: Plan
 
+    def __repr__(self) -> str:
+        x, p, eps, place, _ = self
+        shown = f"x {x.dtype.name} {x.shape}, p {p:g}, eps {eps:g} {place}"
+        return f"<cache of lp_normalize: {shown}>"
+
 
 def lp_normalize_forward(
     x: ArrayLike,

@@ -29,6 +29,10 @@ class MeanVarianceCache(NamedTuple):
     plan: Plan
     statistics: Statistics
 
+    def __repr__(self) -> str:
+        x = self.x
+        return f"<cache of mean_variance_norm: x {x.dtype.name} {x.shape}, eps {self.eps:g}>"
+
 
 def mean_variance_norm_forward(
     x: ArrayLike,

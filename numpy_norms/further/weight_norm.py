@@ -22,6 +22,9 @@ class WeightNormCache(NamedTuple):
     root_m: Any  # of the number of weights of a channel
     rms: Cache  # of the RMS norm with gamma = g / root_m that this is
 
+    def __repr__(self) -> str:
+        return f"<cache of weight_norm: v {self.v.dtype.name} {self.v.shape}>"
+
 
 def weight_norm_forward(
     v: ArrayLike, g: ArrayLike, *, channel_axis: int = 0, dtype: DTypeLike | None = None
