@@ -285,6 +285,11 @@ def _axis(name: str, axis: Any, x: Array, of: str = "x") -> int:
 
 def mask(where: ArrayLike, x: Array) -> Array:
     """What counts: booleans that broadcast to `x`."""
+    if _is_masked(where):
+        raise TypeError(
+            "where is a masked array, whose own mask says that some of it is not known; pass "
+            "where.filled(False), which leaves that out"
+        )
     where = np.asarray(where)
     if where.dtype != np.bool_:
         raise TypeError(
@@ -491,8 +496,8 @@ def own_input(cache: Any) -> Array:
     """The x that `cache` refers to."""
     if not isinstance(cache, Cache):
         raise TypeError(
-            f"cache is a {type(cache).__name__}, but the cache of a norm was expected; pass what "
-            "batch_norm_forward, or that of another of the five norms, returned second"
+            f"cache is a {type(cache).__name__}, but that of one of the five norms was expected; "
+            "pass what batch_norm_forward, say, returned second"
         )
     if cache.x is None:
         raise ValueError(

@@ -84,6 +84,12 @@ def groups(
         "num_groups": 1 if num_groups is None else checks.integer("num_groups", num_groups, 2),
     }
     layout_of, *names = LAYOUTS[norm]
+    least = 2 if "channel_axis" in names else 1
+    if x.ndim < least:
+        raise ValueError(
+            f"shape is {x.shape}, but {norm} takes arrays of {least} or more axes; pass shape="
+            f"{(2,) * (least - x.ndim) + x.shape}, say"
+        )
     layout = layout_of(x, None, None, *[options[name] for name in names])
     index = np.indices(layout.shape, sparse=True)
     labels = np.zeros(layout.shape, np.int64)

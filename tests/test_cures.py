@@ -320,6 +320,21 @@ CURES = {
         "leave it out",
         lambda: nn.groups("layer_norm", X.shape),
     ),
+    "no axis of samples": (
+        lambda: nn.groups("batch_norm", (3,)),
+        r"pass shape=\(2, 3\), say",
+        lambda: nn.groups("batch_norm", (2, 3)),
+    ),
+    "a shape without axes": (
+        lambda: nn.groups("layer_norm", ()),
+        r"pass shape=\(2,\), say",
+        lambda: nn.groups("layer_norm", (2,)),
+    ),
+    "a masked mask": (
+        lambda: nn.layer_norm_forward(MASKED.data, where=MASKED > 0),
+        r"pass where\.filled\(False\)",
+        lambda: nn.layer_norm_forward(MASKED.data, where=(MASKED > 0).filled(False)),
+    ),
     "no groups": (
         lambda: nn.groups("group_norm", X.shape),
         "pass num_groups=2, say",

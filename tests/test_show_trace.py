@@ -71,7 +71,7 @@ def test_labels_find_the_statistics_of_every_element(norm, shape, options):
         ("group_norm", (2, 6), {"num_groups": 4}, r"pass one of \[1, 2, 3, 6\]"),
         ("layer_norm", (2, 6), {"num_groups": 2}, "leave it out"),
         ("rms_norm", (2, 6), {"axis": 2}, "axis is 2, but x of shape"),
-        ("batch_norm", (6,), {}, "at least 2 axes"),
+        ("batch_norm", (6,), {}, "takes arrays of 2 or more axes"),
     ],
 )
 def test_groups_refuses_with_a_cure(norm, shape, options, message):
