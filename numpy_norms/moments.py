@@ -83,6 +83,8 @@ class Moments:
                 "m2 is negative for a set, but it is a sum of squares; pass count * var if var is "
                 "the biased variance"
             )
+        if not count.all():  # the mean of nothing is NaN elsewhere
+            mean, m2 = (np.where(count == 0, 0, a) for a in (mean, m2))
         self.__dict__.update(count=count, mean=mean, m2=m2)  # the class is frozen
 
     @classmethod

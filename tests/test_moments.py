@@ -290,6 +290,12 @@ def test_moments_made_of_numbers_are_merged_as_those_of_data(dtype):
     assert Moments(2, 1, 0).merge(Moments(2, 3, 0)).m2 == 4
 
 
+def test_what_others_say_of_nothing_is_merged_as_nothing():
+    nothing = Moments([0, 2], [np.nan, 3.0], [np.nan, 8.0])
+    m = nothing.merge(Moments([2, 0], [3.0, np.nan], [8.0, 0.0]))
+    assert_array_equal([m.count, m.mean, m.m2], [[2, 2], [3, 3], [8, 8]])
+
+
 @given(st.integers(-163, -155), st.integers(2, 9))
 def test_no_sum_of_squares_is_negative_where_squares_vanish(exponent, m):
     rng = np.random.default_rng(m)
