@@ -225,6 +225,22 @@ def test_without_a_weight_it_is_a_division_at_any_scale():
     assert_allclose(local_response_norm_backward(dy, cache), dy / 2, rtol=1e-15)
 
 
+@each("beta", [0.5, 0.75, 1.0, 0.0, -0.5])
+@each("dtype", [np.float32, np.float64, np.complex128])
+def test_a_window_of_zeros_without_k_gives_zeros_and_reaches_no_other(beta, dtype):
+    x, dy = draw((2, 9, 3), dtype=dtype)
+    x[:, 2:6] = 0
+    y, cache = local_response_norm_forward(x, 3, beta=beta, k=0.0)
+    dx = local_response_norm_backward(dy, cache)
+    near, near_cache = local_response_norm_forward(x, 3, beta=beta, k=1e-30)
+    near_dx = local_response_norm_backward(dy, near_cache)
+    assert_array_equal(y[:, 3:5], 0)
+    assert_array_equal(dx[:, 3:5], 0 if beta else dy[:, 3:5])
+    seen = [0, 1, 6, 7, 8]  # of whose own windows none is all zeros
+    assert_close(y[:, seen], near[:, seen], 1e-6)
+    assert_close(dx[:, seen], near_dx[:, seen], 1e-6)
+
+
 def test_no_channels_and_no_samples_give_empty_arrays():
     for shape in [(0, 5, 3), (2, 0, 3)]:
         y, cache = local_response_norm_forward(np.empty(shape), 3)

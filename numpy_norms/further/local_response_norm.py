@@ -53,7 +53,8 @@ def local_response_norm_forward(
 
         y_c = x_c / (k + alpha / m * sum over j in W(c) of x_j**2) ** beta
 
-    The letters are the paper's: beta is an exponent, and no parameter is learned.
+    The letters are the paper's: beta is an exponent, and no parameter is learned. Where
+    the base of the power is 0, as in a window of zeros with ``k=0``, y is.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def local_response_norm_forward(
     axes = checks.axes(checks.integers("axis", axis), x)
     work = checks.working_dtype(x, dtype)
     cache = LocalResponseCache(x, axes, below, above, alpha, beta, k, work)
-    return _by_windows(lambda x: _divide(x, _root(x, cache), cache.beta), cache), cache
+    return _by_windows(lambda x: _divide(x, _root(x, cache), cache), cache), cache
 
 
 def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Array:
@@ -113,6 +114,8 @@ def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Ar
     place j::
 
         dx_j = dy_j / s_j**beta - 2 * alpha * beta / m * x_j * sum over c of dy_c * y_c / s_c
+
+    The first term is 0 where s_j is, if beta is not.
 
     Parameters
     ----------
@@ -139,11 +142,14 @@ def local_response_norm_backward(dy: ArrayLike, cache: LocalResponseCache) -> Ar
 
     def pull_back(x: Array, dy: Array) -> Array:
         t = _root(x, cache)
-        through_s = dy * _divide(x, t, cache.beta) / t
+        direct, y = _divide(dy, t, cache), _divide(x, t, cache)
+        if not cache.k:
+            t = np.where(t == 0, 1, t)  # where y is 0, too
+        through_s = dy * y / t
         spread = np.zeros_like(x)
         for c, j in _neighbours(x, cache) if cache.alpha else ():  # else s is k
             spread[j] += through_s[c] * (x[j] / t[c])
-        dx: Array = _divide(dy, t, cache.beta) - _weight(cache, 2 * cache.beta) * spread  # (L3)
+        dx: Array = direct - _weight(cache, 2 * cache.beta) * spread  # (L3)
         return dx
 
     return _by_windows(pull_back, cache, dy)
@@ -196,8 +202,10 @@ def _root(x: Array, cache: LocalResponseCache) -> Array:
     return np.where(good, np.sqrt(s), t)
 
 
-def _divide(x: Array, t: Array, beta: float) -> Array:
-    d = t**-beta
+def _divide(x: Array, t: Array, cache: LocalResponseCache) -> Array:
+    d = t**-cache.beta
+    if cache.beta and not cache.k:
+        np.copyto(d, 0, where=t == 0)
     return x * d * d  # (L2)
 
 
