@@ -285,6 +285,22 @@ def test_numbers_whose_squares_leave_the_range(norm, exponent, eps):
             assert_close(found[name] * (scale if name == "x" else 1), a, 1e-13)
 
 
+@each("exponent", [-500, -340, 340, 500])
+def test_inference_where_the_cube_of_rstd_leaves_the_range(exponent):
+    arrays, dy = INFERENCE.draw(26)
+    tangents = random_like(arrays, 27)
+    units = {"x": 1, "running_mean": 1, "running_var": 2}
+
+    def scaled(arrays, sign=1):
+        return {k: np.ldexp(a, sign * exponent * units.get(k, 0)) for k, a in arrays.items()}
+
+    found = second_order(INFERENCE, scaled(arrays), dy, scaled(tangents), eps=0)
+    expected = second_order(INFERENCE, arrays, dy, tangents, eps=0)
+    for name, a in expected.items():
+        got = found[name] if name == "y_dot" else scaled({name: found[name]})[name]
+        assert_close(got, a, 1e-12)
+
+
 @parametrize(FIVE)
 @each("exponent", [-1000, -600, 600, 1000])
 def test_masked_numbers_whose_squares_leave_the_range(norm, exponent):

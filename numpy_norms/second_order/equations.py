@@ -87,9 +87,9 @@ def given_cotangents(
     ddgamma: Any,
 ) -> tuple[Any, Any, Any]:
     """What reaches a given mean and variance, and gamma, from sums of dy, dy (x - mean), dy ddx."""
-    along = dy_ddx_sum - ddmean * dy_sum
-    d_gamma = rstd * along - 0.5 * rstd**3 * ddvar * dy_xc_sum
-    d_rstd = gamma * along + (ddgamma - 1.5 * rstd**2 * ddvar * gamma) * dy_xc_sum  # (25)
-    d_var = -0.5 * rstd**3 * d_rstd
-    d_mean = -rstd * (ddgamma - 0.5 * rstd**2 * ddvar * gamma) * dy_sum  # (26)
+    along, turn = dy_ddx_sum - ddmean * dy_sum, 0.5 * rstd**2 * ddvar  # turn: in no unit of x
+    d_gamma = rstd * (along - turn * dy_xc_sum)
+    d_rstd = gamma * along + (ddgamma - 3 * turn * gamma) * dy_xc_sum  # (25)
+    d_var = -0.5 * rstd**2 * (rstd * d_rstd)
+    d_mean = -rstd * (ddgamma - turn * gamma) * dy_sum  # (26)
     return d_mean, d_var, d_gamma
