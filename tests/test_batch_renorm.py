@@ -173,6 +173,19 @@ def test_a_power_of_two_makes_no_difference_at_any_scale(exponent):
     assert_close(np.ldexp(batch_renorm_backward(dy, far_cache)[0], exponent), dx, 1e-14)
 
 
+@each("eps", [0.0, 1e-5])
+@each(("x", "y"), [(0.0, 0.0), (7.0, 5.0), (-7.0, -5.0)])
+def test_a_channel_that_never_moved_gives_what_d_says_and_no_nan(eps, x, y):
+    gamma, beta = np.array([2.0]), np.array([0.5])
+    x = np.full((4, 1), x)
+    found, cache = batch_renorm_forward(x, np.zeros(1), np.zeros(1), gamma, beta, eps=eps)
+    assert_array_equal(found, np.full((4, 1), 2 * y + 0.5))
+    assert_array_equal(cache.r, [1])
+    dx, dgamma, dbeta = batch_renorm_backward(np.ones((4, 1)), cache)
+    assert_array_equal(dx, np.zeros((4, 1)))
+    assert_array_equal([dgamma, dbeta], [[4 * y], [4]])
+
+
 @given(exponent=st.sampled_from([*range(-537, -480, 3), *range(480, 512, 3)]))
 def test_r_is_right_where_the_variance_of_x_leaves_the_range(exponent):
     (x, mean, _, gamma, beta), _ = draw((6, 3))

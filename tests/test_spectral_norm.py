@@ -174,3 +174,12 @@ def test_wrong_arguments_are_named():
         power_iteration(weight + 0j, u, v)
     with pytest.raises(ValueError, match="at least 2 axes"):
         spectral_norm_forward(u, u, np.ones(1))
+
+
+@each("name", ["weight", "u", "v"])
+def test_power_iteration_names_what_is_complex_with_a_cure_that_cures(name):
+    given = {"weight": np.ones((2, 3)), "u": np.ones(2), "v": np.ones(3)}
+    wrong = {**given, name: given[name] + 0j}
+    with pytest.raises(TypeError, match=rf"{name} is complex128, .* pass {name}\.real"):
+        power_iteration(**wrong)
+    power_iteration(**{**wrong, name: wrong[name].real})

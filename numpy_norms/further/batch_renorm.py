@@ -204,10 +204,12 @@ def _corrections(
     else:  # the root of the lifted variance, as that of x itself may be out of range
         sigma = plan.times(np.sqrt(var + np.ldexp(eps, 2 * exponent)), -exponent)
         pivot, mean = None, lifting.mean_of(plan, pivot, exponent, mean)
-    r = np.clip((sigma / running_sigma).real, 1 / plan.number(r_max), r_max)  # (B2)
+    ratio = np.where(sigma == running_sigma, 1, sigma / running_sigma)  # 1 where both are 0
+    r = np.clip(ratio.real, 1 / plan.number(r_max), r_max)  # (B2)
     # The mean less its pivot last, so that no digit is lost where both are far from zero.
     between = mean - running_mean if pivot is None else pivot - running_mean + mean
-    d = np.clip((between / running_sigma).real, -d_max, d_max)  # (B3)
+    distance = np.where(between == 0, 0, between / running_sigma)
+    d = np.clip(distance.real, -d_max, d_max)  # (B3)
     return r, d
 
 

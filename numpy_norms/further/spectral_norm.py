@@ -87,11 +87,11 @@ def power_iteration(
     >>> u.round(6), v.round(6)
     (array([1., 0.]), array([1., 0.]))
     """
+    for name, a in (("weight", weight), ("u", u), ("v", v)):
+        dtype = checks.array(name, a).dtype
+        if dtype.kind == "c":
+            raise TypeError(f"{name} is {dtype}, but real numbers were expected; pass {name}.real")
     weight, u, v, c = _checked(weight, u, v, channel_axis)
-    if weight.dtype.kind == "c":
-        raise TypeError(
-            f"weight is {weight.dtype}, but real numbers were expected; pass weight.real"
-        )
     iterations = checks.integer("iterations", iterations, 1)
     if not 1 <= iterations < 1 << 31:
         shown = checks.shown(iterations)
