@@ -147,6 +147,22 @@ def test_complex_numbers_in_all_directions_are_normalized_as_the_formula_says(no
     assert_allclose(sets(norm, y), expected, rtol=1e-12)
 
 
+@parametrize(NORMS)
+@each("masked", [False, True])
+@each(("of_x", "of_dy"), [(-532, -990), (-532, 450), (-532, 997), (532, 990), (532, -480)])
+def test_dy_may_be_as_small_and_as_large_as_x(norm, masked, of_x, of_dy, rng):
+    arrays, dy = norm.draw()
+    moved = {**arrays, "x": np.ldexp(arrays["x"], of_x)}
+    options = {"where": rng.random(dy.shape) < 0.9} if masked else {}
+    _, usual = norm.both(arrays, dy, eps=0.0, **options)
+    _, found = norm.both(moved, np.ldexp(dy, of_dy), eps=0.0, **options)
+    for name, gradient in usual.items():
+        power = of_dy - of_x * (name == "x")
+        if -1000 < power < 1000:
+            atol = 1e-13 * np.abs(gradient).max()
+            assert_allclose(np.ldexp(found[name], -power), gradient, rtol=0, atol=atol)
+
+
 @parametrize([*NORMS, rms_norm((1, 5))])
 @each("power", [500, -520])
 def test_x_and_the_root_of_eps_may_be_of_any_size(norm, power):

@@ -21,6 +21,7 @@ Lifted = tuple[Any, Any]  # pivot and exponent of each set; None is 0 for all
 
 NEAR = 0.25  # how far the square of a mean may lie from zero, in variances
 NEAR_WIDER = 256.0  # the same where float64 has digits to spare
+ROUGH = 16  # powers of two that a lifted set may be from 1
 MILD = 2.0**40  # the square of a gamma whose products with dy need no care
 CHANCE = {"f": 24.0}  # the same times the elements of a set: means of few are not zero by chance
 
@@ -34,6 +35,7 @@ class Limits(NamedTuple):
     bounded: bool  # whether squares of the dtype of x may overflow
     up: int
     down: int
+    most: int
 
 
 def limits(work: np.dtype[Any], x: np.dtype[Any], m: int, few: np.dtype[Any]) -> Limits:
@@ -45,7 +47,8 @@ def limits(work: np.dtype[Any], x: np.dtype[Any], m: int, few: np.dtype[Any]) ->
     up = info.nmant - info.minexp + info.minexp * 7 // 16
     bounded = not squares_fit(x, work)
     given = far if wider or work == np.float32 else 0.0
-    return Limits(given, near, info.tiny / info.eps, bounded, up, -5 * info.maxexp // 8)
+    down, most = -5 * info.maxexp // 8, info.maxexp - info.nmant // 2
+    return Limits(given, near, info.tiny / info.eps, bounded, up, down, most)
 
 
 def squares_fit(x: np.dtype[Any], work: np.dtype[Any]) -> bool:
@@ -62,7 +65,7 @@ def nearer(
     A mean far from zero costs the variance digits, so that the pivot moves there. Squares that
     overflow, or vanish where no eps hides it, call for a power of two.
     """
-    _, near, low, bounded, _, _ = plan.limits
+    _, near, low, bounded, *_ = plan.limits
     (_, mean_square), (mean, var) = averages, found
     size = _size(var)
     well = _size(mean_square) < near * size  # nor where a square is infinite
@@ -75,7 +78,7 @@ def nearer(
 def _moved(
     plan: Plan, bare: bool, lifted: Lifted, mean: Any, mean_square: Array, var: Array
 ) -> Lifted | None:
-    _, near, low, bounded, up, down = plan.limits
+    _, near, low, bounded, up, down, most = plan.limits
     mean = np.zeros_like(var) if mean is None else mean
     pivot = np.zeros_like(var) if lifted[0] is None else lifted[0]
     exponent = np.zeros_like(var, np.int64) if lifted[1] is None else lifted[1]
@@ -84,13 +87,19 @@ def _moved(
     vanished = finite & (square < low) & (exponent == 0) & bare
     moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
     far = ~(square < near * _size(var)) & finite & ~vanished & (moved != pivot)
-    # Where a set is constant, no square overflows any more.
-    constant = finite & ~far & (exponent < 0) & (var == 0)
-    if not (overflown | far | constant | vanished).any():
+    # Where a set is constant, no square overflows any more; else a lifted one is brought near 1.
+    lifted_well = finite & ~far & (exponent != 0)
+    constant = lifted_well & (exponent < 0) & (var == 0)
+    excess = np.where(lifted_well & (var != 0), np.log2(_size(var)) / 2, 0).astype(np.int64)
+    nearer_one = np.clip(exponent - excess, -most, most)
+    rough = (np.abs(excess) > ROUGH) & (nearer_one != exponent)
+    if not (overflown | far | constant | vanished | rough).any():
         return None
+    better = np.where(rough, nearer_one, np.where(constant, 0, exponent))
     pivot = np.where(far, moved, np.where(overflown, 0, pivot))
-    pivot = np.where(constant, pivot * plan.power(np.where(constant, -exponent, 0)), pivot)
-    exponent = np.where(overflown, down, np.where(vanished, up, np.where(constant, 0, exponent)))
+    # A pivot is in units of what it is subtracted from.
+    pivot = pivot * plan.power(np.minimum(better, 0) - np.minimum(exponent, 0))
+    exponent = np.where(overflown, down, np.where(vanished, up, better))
     return pivot, exponent if exponent.any() else None
 
 
