@@ -127,6 +127,32 @@ def test_dx_alone_may_come_back_and_the_report_says_what_was_not_checked(returne
     assert "Not checked: dgamma and dbeta, which the kernel does not return." in str(report)
 
 
+SHAPES = {
+    "an axis more": lambda a: a[None],
+    "a number": np.sum,
+    "nothing": lambda a: a[:0],
+    "flat": np.ravel,
+    "transposed": np.transpose,
+}
+
+
+@pytest.mark.parametrize("which", SHAPES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_whatever_shape_comes_back_is_said_to_be_another(norm, which):
+    forward, backward = plain_kernel(norm)
+
+    def ahead(*arrays):
+        return SHAPES[which](forward(*arrays))
+
+    def back(*arrays):
+        dx, *others = backward(*arrays)
+        return (SHAPES[which](dx), *others)
+
+    report = without_large(norm).of(ahead, back)
+    said = {finding.output: finding.what for finding in report.diagnosis}
+    assert said["y, dx"] == "its shape is not that of the argument"
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_results_without_sense_fail_without_a_warning(value):
     def senseless(*arguments):

@@ -49,13 +49,14 @@ def properties(
     found = {AGAIN: all(one.bits() == two.bits() for one, two in pairs)}
     if case.norm == "batch_norm" or arrangement.inward(case.x).ndim <= arrangement.features:
         return found
-    whole = list(_rows(arrangement, pairs[0][0]))
+    whole = list(_rows(arrangement, case, pairs[0][0]))
     n = len(arrangement.inward(case.x))
     if not whole:
         return found
 
     def same(batch: Array, others: Array | None, kept: Sequence[int], at: Sequence[int]) -> bool:
-        rows = _rows(arrangement, call(_with_rows(arrangement, case, batch, others)))
+        moved = _with_rows(arrangement, case, batch, others)
+        rows = _rows(arrangement, moved, call(moved))
         return all(
             np.array_equal(one[list(kept)], two[list(at)], equal_nan=True)
             for one, two in zip(whole, rows, strict=True)
@@ -83,9 +84,9 @@ def required_rows(has: dict[str, bool], require: Sequence[str]) -> Iterator[Row]
                 yield Row("properties", name, size, size, size, has[name], law=True)
 
 
-def _rows(arrangement: Arrangement, found: Run) -> Iterator[Array]:
+def _rows(arrangement: Arrangement, case: Case, found: Run) -> Iterator[Array]:
     for name in ("y", "dx"):
-        if name in found.results:
+        if name in found.results and found.results[name].shape == case.x.shape:
             yield arrangement.inward(found.results[name])
 
 
