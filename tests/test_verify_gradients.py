@@ -174,8 +174,11 @@ def test_derivatives_are_within_their_own_error(at):
     def function(s):
         return np.sin(at + np.asarray([s]))
 
-    for method, step, least in ((by_complex_step, 1e-30, 1e-14), (by_differences, 0.3, 1e-10)):
-        value, error = method(function, np.ones(1), step)
+    for estimate, least in (
+        (by_complex_step(function, np.ones(1), 1e-30), 1e-14),
+        (by_differences(function, np.ones(1), 0.3, 0.0), 1e-10),
+    ):
+        value, error = estimate
         assert abs(value - np.cos(at)) <= error <= least
 
 
@@ -195,3 +198,93 @@ def test_only_analytic_functions_of_complex_numbers_take_the_complex_step(scale)
         float,
     ):
         assert not is_analytic(along(wrong), one, 0.1)
+
+
+KINKED = {  # with the gradients that they have off their kinks
+    "relu": (lambda x: (np.maximum(x, 0), x), lambda dy, x: ((x > 0) * dy,)),
+    "clip": (lambda x: (np.clip(x, -1, 1), x), lambda dy, x: ((abs(x) < 1) * dy,)),
+    "largest": (
+        lambda x: (x.max(-1), x),
+        lambda dy, x: ((x == x.max(-1, keepdims=True)) * dy[:, None],),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (40, 50)])
+@pytest.mark.parametrize("kind", KINKED)
+def test_kinks_near_by_are_no_fault(kind, shape):
+    forward, backward = KINKED[kind]
+    for seed in range(5):
+        at = np.random.default_rng(seed).standard_normal(shape)
+        assert check_gradients(forward, backward, at, seed=seed).passed
+        assert not check_gradients(forward, scaled(backward, 0, 1 + 1e-5), at, seed=seed).passed
+
+
+def test_at_a_kink_any_slope_between_its_sides_passes_and_the_report_says_so():
+    forward, _ = KINKED["relu"]
+    at = rng.standard_normal((4, 6))
+    at[0, :3] = 0
+    for slope in (0.0, 0.4, 1.0, 1.5, -0.5):
+        report = check_gradients(forward, lambda dy, x, s=slope: (np.heaviside(x, s) * dy,), at)
+        assert report.passed == (0 <= slope <= 1), report
+        assert "the forward pass has a kink here" in report.remark
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_few_elements_in_float32_are_judged_by_their_own_rounding(seed):
+    at = np.random.default_rng(seed).standard_normal((4, 6))
+
+    def forward(x):
+        return np.float32(x * x), x
+
+    assert check_gradients(forward, lambda dy, x: (2 * x * dy,), at, seed=seed).passed
+    assert not check_gradients(forward, lambda dy, x: (2.002 * x * dy,), at, seed=seed).passed
+
+
+def test_a_y_of_zero_is_not_coarse():
+    forward, backward = nn.layer_norm_forward, nn.layer_norm_backward
+    assert check_gradients(forward, backward, np.ones((3, 5))).passed
+    assert check_gradients(
+        lambda x: (np.sin(x), x), lambda dy, x: (np.cos(x) * dy,), np.zeros(3)
+    ).passed
+
+
+def test_a_pass_that_is_random_is_told_to_be():
+    def dropout(x):
+        kept = np.random.default_rng().random(x.shape) < 0.5
+        return kept * x, kept
+
+    report = check_gradients(dropout, lambda dy, kept: (kept * dy,), x)
+    assert "broken: y is the same when called again" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("forward", "says"),
+    [
+        (3, "forward is 3; a function is expected"),
+        (lambda a: a[:2], "forward returned a ndarray; y and a cache are expected"),
+        (lambda a: None, "forward returned a NoneType; y and a cache"),
+        (lambda a: (a, a, a), "forward returned a tuple of 3; y and a cache"),
+        (lambda a: (None, a), "returned a NoneType as y; one array of real numbers"),
+        (lambda a: ((a, a[:1]), a), "returned a tuple as y; one array of real numbers"),
+    ],
+)
+def test_a_forward_pass_that_returns_no_pair_is_refused(forward, says):
+    with pytest.raises(TypeError, match=says):
+        check_gradients(forward, lambda dy, _: (dy,), x)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [((), "there is no array"), ((None,), "there is no array"), (([1, np.nan],), "holds NaN")],
+)
+def test_what_has_no_gradient_is_refused(arrays, says):
+    with pytest.raises(ValueError, match=says):
+        check_gradients(lambda *a: (np.ones(3), None), lambda dy, _: (), *arrays)
+
+
+def test_values_without_a_derivative_and_gradients_that_are_no_numbers_are_told():
+    report = check_gradients(lambda a: (a * np.nan, a), lambda dy, a: (dy,), x)
+    assert "y fails in values\n  is not finite here" in str(report)
+    report = check_gradients(lambda a: (a, a), lambda dy, a: (dy + 0j,), x)
+    assert "holds complex128; real numbers are expected" in str(report)
