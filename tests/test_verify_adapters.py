@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from trials import small, without_large
 
-from numpy_norms.verify import assert_kernel
+from numpy_norms.verify import assert_kernel, check_kernel
 from numpy_norms.verify.adapters import c_kernel, dlpack_kernel, jax_kernel, torch_kernel
 from numpy_norms.verify.adapters.torch import as_array, as_tensor
 
@@ -115,6 +116,77 @@ def test_jax_compiles_once_for_each_shape_and_agrees():
     assert len(traced) == 2 * len(set(traced)) == 4  # forward, and forward within vjp
 
 
+def masked_by(library, where, x, gamma, beta, eps):
+    """A masked layer norm in the words of PyTorch or JAX."""
+    n = library.maximum(where.sum(-1)[..., None], library.ones_like(where.sum(-1))[..., None])
+    counted = library.where(where, x, library.zeros_like(x))
+    mean = counted.sum(-1)[..., None] / n
+    centred = library.where(where, counted - mean, library.zeros_like(x))
+    return gamma * (counted - mean) * ((centred**2).sum(-1)[..., None] / n + eps) ** -0.5 + beta
+
+
+def kernel_of(package, function, **options):
+    if package == "torch":
+        return torch_kernel(partial(function, torch), **options)
+    jax = pytest.importorskip("jax")
+    return jax_kernel(partial(function, jax.numpy), **options)
+
+
+BOTH = pytest.mark.parametrize("package", ["torch", "jax"])
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_are_derived_of_a_kernel_with_a_mask(package, dtype):
+    def layer_norm(library, x, gamma, beta, eps, where):
+        return masked_by(library, where, x, gamma, beta, eps)
+
+    report = small("layer_norm", dtype, where=True).of(*kernel_of(package, layer_norm))
+    assert report.passed, report
+
+
+@BOTH
+def test_gradients_are_derived_of_a_kernel_that_adds_a_residual(package):
+    def fused(library, x, residual, gamma, beta, eps):
+        total = x + residual
+        return masked_by(library, library.ones_like(x) > 0, total, gamma, beta, eps), total
+
+    passes = kernel_of(package, fused, residual=True)
+    report = check_kernel("layer_norm", *passes, residual=True, shapes=[(5, 13)], threads=0)
+    assert report.passed, report
+
+
+@BOTH
+def test_lists_may_come_back_and_dx_alone_and_none(package):
+    def as_list(library, x, gamma, beta, eps):
+        return [masked_by(library, library.ones_like(x) > 0, x, gamma, beta, eps)]
+
+    ahead, back = kernel_of(package, as_list)
+    assert small("layer_norm").of(ahead, back).passed
+    adapter = torch_kernel if package == "torch" else jax_kernel
+    for own in (lambda dy, *_: dy, lambda dy, *_: (dy, None, None)):
+        report = small("layer_norm").of(None, adapter(as_list, own)[1])
+        assert {row.output for row in report.rows if not row.law} == {"dx"}
+        assert "Not checked: dgamma and dbeta" in report.remark
+
+
+def test_a_jax_kernel_is_given_what_forward_saved():
+    pytest.importorskip("jax")
+    import jax.numpy as jnp
+
+    def forward(x, gamma, eps):
+        rstd = ((x * x).mean(-1) + eps) ** -0.5
+        return gamma * x * rstd[..., None], rstd
+
+    def backward(dy, x, gamma, eps, rstd):
+        x_hat, g = x * rstd[..., None], gamma * dy
+        dx = rstd[..., None] * (g - x_hat * (g * x_hat).mean(-1)[..., None])
+        return dx, jnp.sum(dy * x_hat, tuple(range(x.ndim - 1)))
+
+    passes = jax_kernel(forward, backward)
+    assert check_kernel("rms_norm", *passes, saved=True, shapes=[(5, 13)], threads=0).passed
+
+
 def test_dlpack_takes_arrays_there_and_back():
     def rms_norm(x, gamma, eps):
         return gamma * x * (x * x).mean(-1, keepdim=True).add(eps).rsqrt()
@@ -122,6 +194,8 @@ def test_dlpack_takes_arrays_there_and_back():
     forward, none = dlpack_kernel(torch.from_dlpack, rms_norm)
     assert none is None
     assert small("rms_norm").of(forward, None).passed
+    listed, _ = dlpack_kernel(torch.from_dlpack, lambda *arrays: [rms_norm(*arrays)])
+    assert small("rms_norm").of(listed, None).passed
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +219,13 @@ def test_a_c_function_is_checked_by_its_name(library):
     assert report.passed, report
     wrong, _ = c_kernel(library, "rms_norm", "no_eps")
     assert "eps is ignored" in str(small("rms_norm").of(wrong, None).diagnosis[0])
+
+
+@pytest.mark.parametrize("option", ["where", "residual"])
+def test_what_a_c_function_is_not_given_is_said(library, option):
+    forward, _ = c_kernel(library, "layer_norm", "forward")
+    report = small("layer_norm", **{option: True}).of(forward, None)
+    assert "c_kernel hands over x, gamma and beta alone" in str(report.diagnosis[0])
 
 
 def test_a_library_without_the_function_is_refused(library):

@@ -26,7 +26,8 @@ def c_kernel(
 ) -> tuple[Kernel | None, Kernel | None]:
     """Return C functions in the form that `check_kernel` takes.
 
-    They are called as, with `real` for float or double::
+    They are called as follows, with `real` for float or double; there is no place for a mask, a
+    residual or saved statistics::
 
         void forward(const real *x, const real *gamma, const real *beta,
                      size_t rows, size_t features, real eps, real *y);
@@ -82,6 +83,11 @@ def _sorted(norm: str, x: Array, rest: tuple[Any, ...]) -> tuple[list[Array], li
     """Return the parameters, the sizes and eps of what follows x."""
     *groups, eps = (value for value in rest if not isinstance(value, np.ndarray))
     parameters = [value for value in rest if isinstance(value, np.ndarray)]
+    if len(parameters) != 2 - (norm == "rms_norm"):  # C would read beyond what it is given
+        raise TypeError(
+            "c_kernel hands over x, gamma and beta alone; for where, saved and residual write the "
+            "call by ctypes yourself"
+        )
     view = View.of(norm, x.shape, parameters[0].shape, *groups).shape
     if norm in FEATURE_NORMS:
         return parameters, [view[0], view[3]], eps

@@ -22,8 +22,9 @@ def dlpack_kernel(
     Parameters
     ----------
     from_dlpack : callable
-        What makes an array of that library: ``torch.from_dlpack``, ``cupy.from_dlpack``,
-        ``jax.dlpack.from_dlpack`` ... It may move the array to another device as well.
+        What makes an array of that library: ``torch.from_dlpack``, for instance. It may move the
+        array to another device as well, or copy it where the library takes no strides:
+        ``lambda a: jax.dlpack.from_dlpack(np.ascontiguousarray(a))``.
     forward, backward : callable, optional
         On such arrays. What they return is taken back by ``np.from_dlpack``, from its own device
         to the host if that is another.
@@ -49,7 +50,7 @@ def dlpack_kernel(
         def run(*arguments: Any) -> Any:
             given = [from_dlpack(a) if isinstance(a, np.ndarray) else a for a in arguments]
             found = kernel(*given)
-            return tuple(map(_back, found)) if isinstance(found, tuple) else _back(found)
+            return tuple(map(_back, found)) if isinstance(found, (tuple, list)) else _back(found)
 
         return run
 
@@ -57,7 +58,7 @@ def dlpack_kernel(
 
 
 def _back(array: Any) -> Any:
-    if array is None or isinstance(array, np.ndarray):
+    if not hasattr(array, "__dlpack_device__") or isinstance(array, np.ndarray):
         return array
     on_the_host = array.__dlpack_device__()[0] == 1
     return np.from_dlpack(array) if on_the_host else np.from_dlpack(array, device="cpu", copy=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -14,7 +15,10 @@ __all__ = ["jax_kernel"]
 
 
 def jax_kernel(
-    forward: Callable[..., Any], backward: Callable[..., Any] | None = None
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    *,
+    residual: bool = False,
 ) -> tuple[Kernel, Kernel]:
     """Return a kernel on JAX arrays in the form that `check_kernel` takes.
 
@@ -28,6 +32,8 @@ def jax_kernel(
     backward : callable, optional
         ``backward(dy, x, gamma, beta, eps) -> dx, dgamma, dbeta``. Without it the gradients are
         those of ``jax.vjp`` of `forward`.
+    residual : bool, default False
+        Whether forward takes a residual after x, as for ``check_kernel(..., residual=True)``.
 
     Returns
     -------
@@ -39,41 +45,52 @@ def jax_kernel(
         If JAX is not installed.
     """
     jax = import_module("jax")
-    compiled: dict[tuple[str, Any], Callable[..., Any]] = {}
 
-    def gradients(dy: Any, arrays: tuple[Any, ...], eps: Any, groups: tuple[int, ...]) -> Any:
-        x, *parameters = arrays
-        if backward is not None:
-            return backward(dy, x, *groups, *parameters, eps)
-        y, vjp = jax.vjp(lambda x, *rest: _first(forward(x, *groups, *rest, eps)), x, *parameters)
-        return vjp(dy.astype(y.dtype))
+    def gradients(dy: Any, *arguments: Any) -> Any:
+        """Return those of what is real and no number: of x and the parameters, not of a mask."""
+        if residual:
+            arguments = (arguments[0], 0 * arguments[0], *arguments[1:])  # x is the sum
+        of = [i for i, a in enumerate(arguments) if _real(a) and a.ndim]
 
-    def called(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        *values, eps = arguments
-        groups = tuple(value for value in values if isinstance(value, int))
-        arrays = [value for value in values if not isinstance(value, int)]
-        key = name, groups
-        if key not in compiled:
-            compiled[key] = jax.jit(lambda arrays, eps: function(arrays, eps, groups))
-        with jax.enable_x64(any(a.dtype == np.float64 for a in arrays)):
-            wide = np.float64 if arrays[0].dtype == np.float64 else np.float32
-            found = compiled[key]([np.ascontiguousarray(a) for a in arrays], wide(eps))
-            return tuple(map(np.asarray, found)) if isinstance(found, tuple) else np.asarray(found)
+        def y(*chosen: Any) -> Any:
+            moved = dict(zip(of, chosen, strict=True))
+            return _first(forward(*(moved.get(i, a) for i, a in enumerate(arguments))))
+
+        value, vjp = jax.vjp(y, *(arguments[i] for i in of))
+        found = vjp(dy.astype(value.dtype))
+        return found[:1] + found[1 + residual :]
+
+    @cache
+    def compiled(function: Callable[..., Any], counts: tuple[int, ...]) -> Callable[..., Any]:
+        compiled: Callable[..., Any] = jax.jit(function, static_argnums=counts)
+        return compiled
+
+    def called(function: Callable[..., Any], *arguments: Any) -> Any:
+        counts = tuple(i for i, a in enumerate(arguments) if isinstance(a, int))  # num_groups
+        double = any(a.dtype == np.float64 for a in arguments if isinstance(a, np.ndarray))
+        number = np.float64 if double else np.float32
+
+        def handed(a: Any) -> Any:
+            if isinstance(a, np.ndarray):
+                return np.ascontiguousarray(a)
+            return a if isinstance(a, int) else number(a)
+
+        with jax.enable_x64(double):
+            found = compiled(function, counts)(*map(handed, arguments))
+            return jax.tree.map(np.asarray, found)
 
     def ahead(*arguments: Any) -> Any:
-        def function(arrays: Any, eps: Any, groups: tuple[int, ...]) -> Any:
-            return forward(arrays[0], *groups, *arrays[1:], eps)
-
-        return called("forward", function, *arguments)
+        return called(forward, *arguments)
 
     def back(*arguments: Any) -> Any:
-        def function(arrays: Any, eps: Any, groups: tuple[int, ...]) -> Any:
-            return tuple(gradients(arrays[0], tuple(arrays[1:]), eps, groups))
-
-        return called("backward", function, *arguments)
+        return called(backward or gradients, *arguments)
 
     return ahead, back
 
 
+def _real(a: Any) -> bool:
+    return hasattr(a, "dtype") and a.dtype.kind in "fV"  # V is bfloat16
+
+
 def _first(returned: Any) -> Any:
-    return returned[0] if isinstance(returned, tuple) else returned
+    return returned[0] if isinstance(returned, (tuple, list)) else returned

@@ -14,7 +14,11 @@ __all__ = ["as_array", "as_tensor", "torch_kernel"]
 
 
 def torch_kernel(
-    forward: Callable[..., Any], backward: Callable[..., Any] | None = None, *, device: str = "cpu"
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    *,
+    device: str = "cpu",
+    residual: bool = False,
 ) -> tuple[Kernel, Kernel]:
     """Return a kernel on PyTorch tensors in the form that `check_kernel` takes.
 
@@ -30,6 +34,8 @@ def torch_kernel(
         ``backward(dy, x, gamma, beta, eps) -> dx, dgamma, dbeta``. Without it the gradients are
         those of PyTorch's autograd through `forward`.
     device : str, default "cpu"
+    residual : bool, default False
+        Whether forward takes a residual after x, as for ``check_kernel(..., residual=True)``.
 
     Returns
     -------
@@ -66,11 +72,17 @@ def torch_kernel(
 
     def by_autograd(dy: Any, *arguments: Any) -> Any:
         cotangent, *tensors = moved((dy, *arguments))
-        leaves = [t.detach().requires_grad_() if torch.is_tensor(t) else t for t in tensors]
+        if residual:
+            tensors.insert(1, torch.zeros_like(tensors[0]))  # x is the sum
+        real = [torch.is_tensor(t) and t.is_floating_point() for t in tensors]  # not a mask
+        leaves = [
+            t.detach().requires_grad_() if of else t for t, of in zip(tensors, real, strict=True)
+        ]
         y = forward(*leaves)
-        y = y[0] if isinstance(y, tuple) else y
-        wanted = [leaf for leaf in leaves if torch.is_tensor(leaf)]
-        return _returned(torch.autograd.grad(y, wanted, cotangent.to(y.dtype), allow_unused=True))
+        y = y[0] if isinstance(y, (tuple, list)) else y
+        wanted = [leaf for leaf, of in zip(leaves, real, strict=True) if of]
+        found = torch.autograd.grad(y, wanted, cotangent.to(y.dtype), allow_unused=True)
+        return _returned(found[:1] + found[1 + residual :])
 
     return ahead, by_autograd if backward is None else by_hand
 
