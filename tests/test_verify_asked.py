@@ -28,7 +28,7 @@ WRONG = [
     ({"shapes": [(-1, 3)]}, ValueError, "is -1; a number of 0 or more is expected"),
     ({"shapes": [(3.0, 4)]}, TypeError, "is 3.0; a whole number is expected"),
     ({"num_groups": 2}, ValueError, "num_groups is for group_norm with shapes"),
-    ({"in_place": "z"}, ValueError, "in_place has 'z'; it must be of x, gamma, beta, dy"),
+    ({"in_place": "z"}, ValueError, "in_place has 'z'; it must be of x, residual, gamma, beta, dy"),
     ({"threads": -3}, ValueError, "threads is -3"),
     ({"threads": "2"}, TypeError, "threads is '2'; a whole number"),
     ({"seed": -1}, ValueError, "seed is -1"),

@@ -147,6 +147,43 @@ def test_what_is_declared_to_be_in_place_is_no_fault():
     assert check("layer_norm", in_place, in_place="x").passed
 
 
+def test_a_gradient_may_be_written_into_dy_whatever_its_strides():
+    def in_place(dy, *arguments):
+        dy[...], *others = backward(dy, *arguments)
+        return (dy, *others)
+
+    assert check("layer_norm", forward, in_place, in_place="dy").passed
+    assert {f.output for f in check("layer_norm", None, in_place).diagnosis} >= {"dy"}
+
+
+@pytest.mark.parametrize("name", ["x", "residual"])
+def test_a_fused_kernel_that_writes_into_what_it_adds_says_so(name):
+    def fused(x, residual, gamma, beta, eps):
+        total = {"x": x, "residual": residual}[name]
+        total += residual if name == "x" else x
+        return forward(total, gamma, beta, eps), total
+
+    assert check_kernel("layer_norm", fused, residual=True, in_place=name).passed
+    report = check("layer_norm", fused, residual=True)
+    assert [(f.output, f.kind) for f in report.diagnosis] == [(name, "overwritten")]
+
+
+def test_a_mask_that_is_written_into_is_told():
+    def filling(x, gamma, eps, where):
+        counted = np.where(where, x, 0)
+        square = (counted**2).sum(-1, keepdims=True) / where.sum(-1, keepdims=True)
+        where[...] = True
+        return gamma * x / np.sqrt(square + eps)
+
+    report = check("rms_norm", filling, where=True)
+    assert [(f.output, f.kind) for f in report.diagnosis] == [("where", "overwritten")]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_this_library_adds_a_residual_too(norm):
+    assert check_kernel(norm, residual=True, threads=0).passed
+
+
 def test_an_empty_batch_is_asked_for_where_it_is_declared():
     def refuses(x, gamma, beta, eps):
         assert x.size, "nothing to do"

@@ -52,8 +52,8 @@ def whole_number(what: str, value: Any) -> None:
 def reachable(places: Sequence[str]) -> None:
     """Refuse, with a ValueError, names that are of no argument that a kernel may write into."""
     for name in places:
-        if name not in ("x", "gamma", "beta", "dy"):
-            raise ValueError(f"in_place has {name!r}; it must be of x, gamma, beta, dy")
+        if name not in ("x", "residual", "gamma", "beta", "dy"):
+            raise ValueError(f"in_place has {name!r}; it must be of x, residual, gamma, beta, dy")
 
 
 def shaped(

@@ -96,7 +96,7 @@ def check_kernel(
         Whether both passes are given, after eps, a boolean array of the shape of x that says what
         counts. What it leaves out may be anything, and y and dx are not looked at there.
     in_place : str or sequence of str
-        Arguments that it may write into.
+        Arguments that it may write into, of x, residual, gamma, beta, dy.
     require : str or sequence of {"repeatable", "batch_invariant"}
         Properties that the report tells of every kernel, and that this one promises.
     sizes : {"usual", "all"}
@@ -312,7 +312,8 @@ class Trial:
         options = dict(self.arrangement.options)
         if self.scheme != "exact":
             options["scheme"] = self.scheme
-        return library_kernel(self.arrangement.norm, where=self.values.where, **options)
+        also = {"where": self.values.where, "residual": self.values.residual}
+        return library_kernel(self.arrangement.norm, **also, **options)
 
     def _add(
         self,
@@ -375,7 +376,8 @@ def _rows(
 
 
 def _copied(case: Case) -> Case:
-    return replace(case, **{name: getattr(case, name).copy() for name in ("x", "gamma", "dy")})
+    arrays = {name: getattr(case, name) for name in ("x", "gamma", "beta", "dy", "residual")}
+    return replace(case, **{name: a.copy() for name, a in arrays.items() if a is not None})
 
 
 def _known(what: str, value: str, choices: Any) -> None:

@@ -76,26 +76,56 @@ def run(
     """Run the passes that are given; exceptions are kept, not raised."""
     contract = contract or Contract()
     found = Run()
-    before = {name: getattr(case, name).tobytes() for name in ("x", "gamma", "beta", "dy")}
     saved: tuple[Any, ...] = ()
     with np.errstate(all="ignore"):
         if forward is not None:
+            given = _handed(("x", "residual"), case, case.forward_arguments, contract)
+            before = _bits(given)
             names = output_names(case.norm, contract)
-            returned = _call(found, names, lambda: forward(*case.forward_arguments))
+            returned = _call(found, names, lambda: forward(*given.values()))
             saved = tuple(returned[1:]) if contract.saved else ()
-            _restore(found, case, before, contract)
+            _restore(found, given, before, contract)
         if backward is not None:
+            given = _handed(("dy", "x"), case, case.backward_arguments, contract)
+            before = _bits(given)
             every = gradient_names(case.norm)
-            arguments = (*case.backward_arguments, *saved)
-            _call(found, [every[:1], every], lambda: backward(*arguments))
-            _restore(found, case, before, contract)
+            _call(found, [every[:1], every], lambda: backward(*given.values(), *saved))
+            _restore(found, given, before, contract)
     return found
 
 
-def _restore(found: Run, case: Case, before: Mapping[str, bytes], contract: Contract) -> None:
+def _handed(
+    first: tuple[str, ...], case: Case, arguments: tuple[Any, ...], contract: Contract
+) -> dict[str, Any]:
+    """Return the arguments by name; what is written into, with no place that is two of its own."""
+    absent = {
+        name
+        for name, there in (
+            ("residual", case.residual is not None),
+            ("num_groups", case.num_groups is not None),
+            ("beta", case.norm != "rms_norm"),
+            ("where", case.where is not None),
+        )
+        if not there
+    }
+    every = (*first, "num_groups", "gamma", "beta", "eps", "where")
+    given = dict(zip((n for n in every if n not in absent), arguments, strict=True))
+    for name in contract.in_place:
+        if 0 in getattr(given.get(name), "strides", ()):
+            given[name] = given[name].copy()
+    return given
+
+
+def _bits(given: Mapping[str, Any]) -> dict[str, bytes]:
+    return {name: a.tobytes() for name, a in given.items() if isinstance(a, np.ndarray)}
+
+
+def _restore(
+    found: Run, given: Mapping[str, Any], before: Mapping[str, bytes], contract: Contract
+) -> None:
     """Note which arguments were changed, and give them their values back."""
     for name, bits in before.items():
-        array = getattr(case, name)
+        array = given[name]
         if bits != array.tobytes():
             array[...] = np.frombuffer(bits, array.dtype).reshape(array.shape)
             if name not in contract.in_place:
@@ -158,7 +188,9 @@ def _real_array(name: str, value: Any) -> Array:
     return array.astype(np.promote_types(array.dtype, np.float64))
 
 
-def library_kernel(norm: str, *, where: bool = False, **options: Any) -> tuple[Kernel, Kernel]:
+def library_kernel(
+    norm: str, *, where: bool = False, residual: bool = False, **options: Any
+) -> tuple[Kernel, Kernel]:
     """Return this library's functions in the form that `check_kernel` takes."""
     forward = getattr(numpy_norms, f"{norm}_forward")
     backward = getattr(numpy_norms, f"{norm}_backward")
@@ -171,7 +203,10 @@ def library_kernel(norm: str, *, where: bool = False, **options: Any) -> tuple[K
     def ahead(*arrays: Any) -> Any:
         return both(arrays)[0]
 
+    def added(x: Any, other: Any, *arrays: Any) -> Any:
+        return ahead(x + other, *arrays), x + other
+
     def back(dy: Any, *arrays: Any) -> Any:
         return backward(dy, both(arrays)[1])
 
-    return ahead, back
+    return added if residual else ahead, back
