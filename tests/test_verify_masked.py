@@ -27,6 +27,13 @@ def kernel(norm, mistake=""):
         shape = (-1,) if norm in ("layer_norm", "rms_norm") else (-1, *[1] * (x.ndim - 2))
         if mistake == "ignored":
             where = np.ones_like(where)
+        if mistake == "inverted":
+            where = ~where
+        if mistake == "of the first":
+            where = np.broadcast_to(where[:1], where.shape)
+        if mistake == "packed":
+            sizes = [s if {a, a - x.ndim} & {*over} else 1 for a, s in enumerate(x.shape)]
+            where = np.arange(np.prod(sizes)).reshape(sizes) < where.sum(over, keepdims=True)
         if mistake == "zeros":
             x, where = np.where(where, x, 0), np.ones_like(where)
         n = where.sum(over, keepdims=True)
@@ -42,12 +49,17 @@ def kernel(norm, mistake=""):
 
     def statistics(x, average, n, over, where, eps):
         mean = average(x) if norm != "rms_norm" else 0
+        share = n / (where.size // n.size)
+        if mistake == "mean divided":
+            mean = mean * share
+        if mistake == "mean of all":
+            mean = x.mean(over, keepdims=True)
         squares = (x - mean) ** 2
         if mistake == "distances":
             squares = (np.where(where, x, 0) - mean) ** 2
             var = squares.sum(over, keepdims=True) / n
         else:
-            var = average(squares)
+            var = average(squares) * (share if mistake == "variance divided" else 1)
         return mean, 1 / np.sqrt(var + eps)
 
     def forward(x, gamma, *rest):
@@ -85,8 +97,9 @@ def kernel(norm, mistake=""):
 def test_this_library_passes(norm, dtype):
     report = without_large(norm, dtype, where=True).of(None, None)
     assert report.passed, report
+    kinds = ("holes", "ends") if norm == "batch_norm" else ("holes", "ends", "sets")
     assert {row.case for row in report.rows if "mask" in row.case} == {
-        f"mask_{kind}_{what}" for kind in ("holes", "ends") for what in ("far", "nan")
+        f"mask_{kind}_{what}" for kind in kinds for what in ("far", "nan")
     }
 
 
@@ -103,6 +116,12 @@ WRONG = {
     "zeros": "is taken for 0",
     "distances": "the square of the mean to the variance",
     "divided back": "averages of (12)",
+    "inverted": "the other way round",
+    "of the first": "the mask of the first row",
+    "packed": "the first positions of a set",
+    "mean divided": "the mean alone is divided",
+    "mean of all": "the mean is taken over all positions",
+    "variance divided": "the variance alone is divided",
     "multiplied": "select",
 }
 
@@ -114,13 +133,55 @@ def test_what_is_wrong_is_said(norm, mistake):
         pytest.skip("it has no mean")
     if norm == "rms_norm" and mistake == "zeros":
         pytest.skip("of RMS norm it is the same as dividing by the size of the set")
+    if norm == "rms_norm" and mistake in ("mean divided", "mean of all", "variance divided"):
+        pytest.skip("it has no mean, and no other average")
+    if norm == "batch_norm" and mistake == "of the first":
+        pytest.skip("the first of all samples is whole, as if there were no mask")
     passes = kernel(norm, mistake)
     report = check_kernel(norm, *passes, where=True, threads=0, shapes=SHAPES)
     assert not report.passed
     said = [f for f in report.diagnosis if WRONG[mistake] in f.what]
     assert {f.output for f in said} >= ({"dx"} if mistake == "divided back" else {"y", "dx"})
-    assert all(f.condition == "only where a mask leaves elements out" for f in said)
+    only = {"inverted": "", "packed": "only where a mask has holes"}
+    if norm != "batch_norm":
+        expected = only.get(mistake, "only where a mask leaves elements out")
+        assert all(f.condition == expected for f in said)
     assert all(f.kind == "mask" for f in said)
+
+
+@pytest.mark.parametrize("norm", ["layer_norm", "instance_norm", "rms_norm"])
+def test_a_set_in_which_nothing_counts_reaches_no_sum(norm):
+    forward, backward = kernel(norm)
+
+    def multiplied(dy, x, gamma, *rest):
+        *_, where = rest
+        dx, dgamma, *dbeta = backward(dy, np.where(where, x, 0), gamma, *rest)
+        none = ~where.any(axes_of(norm, x.ndim), keepdims=True)  # where x_hat is 0 / 0
+        return (dx, dgamma + (0 / ~none * dy).sum(), *dbeta)
+
+    with np.errstate(all="ignore"):
+        report = check_kernel(norm, forward, multiplied, where=True, threads=0, shapes=SHAPES)
+    (finding,) = report.diagnosis
+    assert str(finding).startswith("dgamma, only where nothing of a set counts: averages of")
+
+
+def test_without_eps_no_mask_leaves_a_set_without_variance():
+    for norm in ("layer_norm", "rms_norm"):
+        for seed in range(3):
+            passes = kernel(norm)
+            report = check_kernel(norm, *passes, where=True, eps=0, threads=0, seed=seed)
+            assert report.passed, report
+
+
+def test_the_line_that_makes_a_case_again_makes_the_mask():
+    report = check_kernel("layer_norm", *kernel("layer_norm", "divided"), where=True, threads=0)
+    made: dict = {}
+    exec(report.reproduce, made)
+    case = made["case"]
+    assert case.name == report.worst.case
+    assert not case.where.all()
+    *_, where = case.forward_arguments
+    assert np.array_equal(where, case.where)
 
 
 def checked(forward=None, backward=None, norm="layer_norm", shape=(5, 13), **options):

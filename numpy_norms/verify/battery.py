@@ -16,6 +16,7 @@ from .arrangement import Arrangement
 from .asked import floating, shaped, whole_number
 from .draft import draw
 from .faults.grammar import CENTRED
+from .masking import leading, under_masks
 from .plain import Array
 from .recipes import EMPTY, RECIPES, Recipe
 from .shapes import COUNTS, LENGTHS, Shape, shapes, sized
@@ -42,7 +43,7 @@ class Case:
     residual : ndarray or None
         The part of `x` that the kernel is given apart, to be added first.
     where : ndarray of bool, True or None
-        What counts, for a kernel that is given it last; True for all.
+        What counts, for a kernel that is given it last; True for all. dy is 0 where it is False.
     """
 
     name: str
@@ -141,7 +142,7 @@ def cases(
     residual : bool, default False
         Whether a part of x is given apart, as `Case.residual`.
     where : bool, default False
-        Whether a mask is given, as `Case.where`; all counts.
+        Whether a mask is given, as `Case.where`: all counts but in cases ``"mask_..."`` at the end.
     sizes : {"usual", "all"}
         ``"all"`` adds the lengths of sets and numbers of rows at which kernels change their ways,
         from 1 to 65537 and 100,000; the usual battery has at most ten different shapes.
@@ -186,11 +187,12 @@ def cases(
         plan = [(r, shape) for r, shape in plan if r.divides(arrangement.view_of(*shape))]
     if empty:
         plan.append((EMPTY, _emptied(plan[0][1])))
-    return tuple(
+    found = [
         case_of(recipe, arrangement, shape, values, [seed, number])
         for number, (recipe, shape) in enumerate(plan)
         if math.prod(shape[0]) <= most
-    )
+    ]
+    return (*found, *(under_masks(arrangement, found[0], seed) if where and found else ()))
 
 
 def planned(
@@ -275,13 +277,3 @@ def case_of(
         leading(x) if values.residual else None,
         True if values.where else None,
     )
-
-
-def leading(x: Array) -> Array:
-    """Return x to three bits, so that x less this, and the sum again, are exact."""
-    wide = np.asarray(x, np.float64)
-    with np.errstate(all="ignore"):
-        mantissa, exponent = np.frexp(wide)
-        found = np.ldexp(np.round(mantissa * 8) / 8, exponent)
-    limit = float(np.finfo(x.dtype).max) if x.dtype.kind == "f" else math.inf
-    return np.asarray(np.where(abs(found) <= limit, found, wide).astype(x.dtype))

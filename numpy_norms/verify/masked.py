@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from .arrangement import Arrangement
-from .battery import Case, leading
+from .battery import Case
 from .diagnosis.symptoms import failures, overwritten
 from .finding import Finding
 from .judge import Judge
@@ -20,43 +21,72 @@ from .runs import Run
 __all__ = ["checked"]
 
 CONDITION = "only where a mask leaves elements out"
+CONDITIONS = {  # by the only kind of mask under which an output is wrong
+    "holes": "only where a mask has holes",
+    "sets": "only where nothing of a set counts",
+}
 ON_X = ("y", "dx", "sum")  # outputs of the shape of x
 LEAST = 0.9  # of what is wrong, that a sentence has to explain
-ANYTHING = {"far": 1e3, "nan": np.nan}  # what lies where nothing counts
-MISTAKES = {
-    "ignored": "the mask is not used",
-    "divided": "averages are divided by the size of the set, not by the number that counts",
-    "zeros": "what does not count is taken for 0, and counts",
-    "distances": "what does not count adds the square of the mean to the variance",
-    "divided back": "the averages of (12) are divided by the size of the set, not by the number "
-    "that counts",
-}
+BY_SIZE = "divided by the size of the set, not by the number that counts"
+INVERTED = "the mask is read the other way round: True says what counts, and not what is hidden"
 REACHED = "a NaN that does not count reaches it: 0 times NaN is NaN, so select, and do not multiply"
+EMPTY = "averages of nothing, 0 / 0, reach it: 0 times NaN is NaN, so select, and do not multiply"
+
+
+def _first(masked: _Masked) -> Array:
+    return masked.seen(np.broadcast_to(masked.where[:1], masked.where.shape))
+
+
+def _packed(masked: _Masked) -> Array:
+    """Return as many at the beginning of each set."""
+    over = masked.view.over
+    sizes = [n if a in over else 1 for a, n in enumerate(masked.view.shape)]
+    place: Array = np.arange(np.prod(sizes)).reshape(sizes)
+    return np.asarray(place < masked.counts.sum(over, keepdims=True))
+
+
+# What a kernel makes of a mask: its words, what counts for it, and what an average is divided by.
+MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("the mask is not used", {"counts": lambda masked: np.ones_like(masked.counts)}),
+    (INVERTED, {"counts": lambda masked: ~masked.counts}),
+    ("the mask of the first row or sample is used for all", {"counts": _first}),
+    (
+        "the first positions of a set are taken, as many as count, not those that do",
+        {"counts": _packed},
+    ),
+    (f"averages are {BY_SIZE}", dict.fromkeys(("mean", "var", "centre", "projection"), "size")),
+    ("what does not count is taken for 0, and counts", {"zeros": True}),
+    ("what does not count adds the square of the mean to the variance", {"distances": True}),
+    (f"the averages of (12) are {BY_SIZE}", {"centre": "size", "projection": "size"}),
+    (f"the variance alone is {BY_SIZE}", {"var": "size"}),
+    (f"the variance alone is {BY_SIZE}", {"var": "size", "projection": "size"}),
+    (f"the mean alone is {BY_SIZE}", {"mean": "size"}),
+    (f"E[dx_hat] alone is {BY_SIZE}", {"centre": "size"}),
+    (f"E[dx_hat x_hat] alone is {BY_SIZE}", {"projection": "size"}),
+    ("the mean is taken over all positions, those that count or not", {"mean": "all"}),
+)
 
 
 def checked(
     arrangement: Arrangement,
-    ordinary: Case,
+    cases: Sequence[Case],
     call: Callable[[Case], Run],
     judge_of: Callable[[Case], Judge],
     rows_of: Callable[[Judge, Run], Iterable[Row]],
-    seed: int,
 ) -> tuple[list[Row], list[Finding]]:
     """Return the rows of a kernel's results under masks, and what is wrong with them.
 
     Parameters
     ----------
     arrangement : Arrangement
-    ordinary : Case
-        Whose elements are left out.
+    cases : sequence of Case
+        Those under masks.
     call, judge_of, rows_of : callable
         Run the kernel on a case, know what is expected of one, and hold a run against that.
-    seed : int
-        Of the masks.
     """
     rows: list[Row] = []
     under: list[tuple[_Masked, Run]] = []
-    for case in _cases(arrangement, ordinary, np.random.default_rng(seed)):
+    for case in cases:
         masked = _Masked(case, arrangement, judge_of)
         found = masked.heard(call(case))
         rows += rows_of(masked.judge, found)
@@ -66,32 +96,9 @@ def checked(
     findings = [replace(f, condition=f.condition or CONDITION) for f in plain]
     told = {name for finding in findings for name in finding.output.split(", ")}
     wrong = dict.fromkeys(row.output for row in rows if not row.passed and row.output not in told)
-    return rows, findings + [_said(name, under) for name in wrong]
-
-
-def _cases(arrangement: Arrangement, case: Case, rng: np.random.Generator) -> Iterator[Case]:
-    """Yield the case under masks with holes, and with ends of different lengths left out."""
-    inner = arrangement.inward(case.x)
-    view = arrangement.view(inner, case.gamma, case.num_groups)
-    shape = view.shape
-    axis = max(view.over, key=shape.__getitem__)
-    place = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(4)])
-    lengths = [1 if a == axis else n for a, n in enumerate(shape)]
-    ends = place < rng.integers(1, shape[axis] + 1, lengths)
-    for kind, counts in (("holes", ends | (rng.random(shape) < 0.6)), ("ends", ends)):
-        where = np.ascontiguousarray(arrangement.outward(counts.reshape(inner.shape)))
-        for what, size in ANYTHING.items():
-            x = np.where(where, case.x, size * (1 + abs(case.x))).astype(case.x.dtype)
-            yield replace(
-                case,
-                name=f"mask_{kind}_{what}",
-                why=f"a mask with {kind} over {what} numbers",
-                x=x,
-                residual=None if case.residual is None else leading(x),
-                dy=np.where(where, case.dy, 0).astype(case.dy.dtype),
-                where=where,
-                exact_for=(),
-            )
+    findings += [_said(name, under) for name in wrong]
+    all_of_it = [finding for finding in findings if finding.what == INVERTED]
+    return rows, all_of_it or findings
 
 
 class _Masked:
@@ -104,6 +111,7 @@ class _Masked:
         self.inner = arrangement.inward(case.x).shape
         self.view = arrangement.view(arrangement.inward(case.x), case.gamma, case.num_groups)
         self.where = np.asarray(case.where)
+        self.kind, self.spoilt = case.name.split("_")[1], bool(np.isnan(case.x).any())
         self.counts = self.seen(self.where)
         # Tolerances are those of sets of what counts, over and over.
         x, dy = self.repeated(case.x), self.repeated(case.dy)
@@ -130,7 +138,7 @@ class _Masked:
         there = np.moveaxis(sets.reshape(moved.shape), last, over)
         return np.ascontiguousarray(self.arrangement.outward(there.reshape(self.inner)))
 
-    def results(self, mistake: str = "") -> dict[str, Array]:
+    def results(self, mistake: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Array]:
         """Return what comes of a mistake, or of none, by (1) to (12) over what counts."""
         over, centred = self.view.over, self.case.norm != "rms_norm"
         x, dy = (self.seen(a).astype(np.float64) for a in (self.case.x, self.case.dy))
@@ -138,30 +146,34 @@ class _Masked:
             np.asarray(a, np.float64).reshape(self.view.params)
             for a in (self.judge.scale, self.case.beta)
         )
-        counts = self.counts if mistake not in ("ignored", "zeros") else np.True_
-        x = np.where(self.counts, x, 0) if mistake == "zeros" else x
-        counts = np.broadcast_to(counts, x.shape)
-        n = counts.sum(over, keepdims=True)
-        m = np.full_like(n, self.view.set_size)
+        counts = mistake["counts"](self) if "counts" in mistake else self.counts
+        if "zeros" in mistake:
+            x, counts = np.where(self.counts, x, 0), np.ones_like(counts)
+        some = counts.sum(over, keepdims=True)
+        n = np.maximum(some, 1)
 
-        def average(a: Array, number: Array) -> Array:
+        def average(a: Array, step: str) -> Array:
             total: Array = np.where(counts, a, 0).sum(over, keepdims=True)
-            return total / number
+            return total / (self.view.set_size if mistake.get(step) == "size" else n)
 
-        ahead = m if mistake == "divided" else n
-        mean = average(x, ahead) if centred else 0 * n
-        mean = mean + average(x - mean, ahead) * (centred and mistake != "divided")
-        var = average((x - mean) ** 2, ahead)
-        if mistake == "distances":
-            var = var + (m - n) * mean**2 / n
+        mean = average(x, "mean") if centred else 0.0 * n
+        if centred and "mean" not in mistake:
+            mean = mean + average(x - mean, "mean")
+        if centred and mistake.get("mean") == "all":
+            mean = x.mean(over, keepdims=True)
+        var = average((x - mean) ** 2, "var")
+        if "distances" in mistake:
+            var = var + (self.view.set_size - n) * mean**2 / n
         rstd = 1 / np.sqrt(var + self.case.eps)
+        if "counts" in mistake:
+            rstd = np.where(some == 0, np.nan, rstd)  # anything may come of no average
         x_hat, g = (x - mean) * rstd, gamma * dy
-        back = n if mistake in ("", "distances") else m
-        dx = rstd * (g - centred * average(g, back) - x_hat * average(g * x_hat, back))
+        back = x_hat * average(g * x_hat, "projection") + centred * average(g, "centre")
+        dx = rstd * (g - back)
         on_x = {"y": gamma * x_hat + beta, "dx": dx}
         found = {name: self.unseen(a) for name, a in on_x.items()}
         for name, a in (("dgamma", dy * x_hat), ("dbeta", dy)):
-            total = np.where(counts, a, 0).sum(self.view.summed)
+            total = np.where(self.counts, a, 0).sum(self.view.summed)  # where dy is 0 otherwise
             found[name] = total.reshape(self.case.gamma.shape)
         return {**found, "mean": mean.squeeze(over), "rstd": rstd.squeeze(over)}
 
@@ -174,17 +186,25 @@ class _Masked:
         for name, got in found.results.items():
             expected = self.judge.expected[name]
             if name in ("mean", "rstd") and got.size == expected.size:
-                found.results[name] = got.reshape(expected.shape)
+                some = self.counts.any(self.view.over)
+                found.results[name] = np.where(some, got.reshape(expected.shape), expected)
             elif name in ON_X and got.shape == expected.shape:
                 found.results[name] = np.where(self.where, got, expected)
         return found
 
-    def off(self, name: str, got: Array, expected: Array) -> float:
+    def off(self, name: str, got: Array, expected: Array, some: Array | bool = True) -> float:
         """Return how far results are apart that count, in tolerances, as a sum of logarithms."""
         apart = abs(got - expected) / self.judge.tolerances[name]
-        if name in ON_X:
-            apart = apart[self.where]
-        return float(np.log(np.clip(np.nan_to_num(apart, nan=1e9, posinf=1e9), 1, 1e9)).sum())
+        counts = some & self.where if name in ON_X else np.broadcast_to(some, apart.shape)
+        known = np.nan_to_num(apart[counts], nan=1e9, posinf=1e9)
+        return float(np.log(np.clip(known, 1, 1e9)).sum())
+
+    def explained(self, name: str, got: Array, mistake: Mapping[str, Any]) -> tuple[float, float]:
+        """Return how much is wrong of what a mistake makes a number of, and how much it leaves."""
+        made = self.results(mistake)[name]
+        some = ~np.isnan(made)
+        expected = self.judge.expected[name]
+        return self.off(name, got, expected, some), self.off(name, got, made, some)
 
 
 def _said(name: str, under: Sequence[tuple[_Masked, Run]]) -> Finding:
@@ -193,20 +213,28 @@ def _said(name: str, under: Sequence[tuple[_Masked, Run]]) -> Finding:
     if not measured:
         what = f"{name} is None here, and an array elsewhere"
         return Finding(name, "shape", what, condition=CONDITION)
-    unknown = Finding(name, "unknown", f"{name} is wrong under a mask", condition=CONDITION)
     if name not in measured[0][0].results():
-        return unknown
-    finite = [(m, got) for m, got in measured if not np.isnan(m.seen(m.case.x)).any()]
-    expected = [m.judge.expected[name] for m, _ in finite]
-    total = sum(m.off(name, got, e) for (m, got), e in zip(finite, expected, strict=True))
-    if total == 0:
+        return Finding(name, "unknown", f"{name} is wrong under a mask", condition=CONDITION)
+
+    wrong = [(m, got) for m, got in measured if m.off(name, got, m.judge.expected[name])]
+    kinds = {m.kind for m, _ in wrong}
+    condition = CONDITIONS.get(min(kinds), CONDITION) if len(kinds) == 1 else CONDITION
+    unknown = Finding(name, "unknown", f"{name} is wrong under a mask", condition=condition)
+    if kinds == {"sets"}:
+        nan = all(np.isnan(got[~np.isclose(got, m.judge.expected[name])]).all() for m, got in wrong)
+        return replace(unknown, kind="mask", what=EMPTY) if nan else unknown
+    finite = [(m, got) for m, got in measured if m.kind != "sets" and not m.spoilt]
+    if not any(m.off(name, got, m.judge.expected[name]) for m, got in finite):
         return Finding(name, "mask", REACHED, condition=CONDITION)
-    shares = {
-        mistake: 1 - sum(m.off(name, got, m.results(mistake)[name]) for m, got in finite) / total
-        for mistake in MISTAKES
-    }
-    mistake = max(shares, key=shares.__getitem__)
-    if shares[mistake] < LEAST:
+    shares = []
+    for _, mistake in MISTAKES:
+        of, left = map(
+            sum, zip(*(m.explained(name, got, mistake) for m, got in finite), strict=True)
+        )
+        shares.append(1 - left / of if of else 0.0)
+    best = int(np.argmax(shares))
+    if shares[best] < LEAST:
         return unknown
-    share = round(shares[mistake], 3)
-    return Finding(name, "mask", MISTAKES[mistake], condition=CONDITION, share=share)
+    what = MISTAKES[best][0]
+    where = "" if what == INVERTED else condition
+    return Finding(name, "mask", what, condition=where, share=round(shares[best], 3))
