@@ -7,7 +7,7 @@ import pytest
 from trials import trial
 
 from numpy_norms.oracle.sets import NORMS
-from numpy_norms.verify import Accumulator, cases, check_kernel
+from numpy_norms.verify import Accumulator, cases, check_kernel, tolerances, why_weak
 from numpy_norms.verify.plain import plain_kernel
 
 forward, backward = plain_kernel("layer_norm")
@@ -28,6 +28,15 @@ WRONG = [
     ({"shapes": [(-1, 3)]}, ValueError, "is -1; a number of 0 or more is expected"),
     ({"shapes": [(3.0, 4)]}, TypeError, "is 3.0; a whole number is expected"),
     ({"num_groups": 2}, ValueError, "num_groups is for group_norm with shapes"),
+    ({"eps": -1}, ValueError, "eps is -1; a finite number of 0 or more is expected"),
+    ({"eps": np.nan}, ValueError, "eps is nan; a finite number"),
+    ({"eps": "1e-5"}, TypeError, "eps is '1e-5'; a real number is expected"),
+    ({"eps": True}, TypeError, "eps is True; a real number"),
+    ({"where": np.ones(3, bool)}, TypeError, "where is a ndarray; True or False is expected"),
+    ({"saved": "mean"}, TypeError, "saved is a str; True or False"),
+    ({"residual": 1}, TypeError, "residual is a int; True or False"),
+    ({"scheme": "foo"}, ValueError, "scheme is 'foo'; it must be one of 'exact', 'llama'"),
+    ({"axis": (1, 3)}, ValueError, "asks for 4 axes, and x has from 3 to 5 here; count from"),
     ({"in_place": "z"}, ValueError, "in_place has 'z'; it must be of x, residual, gamma, beta, dy"),
     ({"threads": -3}, ValueError, "threads is -3"),
     ({"threads": "2"}, TypeError, "threads is '2'; a whole number"),
@@ -53,6 +62,76 @@ def test_what_cannot_be_meant_is_refused(options, error, says):
 def test_groups_have_to_divide_the_channels(groups, says):
     with pytest.raises(ValueError, match=says):
         check_kernel("group_norm", shapes=[(2, 6, 3)], num_groups=groups)
+
+
+@pytest.mark.parametrize("groups", [2.0, True, "2"])
+def test_a_number_of_groups_is_a_whole_number(groups):
+    with pytest.raises(TypeError, match="a whole number is expected"):
+        check_kernel("group_norm", shapes=[(2, 6, 3)], num_groups=groups)
+
+
+def test_an_axis_that_the_battery_lacks_is_there_where_shapes_have_it():
+    for axis in (2, 3):
+        with pytest.raises(ValueError, match="from the end, as -1 does, or pass shapes="):
+            check_kernel("batch_norm", channel_axis=axis)
+        shapes = [(2, 3, 5, 7)]
+        assert check_kernel("batch_norm", channel_axis=axis, shapes=shapes, threads=0).passed
+
+
+def test_shapes_may_come_from_anywhere():
+    for shapes in (np.array([[5, 7]]), ((5, n) for n in (7, 8))):
+        assert check_kernel("layer_norm", forward, shapes=shapes, threads=0).passed
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"dtype": np.int8}, TypeError, "it must be a floating-point type"),
+        ({"order": "sorted"}, ValueError, "it must be one of any, pairwise, naive"),
+        ({"rsqrt_ulp": -1}, ValueError, "rsqrt_ulp is -1; a number of 0 or more"),
+        ({"rsqrt_ulp": "2"}, ValueError, "rsqrt_ulp is '2'"),
+    ],
+)
+def test_an_accumulator_is_one(options, error, says):
+    with pytest.raises(error, match=says):
+        Accumulator(**{"dtype": np.float32, **options})
+
+
+x, ones = np.random.default_rng(0).standard_normal((4, 6)), np.ones(6)
+BROUGHT = {
+    "integers": ((np.arange(24).reshape(4, 6), ones, x), {}, TypeError, "x holds int64"),
+    "no gamma": ((x, None, x), {}, TypeError, "gamma holds object"),
+    "complex": ((x + 0j, ones, x), {}, TypeError, "x holds complex128"),
+    "gamma of another shape": ((x, np.ones(4), x), {}, ValueError, "gamma"),
+    "dy of another shape": ((x, ones, x[:2]), {}, ValueError, "dy"),
+    "one number": ((np.float64(1), np.ones(1), np.float64(1)), {}, ValueError, "x has no axes"),
+    "eps below 0": ((x, ones, x), {"eps": -1.0}, ValueError, "eps is -1"),
+    "groups": ((x, ones, x), {"num_groups": 2}, ValueError, "layer_norm has none; leave it out"),
+    "no groups": ((x, ones, x), {"norm": "group_norm"}, ValueError, "group_norm needs num_groups"),
+    "too many groups": (
+        (x, ones, x),
+        {"norm": "group_norm", "num_groups": 4},
+        ValueError,
+        "num_groups",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROUGHT)
+def test_inputs_that_no_norm_takes_are_refused_wherever_they_are_brought(kind):
+    (a, gamma, dy), options, error, says = BROUGHT[kind]
+    options = {"norm": "layer_norm", "eps": 1e-5, **options}
+    norm, eps = options.pop("norm"), options.pop("eps")
+    with pytest.raises(error, match=says):
+        why_weak(a, gamma, eps, dy, norm=norm, **options)
+    with pytest.raises(error, match=says):
+        tolerances(norm, a, gamma, dy=dy, eps=eps, **options)
+
+
+def test_a_test_without_numbers_has_no_weakness():
+    for a in (x[:0], x * np.nan):
+        with pytest.raises(ValueError, match="x holds nothing, NaN or infinity"):
+            why_weak(a, ones, 1e-5, a)
 
 
 def test_what_can_be_meant_is_taken():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,17 @@ from .arrangement import Arrangement
 from .plain import as_dtype
 from .tolerances import Accumulator
 
-__all__ = ["floating", "kernels", "reachable", "shaped", "whole_number"]
+__all__ = [
+    "axes_needed",
+    "floating",
+    "kernels",
+    "known",
+    "reachable",
+    "shaped",
+    "usable_eps",
+    "whole_number",
+    "yes_or_no",
+]
 
 TYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -49,6 +60,36 @@ def whole_number(what: str, value: Any) -> None:
         raise ValueError(f"{what} is {value}; a number of 0 or more is expected")
 
 
+def usable_eps(eps: Any) -> None:
+    """Refuse an eps that is no finite number of 0 or more: TypeError or ValueError."""
+    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)):
+        raise TypeError(f"eps is {eps!r}; a real number is expected, such as 1e-5")
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps is {eps}; a finite number of 0 or more is expected, such as 1e-5")
+
+
+def yes_or_no(**options: Any) -> None:
+    """Refuse, with a TypeError, what is neither True nor False."""
+    for name, value in options.items():
+        if not isinstance(value, (bool, np.bool_)):
+            kind = type(value).__name__
+            raise TypeError(f"{name} is a {kind}; True or False is expected: arrays are made here")
+
+
+def known(what: str, value: str, choices: Collection[str]) -> None:
+    """Refuse, with a ValueError, what is none of the choices."""
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{what} is {value!r}; it must be one of {listed}")
+
+
+def axes_needed(arrangement: Arrangement) -> int:
+    """Return how many axes x has at least, so that there are those of the norm."""
+    features = arrangement.norm in FEATURE_NORMS
+    axes = arrangement.axis if features else (1, arrangement.channel_axis)
+    return max(a + 1 if a >= 0 else -a for a in axes)
+
+
 def reachable(places: Sequence[str]) -> None:
     """Refuse, with a ValueError, names that are of no argument that a kernel may write into."""
     for name in places:
@@ -67,12 +108,12 @@ def shaped(
         return
     if grouped and num_groups is None:
         raise ValueError("shapes of group_norm need num_groups; pass num_groups too")
-    given = list(shapes)
+    given = shapes if isinstance(shapes, (list, tuple)) else []
     if not given or not all(isinstance(shape, (tuple, list)) for shape in given):
         raise ValueError(f"shapes is {shapes!r}; a list is expected, such as [(64, 8192)]")
-    features = arrangement.norm in FEATURE_NORMS
-    axes = arrangement.axis if features else (1, arrangement.channel_axis)
-    least = max(a + 1 if a >= 0 else -a for a in axes)
+    if grouped:
+        whole_number("num_groups", num_groups)
+    least = axes_needed(arrangement)
     for shape in given:
         if len(shape) < least:
             raise ValueError(f"shapes has {shape}; {arrangement.norm} needs {least} axes here")

@@ -13,11 +13,11 @@ from numpy.typing import DTypeLike
 from numpy_norms.oracle.sets import FEATURE_NORMS
 
 from .arrangement import Arrangement
-from .asked import floating, shaped, whole_number
+from .asked import axes_needed, floating, known, shaped, usable_eps, whole_number, yes_or_no
 from .draft import draw
 from .faults.grammar import CENTRED
 from .masking import leading, under_masks
-from .plain import Array
+from .plain import SCHEMES, Array
 from .recipes import EMPTY, RECIPES, Recipe
 from .shapes import COUNTS, LENGTHS, Shape, shapes, sized
 
@@ -173,14 +173,23 @@ def cases(
     >>> battery["long_sets"].why
     'sets longer than 65536, and than any block, whose last value counts most'
     """
-    if sizes not in ("usual", "all"):
-        raise ValueError(f"sizes is {sizes!r}; it must be 'usual' or 'all'")
+    known("sizes", sizes, ("usual", "all"))
+    known("scheme", scheme, SCHEMES)
+    yes_or_no(residual=residual, where=where, empty=empty)
+    if eps is not None:
+        usable_eps(eps)
     arrangement = Arrangement.of(norm, options)
     shaped(arrangement, shapes, num_groups)
     whole_number("seed", seed)
     own = None if weights is None else floating("weights", weights)
     values = Values(floating("dtype", dtype), own, scheme, eps, residual, where)
     plan = list(planned(arrangement, shapes, num_groups))
+    fewest, least = min(len(shape) for _, (shape, _) in plan), axes_needed(arrangement)
+    if fewest < least:
+        raise ValueError(
+            f"{arrangement.options} asks for {least} axes, and x has from {fewest} to 5 here; "
+            "count from the end, as -1 does, or pass shapes= that the kernel takes"
+        )
     if sizes == "all":
         plan += _sizes(norm, arrangement.features)
     if eps == 0 and norm in CENTRED:

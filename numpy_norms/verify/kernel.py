@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from . import masked
 from .arrangement import Arrangement
-from .asked import floating, kernels, reachable, whole_number
+from .asked import floating, kernels, known, reachable, whole_number, yes_or_no
 from .battery import Case, Values, case_of, cases, planned
 from .diagnosis import diagnose
 from .diagnosis.sharpening import Probe
@@ -138,6 +138,9 @@ def check_kernel(
     """
     kernels(forward, backward, accumulate)
     whole_number("threads", threads)
+    yes_or_no(saved=saved, residual=residual, where=where, empty=empty)
+    if isinstance(shapes, Iterable) and not isinstance(shapes, (list, tuple, str)):
+        shapes = [tuple(shape) for shape in shapes]
     places = (in_place,) if isinstance(in_place, str) else tuple(in_place)
     reachable(places)
     battery = {
@@ -181,9 +184,9 @@ class Trial:
         threads: int = 2,
         **battery: Any,
     ) -> None:
-        _known("scheme", scheme, SCHEMES)
+        known("scheme", scheme, SCHEMES)
         for promise in require:
-            _known("require", promise, REQUIRABLE)
+            known("require", promise, REQUIRABLE)
         self.arrangement = Arrangement.of(norm, options)
         self.dtype = floating("dtype", dtype)
         self.contract = contract or Contract()
@@ -383,12 +386,6 @@ def _rows(
 def _copied(case: Case) -> Case:
     arrays = {name: getattr(case, name) for name in ("x", "gamma", "beta", "dy", "residual")}
     return replace(case, **{name: a.copy() for name, a in arrays.items() if a is not None})
-
-
-def _known(what: str, value: str, choices: Any) -> None:
-    if value not in choices:
-        listed = ", ".join(map(repr, choices))
-        raise ValueError(f"{what} is {value!r}; it must be one of {listed}")
 
 
 def _written(norm: str, options: dict[str, Any]) -> str:

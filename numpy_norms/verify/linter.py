@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .arrangement import Arrangement
 from .battery import Case
 from .catalogue import mutants
+from .given import passed_through
 from .judge import Judge
 from .plain import Array
 from .runs import run
@@ -78,8 +79,9 @@ def why_weak(
 
     Raises
     ------
-    ValueError
-        If there is no such norm.
+    ValueError, TypeError
+        If there is no such norm, the norm does not take such inputs, or they hold nothing, NaN or
+        infinity.
 
     Examples
     --------
@@ -93,6 +95,10 @@ def why_weak(
     arrangement = Arrangement.of(norm, options)
     x, gamma, dy = np.asarray(x), np.asarray(gamma), np.asarray(dy)
     beta = np.full(gamma.shape, 0.0 if norm == "rms_norm" else 0.5, gamma.dtype)
+    passed_through(arrangement, x, gamma, beta, dy, eps, num_groups)
+    for name, a in (("x", x), ("gamma", gamma), ("dy", dy)):
+        if not a.size or not np.isfinite(a.astype(np.float64)).all():
+            raise ValueError(f"{name} holds nothing, NaN or infinity; pass finite numbers")
     case = Case("yours", norm, "", x, gamma, beta, dy, eps, num_groups)
     judge = Judge(case, arrangement, x.dtype, None)
     undetected = [

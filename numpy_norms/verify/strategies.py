@@ -22,6 +22,7 @@ from numpy_norms.oracle.sets import FEATURE_NORMS
 
 from . import draft
 from .arrangement import Arrangement
+from .asked import axes_needed, floating
 from .battery import Case
 from .judge import Judge
 from .plain import Array
@@ -67,8 +68,9 @@ def norm_cases(
     >>> test_my_kernel()
     """
     arrangement = Arrangement.of(norm, options)
-    theirs = np.dtype(dtype)
-    shape, num_groups = draw(_shapes(norm, arrangement.features))
+    theirs = floating("dtype", dtype)
+    least = max(axes_needed(arrangement), arrangement.features + 1)
+    shape, num_groups = draw(_shapes(norm, least))
     features = shape[-arrangement.features :] if norm in FEATURE_NORMS else shape[1:2]
     view = arrangement.view(np.empty(shape, bool), np.empty(features, bool), num_groups)
     top = math.log10(0.15 / roundoff(theirs))
@@ -102,9 +104,9 @@ def norm_cases(
 
 
 @st.composite
-def _shapes(draw: st.DrawFn, norm: str, features: int) -> tuple[tuple[int, ...], int | None]:
+def _shapes(draw: st.DrawFn, norm: str, least: int) -> tuple[tuple[int, ...], int | None]:
     """Draw distinct sizes: (N, C, *S), or (*B, *D) with the normalized axes last."""
-    sizes = st.lists(st.integers(2, 9), unique=True, min_size=features + 1, max_size=features + 3)
+    sizes = st.lists(st.integers(2, 9), unique=True, min_size=least, max_size=least + 2)
     shape = tuple(draw(sizes))
     if norm in FEATURE_NORMS:
         return shape, None

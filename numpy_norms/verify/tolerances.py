@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .arrangement import Arrangement
+from .given import passed_through
 from .plain import Array, View, as_dtype
 
 __all__ = ["Accumulator", "Bounds", "Tolerances", "bounds", "roundoff", "tolerances"]
@@ -85,6 +86,10 @@ class Accumulator:
     def __post_init__(self) -> None:
         if self.order not in _GROWTH:
             raise ValueError(f"order is {self.order!r}; it must be one of {', '.join(_GROWTH)}")
+        if as_dtype(self.dtype).kind not in "fV":  # V is bfloat16
+            raise TypeError(f"dtype is {self.dtype!r}; it must be a floating-point type")
+        if not isinstance(self.rsqrt_ulp, (int, float)) or not 0 <= self.rsqrt_ulp < math.inf:
+            raise ValueError(f"rsqrt_ulp is {self.rsqrt_ulp!r}; a number of 0 or more is expected")
 
     def growth(self, n: int) -> float:
         """Return the error of a sum of `n` terms, in units of roundoff times sum of magnitudes."""
@@ -148,8 +153,9 @@ def tolerances(
 
     Raises
     ------
-    ValueError
-        If there is no such norm.
+    ValueError, TypeError
+        If there is no such norm, `dtype` is no floating-point type, or the norm does not take such
+        inputs.
 
     Examples
     --------
@@ -162,8 +168,19 @@ def tolerances(
     x = np.asarray(x)
     gamma = np.asarray(gamma)
     shift = np.broadcast_to(0 if beta is None else beta, gamma.shape)
-    cotangent = np.broadcast_to(1 if dy is None else dy, x.shape)
-    theirs = x.dtype if dtype is None else dtype
+    cotangent = np.ones(x.shape) if dy is None else np.asarray(dy)
+    passed_through(
+        arrangement,
+        x,
+        gamma,
+        None if beta is None else np.asarray(beta),
+        cotangent,
+        eps,
+        num_groups,
+    )
+    theirs = x.dtype if dtype is None else as_dtype(dtype)
+    if theirs.kind not in "fV":
+        raise TypeError(f"dtype is {theirs}; it must be a floating-point type")
     return bounds(
         arrangement, x, gamma, shift, cotangent, eps, num_groups, theirs, accumulate
     ).tolerances
