@@ -14,12 +14,13 @@ from numpy_norms.verify.plain import plain_kernel
 from numpy_norms.verify.strategies import aim, norm_cases
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_plain_kernels_stay_within_tolerance_on_whatever_is_drawn(norm):
+def test_plain_kernels_stay_within_tolerance_on_whatever_is_drawn(norm, dtype):
     forward, backward = plain_kernel(norm)
 
     @settings(max_examples=25)
-    @given(norm_cases(norm))
+    @given(norm_cases(norm, dtype=dtype))
     def within(case):
         gradients = backward(*case.backward_arguments)
         names = dict(zip(("dx", "dgamma", "dbeta"), gradients, strict=False))
@@ -64,3 +65,30 @@ def test_axes_can_be_chosen():
         assert case.gamma.shape == case.x.shape[-1:]
 
     last()
+
+
+@pytest.mark.parametrize("axes", [{"axis": (0, 3)}, {"axis": 2}, {"axis": (-2, -1)}])
+def test_there_are_as_many_axes_as_are_asked_for(axes):
+    @settings(max_examples=10)
+    @given(norm_cases("layer_norm", **axes))
+    def drawn(case):
+        axis = axes["axis"] if isinstance(axes["axis"], tuple) else (axes["axis"],)
+        assert case.gamma.shape == tuple(case.x.shape[a] for a in axis)
+
+    drawn()
+
+
+@pytest.mark.parametrize("dtype", [int, complex, np.longdouble, "floaty"])
+def test_a_type_that_no_kernel_has_is_refused(dtype):
+    with pytest.raises(TypeError, match="it must be one of float16, bfloat16"):
+        find(norm_cases("layer_norm", dtype=dtype), lambda case: True)
+
+
+def test_aim_is_told_which_results_it_is_given():
+    case = find(norm_cases("rms_norm"), lambda case: True)
+    with pytest.raises(ValueError, match="aim is given no result; it takes y, dx, dgamma by name"):
+        aim(case)
+    with pytest.raises(ValueError, match="aim is given y, dbeta; it takes y, dx, dgamma"):
+        aim(case, y=case.x, dbeta=case.x)
+    with pytest.raises(ValueError, match="y has shape"):
+        aim(case, y=case.x[..., None])

@@ -27,6 +27,7 @@ from .battery import Case
 from .judge import Judge
 from .plain import Array
 from .recipes import every_second, first_row_only
+from .runs import gradient_names
 from .tolerances import Accumulator, roundoff
 
 __all__ = ["aim", "norm_cases"]
@@ -77,7 +78,7 @@ def norm_cases(
     made = draft.draw(
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         view,
-        std=10.0 ** draw(st.integers(-3, 2)),
+        std=10.0 ** draw(st.integers(-1 if theirs == np.float16 else -3, 2)),  # r dy overflows
         mean=10.0 ** draw(st.floats(-1, min(top, 4))),
         eps=10.0 ** draw(st.integers(-3, 1)),
     )
@@ -134,8 +135,21 @@ def aim(
         `axis` or `channel_axis`, as they were given to `norm_cases`.
     **results
         Any of `y`, `dx`, `dgamma`, `dbeta`.
+
+    Raises
+    ------
+    ValueError
+        If there is no result, or one of another name or shape.
     """
     judge = Judge(case, Arrangement.of(case.norm, options or {}), case.x.dtype, accumulate)
+    names = ("y", *gradient_names(case.norm))
+    if not results or not {*results} <= {*names}:
+        came = ", ".join(results) or "no result"
+        raise ValueError(f"aim is given {came}; it takes {', '.join(names)} by name")
+    for name, got in results.items():
+        if np.shape(got) != judge.expected[name].shape:
+            expected = judge.expected[name].shape
+            raise ValueError(f"{name} has shape {np.shape(got)}; {expected} is expected")
     worst = max(
         judge.apart(name, np.asarray(got, np.float64), judge.expected[name])
         for name, got in results.items()
