@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from trials import small, trial, without_large
 
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
+from numpy_norms.verify import check_kernel
+from numpy_norms.verify.adapters import torch_kernel
 from numpy_norms.verify.plain import plain_kernel
 
 CENTRED = [norm for norm in NORMS if norm != "rms_norm"]
@@ -172,3 +175,57 @@ def test_sums_in_a_narrower_type_are_not_said_to_depend_on_what_is_exact_in_it()
 
     found = first("layer_norm", narrow)
     assert (found.kind, found.condition) == ("cast too early", "")
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "instance_norm"])
+def test_a_norm_that_was_left_in_evaluation_is_told(norm):
+    """As PyTorch's modules after `eval()`, before anything was tracked."""
+
+    def evaluating(x, gamma, beta, eps):
+        channels = x.shape[1]
+        start = torch.zeros(channels, dtype=x.dtype), torch.ones(channels, dtype=x.dtype)
+        return torch.nn.functional.batch_norm(x, *start, gamma, beta, False, 0.1, eps)
+
+    report = without_large(norm).of(*torch_kernel(evaluating))
+    assert {f.output for f in report.diagnosis} == {"y", "dx", "dgamma"}
+    for finding in report.diagnosis:
+        assert "those that running ones start from, 0 and 1" in finding.what
+
+
+def of_the_first(statistic):
+    return np.broadcast_to(statistic[(slice(0, 1),) * statistic.ndim], statistic.shape)
+
+
+STATISTICS = {
+    "the reciprocal root of the first set is used for all": lambda m, r, _: (m, of_the_first(r)),
+    "the mean and the reciprocal root of the first set are used for all": lambda m, r, _: (
+        of_the_first(m),
+        of_the_first(r),
+    ),
+    "var is computed as (E|x - mu|)^2, the square of a mean": lambda m, _, x: (
+        m,
+        1 / np.sqrt(abs(x - m).mean(-1, keepdims=True) ** 2 + np.float32(0.5)),
+    ),
+}
+
+
+@pytest.mark.parametrize("words", STATISTICS)
+def test_statistics_of_another_set_or_kind_are_told(words):
+    def wrong(x, gamma, beta, eps):
+        mean = x.mean(-1, keepdims=True)
+        rstd = 1 / np.sqrt(((x - mean) ** 2).mean(-1, keepdims=True) + x.dtype.type(eps))
+        mean, rstd = STATISTICS[words](mean, rstd, x)
+        return gamma * ((x - mean) * rstd) + beta
+
+    report = check_kernel("layer_norm", wrong, eps=0.5, threads=0)
+    assert report.diagnosis[0].what == words
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, np.inf), (0, 6), (-1, 1), (-10, 10)])
+def test_what_is_clamped_is_told_with_its_bounds(low, high):
+    forward, backward = plain_kernel("layer_norm")
+    found = first("layer_norm", lambda *a: np.clip(forward(*a), low, high), battery=trial)
+    assert found.what == f"y is clamped to [{low}, {high}]"
+    if low < 0:
+        clipped = lambda *a: (np.clip(backward(*a)[0], low, high), *backward(*a)[1:])  # noqa: E731
+        assert first("layer_norm", None, clipped).what == f"dx is clamped to [{low}, {high}]"

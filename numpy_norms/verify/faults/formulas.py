@@ -15,6 +15,7 @@ from .grammar import CENTRED, Fault, replaced
 __all__ = ["formulas"]
 
 FIXED = ("1e-12", "1e-8", "1e-7", "1e-5", "1e-4", "1e-3")  # 1e-6 is in the catalogue
+CLAMPS = ((0, np.inf), (0, 1), (0, 6), (-1, 1), (-5, 5), (-10, 10))
 PADDED = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -24,6 +25,32 @@ def _gamma_outside(w: Work, inside: Array) -> Array:
 
 def _with_eps(eps: float, w: Work) -> Array:
     return np.asarray((w.var + type(w.eps)(eps)) ** -0.5)
+
+
+def _statistics() -> Iterator[Fault]:
+    """Yield what is normalized with statistics that are another set's, or nobody's."""
+    start = {"mean": lambda w, mean: 0 * mean, "var": lambda w, var: 0 * var + 1}
+    held = {step: (lambda w, _: 0 * w.dx_hat) for step in ("centre", "projection")}
+    for edits, and_more in ((start | held, ", and held constant in dx"), (start, "")):
+        what = "the statistics are those that running ones start from, 0 and 1, not those of x"
+        formula = "y = gamma x / sqrt(1 + eps) + beta"
+        fault = Fault("formula", what + and_more, formula, edits=edits)
+        yield fault.of("batch_norm", "instance_norm")
+    for steps, words in (
+        (("rstd",), "the reciprocal root of the first set is"),
+        (("mean",), "the mean of the first set is"),
+        (("mean", "rstd"), "the mean and the reciprocal root of the first set are"),
+    ):
+        fault = Fault("axis", f"{words} used for all", edits=dict.fromkeys(steps, _of_the_first))
+        yield fault if "mean" not in steps else fault.of(*CENTRED)
+
+
+def _of_the_first(_: Work, value: Array) -> Array:
+    return np.full_like(value, value.flat[0])
+
+
+def _clamped(low: float, high: float, _: Work, value: Array) -> Array:
+    return np.asarray(np.clip(value, low, high))
 
 
 def formulas() -> Iterator[Fault]:
@@ -52,10 +79,16 @@ def formulas() -> Iterator[Fault]:
         centre=lambda w: w.average(w.dy) if w.centred else 0,
         projection=lambda w: w.x_hat * w.average(w.dy * w.x_hat),
     )
+    yield from _statistics()
+    for low, high in CLAMPS:
+        for step in ("y", "x_hat", "dx"):
+            what = f"{step} is clamped to [{low:g}, {high:g}]"
+            yield Fault("formula", what, edits={step: partial(_clamped, low, high)})
     others = {
         "var": {
             "E[x^2], about 0": lambda w: w.average(w.x**2),
             "E|x - mu|, not squared": lambda w: w.average(abs(w.x - w.mean)),
+            "(E|x - mu|)^2, the square of a mean": lambda w: w.average(abs(w.x - w.mean)) ** 2,
         },
         "rstd": {
             "var + eps: the root is missing": lambda w: 1 / (w.var + w.eps),
