@@ -29,13 +29,13 @@ def _with_eps(eps: float, w: Work) -> Array:
 
 def _statistics() -> Iterator[Fault]:
     """Yield what is normalized with statistics that are another set's, or nobody's."""
-    start = {"mean": lambda w, mean: 0 * mean, "var": lambda w, var: 0 * var + 1}
-    held = {step: (lambda w, _: 0 * w.dx_hat) for step in ("centre", "projection")}
-    for edits, and_more in ((start | held, ", and held constant in dx"), (start, "")):
-        what = "the statistics are those that running ones start from, 0 and 1, not those of x"
-        formula = "y = gamma x / sqrt(1 + eps) + beta"
-        fault = Fault("formula", what + and_more, formula, edits=edits)
-        yield fault.of("batch_norm", "instance_norm")
+    yield Fault(
+        "formula",
+        "the statistics are those that running ones start from, 0 and 1, not those of x",
+        "y = gamma x / sqrt(1 + eps) + beta",
+        norms=("batch_norm", "instance_norm"),
+        edits={"mean": lambda w, mean: 0 * mean, "var": lambda w, var: 0 * var + 1},
+    )
     for steps, words in (
         (("rstd",), "the reciprocal root of the first set is"),
         (("mean",), "the mean of the first set is"),
