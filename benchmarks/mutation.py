@@ -149,8 +149,8 @@ def changed_line(before: str, after: str) -> tuple[int, str, str]:
 
 
 def function_of(code: str, line: int) -> str:
-    """The function that a line belongs to, or "constants"."""
-    names = [m[1] for s in code.splitlines()[:line] if (m := re.match(r"def (\w+)", s))]
+    """The function or the class that a line belongs to, or "constants"."""
+    names = [m[1] for s in code.splitlines()[:line] if (m := re.match(r"(?:def|class) (\w+)", s))]
     return names[-1] if names else "constants"
 
 
