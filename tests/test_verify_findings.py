@@ -193,6 +193,52 @@ def test_a_norm_that_was_left_in_evaluation_is_told(norm):
     assert all("those that running ones start from, 0 and 1" in what for what in said.values())
 
 
+def layered(x_hat):
+    return lambda x, gamma, beta, eps: gamma * x_hat(x, eps) + beta
+
+
+def plain_x_hat(x, eps):
+    return layer_norm(x, 1, 0, eps)
+
+
+ELSEWHERE = {
+    "x_hat is computed as (x - median x) r": layered(
+        lambda x, eps: (
+            (x - np.median(x, -1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+        )
+    ),
+    "x_hat is computed as (x - min x) / (max x - min x + eps)": layered(
+        lambda x, eps: (x - x.min(-1, keepdims=True)) / (np.ptp(x, -1, keepdims=True) + eps)
+    ),
+    "x_hat is computed as x / sqrt(sum x^2 + eps)": layered(
+        lambda x, eps: x / np.sqrt((x * x).sum(-1, keepdims=True) + eps)
+    ),
+    "x_hat is computed as x_hat of x_hat: it is normalized twice": layered(
+        lambda x, eps: plain_x_hat(plain_x_hat(x, eps), eps)
+    ),
+    "x_hat is computed as x_hat of gamma x: gamma comes first": lambda x, gamma, beta, eps: (
+        plain_x_hat(gamma * x, eps) + beta
+    ),
+    "var is computed as the variance of all of x": layered(
+        lambda x, eps: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var() + eps)
+    ),
+    "y is computed as gamma (x_hat + beta)": lambda x, gamma, beta, eps: (
+        gamma * (plain_x_hat(x, eps) + beta)
+    ),
+    "y is computed as x + gamma x_hat + beta: x is added once more": lambda x, gamma, beta, eps: (
+        x + gamma * plain_x_hat(x, eps) + beta
+    ),
+    "scale is computed as |gamma|": lambda x, gamma, beta, eps: (
+        abs(gamma) * plain_x_hat(x, eps) + beta
+    ),
+}
+
+
+@pytest.mark.parametrize("said", ELSEWHERE)
+def test_another_function_is_told_by_its_formula(said):
+    assert first("layer_norm", ELSEWHERE[said], battery=without_large).what == said
+
+
 def of_the_first(statistic):
     return np.broadcast_to(statistic[(slice(0, 1),) * statistic.ndim], statistic.shape)
 

@@ -9,12 +9,15 @@ from trials import without_large
 from benchmarks.random_bugs import compiled, source
 from numpy_norms.oracle.sets import NORMS
 from numpy_norms.verify.faults.grammar import CENTRED
-from numpy_norms.verify.faults.slips import EQUATIONS, slips, value
+from numpy_norms.verify.faults.slips import EQUATIONS, OTHERWISE, slips, value
 from numpy_norms.verify.plain import STEPS
 
 WRITTEN = [
     ("layer_norm", "x_hat = (seen - mean) / np", "x_hat = (seen + mean) / np",
      "y: in x_hat, + stands where - belongs: x_hat = (x + mu) r"),
+    ("batch_norm", "(scale * x_hat + shift)",
+     "(seen * (scale / np.sqrt(var + eps)) + (shift - mean * scale))",
+     "y: in y, r is left out: y = x gamma r + (beta - mu gamma)"),
     ("instance_norm", "var = ((seen - mean) ** 2)", "var = ((seen - mean) ** 4)",
      "y: in the variance, 4 stands where 2 belongs: var = E[(x - mu)^4]"),
     ("batch_norm", "dgamma = (given * x_hat)", "dgamma = (given / x_hat)",
@@ -48,11 +51,11 @@ def test_a_slip_is_caught_and_said(norm, right, wrong, said):
 def test_every_equation_is_its_step_and_every_slip_is_another(norm):
     work = without_large(norm).judges[0].worked(np.float64)
     assert list(EQUATIONS) == [step for step in STEPS if step != "scale"]
-    for step, equation in EQUATIONS.items():
+    for step, equation in (*EQUATIONS.items(), *OTHERWISE.items()):
         if norm in CENTRED or step not in ("mean", "centre"):
             assert np.allclose(value(equation, work), STEPS[step](work), rtol=1e-12)
     same = []
-    for fault in slips(norm):
+    for fault in (*slips(norm), *slips(norm, otherwise=True)):
         ((step, edit),) = fault.edits.items()
         with np.errstate(all="ignore"):
             other, right = np.broadcast_arrays(edit(work, None), STEPS[step](work))

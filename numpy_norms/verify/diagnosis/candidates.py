@@ -50,7 +50,7 @@ class Candidates:
         yield self._shortlist(chosen, [*known, *fitted(chosen, output)])
         longest = max(p.view.set_size for p in chosen), max(p.view.sum_size for p in chosen)
         every = sentences(norm, case.x.ndim, case.gamma.ndim, *longest)
-        for pool in (every, slips(norm)):
+        for pool in (every, slips(norm), slips(norm, otherwise=True)):
             yield self._shortlist(chosen, [fault for fault in pool if _concerns(fault, output)])
 
     def predicted(

@@ -87,6 +87,7 @@ def formulas() -> Iterator[Fault]:
     others = {
         "var": {
             "E[x^2], about 0": lambda w: w.average(w.x**2),
+            "the variance of all of x": lambda w: w.x.var(),
             "E|x - mu|, not squared": lambda w: w.average(abs(w.x - w.mean)),
             "(E|x - mu|)^2, the square of a mean": lambda w: w.average(abs(w.x - w.mean)) ** 2,
         },
@@ -95,11 +96,26 @@ def formulas() -> Iterator[Fault]:
             "(var + eps^2)^(-1/2)": lambda w: (w.var + w.eps**2) ** -0.5,
             "(var + eps)^(1/2): not its reciprocal": lambda w: (w.var + w.eps) ** 0.5,
             "the standard deviation, not its reciprocal": lambda w: w.var**0.5,
+            "1 / (sqrt(var + eps) + eps): eps is added twice": lambda w: (
+                1 / ((w.var + w.eps) ** 0.5 + w.eps)
+            ),
             "1 / (E|x - mu| + eps), of the mean deviation": lambda w: (
                 1 / (w.average(abs(w.x - w.mean)) + w.eps)
             ),
+            "1 / (max|x - mu| + eps), of the largest deviation": lambda w: (
+                1 / (abs(w.x - w.mean).max(w.view.over, keepdims=True) + w.eps)
+            ),
         },
         "x_hat": {
+            "(x - median x) r": lambda w: (
+                (w.x - np.median(w.x, w.view.over, keepdims=True)) * w.rstd
+            ),
+            "(x - min x) / (max x - min x + eps)": _between_ends,
+            "x / sqrt(sum x^2 + eps)": lambda w: (
+                w.x * (w.average(w.x**2) * w.view.set_size + w.eps) ** -0.5
+            ),
+            "x_hat of x_hat: it is normalized twice": lambda w: _again((w.x - w.mean) * w.rstd, w),
+            "x_hat of gamma x: gamma comes first": lambda w: _again(w.gamma * w.x, w) / w.gamma,
             "x - mu: r is missing": lambda w: w.x - w.mean,
             "x": lambda w: w.x,
             "y": lambda w: w.y if w.y is not None else w.x,
@@ -128,12 +144,19 @@ def formulas() -> Iterator[Fault]:
             ),
         },
         "scale": {
+            "|gamma|": lambda w: abs(w.gamma),
             "beta": lambda w: w.beta,
             "gamma of the neighbour before": lambda w: _rolled(w.gamma, 1),
             "gamma of the neighbour behind": lambda w: _rolled(w.gamma, -1),
             "gamma in reverse order": lambda w: w.gamma.ravel()[::-1].reshape(w.gamma.shape),
         },
-        "y": {"beta x_hat + gamma": lambda w: w.beta * w.x_hat + w.scale},
+        "y": {
+            "beta x_hat + gamma": lambda w: w.beta * w.x_hat + w.scale,
+            "gamma (x_hat + beta)": lambda w: w.scale * (w.x_hat + w.beta),
+            "x + gamma x_hat + beta: x is added once more": lambda w: (
+                w.x + w.scale * w.x_hat + w.beta
+            ),
+        },
     }
     for by, neighbour in ((1, "before"), (-1, "behind")):
         others["y"] |= {
@@ -161,6 +184,16 @@ def formulas() -> Iterator[Fault]:
         for words, way in ways.items():
             edits = {step: lambda w, value, way=way: way(w)}
             yield Fault("formula", f"{step} is computed as {words}", edits=edits)
+
+
+def _between_ends(w: Work) -> Array:
+    low, high = (a(w.x, w.view.over, keepdims=True) for a in (np.min, np.max))
+    return np.asarray((w.x - low) / (high - low + w.eps))
+
+
+def _again(a: Array, w: Work) -> Array:
+    centred = a - w.average(a) * w.centred
+    return np.asarray(centred * (w.average(centred**2) + w.eps) ** -0.5)
 
 
 def _shifted(gamma: int, beta: int, w: Work) -> Array:

@@ -1,4 +1,4 @@
-"""Slips of the pen: one name, sign, operator or exponent of one equation is another."""
+"""Slips of the pen: one name, sign or operator of one equation is another, or left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy_norms.verify.plain import Edit, Work
 
 from .grammar import CENTRED, TERMS, Fault
 
-__all__ = ["EQUATIONS", "slips", "value"]
+__all__ = ["EQUATIONS", "OTHERWISE", "slips", "value"]
 
 # The steps as expressions, E the average over a set and S the sum for a parameter.
 EQUATIONS = {
@@ -28,8 +28,13 @@ EQUATIONS = {
     "projection": "x_hat * E(dx_hat * x_hat)",
     "dx": "rstd * (dx_hat - centre - projection)",
 }
+# Other forms in which they are written often.
+OTHERWISE = {
+    "var": "E(x * x) - mean * mean",
+    "y": "x * (scale * rstd) + (beta - mean * (scale * rstd))",
+}
 NAMES = ("x", "dy", "mean", "var", "rstd", "x_hat", "scale", "beta")
-OTHERWISE: dict[type, ast.operator] = {
+SWAPS: dict[type, ast.operator] = {
     ast.Add: ast.Sub(),
     ast.Sub: ast.Add(),
     ast.Mult: ast.Div(),
@@ -44,14 +49,14 @@ def value(equation: str | CodeType, w: Work) -> Any:
 
 
 @cache
-def slips(norm: str) -> tuple[Fault, ...]:
-    """Return the faults that are a slip in one equation of a norm."""
+def slips(norm: str, *, otherwise: bool = False) -> tuple[Fault, ...]:
+    """Return the faults that are a slip in one equation of a norm, or in its other form."""
     found = []
-    for step, equation in EQUATIONS.items():
+    for step, equation in (OTHERWISE if otherwise else EQUATIONS).items():
         if norm not in CENTRED:
             for absent, left in (("(x - mean)", "x"), (" - centre", ""), (" + beta", "")):
                 equation = equation.replace(absent, left)
-        if norm in CENTRED or step not in ("mean", "centre"):
+        if norm in CENTRED or not {"mean", "centre"} & {step, *_names(_parsed(equation))}:
             quantities = _known_before(step, centred=norm in CENTRED)
             for changed, what in _variants(_parsed(equation), quantities):
                 found.append(_fault(step, norm, changed, what))
@@ -81,7 +86,8 @@ def _fault(step: str, norm: str, changed: ast.expr, what: str) -> Fault:
         symbol, written = "dx", f"r ({' - '.join(terms)})"
     code = compile(ast.unparse(changed), what, "eval")
     edit: Edit = lambda w, _: value(code, w)  # noqa: E731
-    kind = "sign" if what[0] in "+-" else "formula"
+    kind = "term left out" if "left out" in what else "formula"
+    kind = "sign" if what[:2] in ("+ ", "- ") or "stands for" in what else kind
     return Fault(kind, f"in {words}, {what}", f"{symbol} = {written}", edits={step: edit})
 
 
@@ -102,8 +108,8 @@ def _variants(node: ast.expr, quantities: list[str]) -> Iterator[tuple[ast.expr,
             yield ast.Constant(exponent), f"{exponent} stands where {node.value!r} belongs"
     if isinstance(node, ast.BinOp):
         left, op, right = node.left, node.op, node.right
-        if type(op) in OTHERWISE:
-            other_op = OTHERWISE[type(op)]
+        if type(op) in SWAPS:
+            other_op = SWAPS[type(op)]
             said = f"{SIGNS[type(other_op)]} stands where {SIGNS[type(op)]} belongs"
             yield ast.BinOp(left, other_op, right), said
         if isinstance(op, ast.Add | ast.Sub):
@@ -113,6 +119,10 @@ def _variants(node: ast.expr, quantities: list[str]) -> Iterator[tuple[ast.expr,
             yield ast.BinOp(one, op, right), what
         for one, what in _variants(right, quantities):
             yield ast.BinOp(left, op, one), what
+        if not isinstance(op, ast.Pow):
+            yield left, f"{_written(right)} is left out"
+            rest = ast.UnaryOp(ast.USub(), right) if isinstance(op, ast.Sub) else right
+            yield rest, f"{_written(left)} is left out"
 
 
 def _written(node: ast.expr) -> str:
