@@ -227,10 +227,7 @@ def _input_gradient(
 def _standardized(tile: Tile, x_view: Array, exponent: Any, mean_square: Any) -> Any:
     eps = lifting.eps_of(tile.plan, 0.0, exponent, mean_square)
     rstd = eq.reciprocal_std(mean_square, eps)
-    x_hat = eq.standardized(tile.lift(x_view, None, exponent), None, rstd)
-    if exponent is not None:
-        x_hat.settle()  # else products of dy with what was lifted may leave the range
-    return x_hat
+    return eq.standardized(tile.lift(x_view, None, exponent), None, rstd)
 
 
 def _size(plan: Plan, exponent: Array | None, mean_square: Array) -> Array:

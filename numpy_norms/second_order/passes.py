@@ -60,8 +60,6 @@ def tangent_of_masked(
         pivot, exponent, mean, var, portion, _ = numbers
         x = counted(tile, x_view, hidden, pivot, exponent)
         x_hat = first.standardized(x, mean, rstd_of(tile, eps, exponent, var))
-        if exponent is not None:
-            x_hat.settle()
         x_dot = counted(tile, x_dot_view, hidden, None, exponent)
         return (), of_portion(portion, *first.averages(x_dot, x_hat, tile.E, tile.M)), ()
 
@@ -125,10 +123,7 @@ def standardized(
     """x_hat of the tile, and rstd: of x as it was lifted, and of x itself."""
     rstd = rstd_of(tile, eps, exponent, var)
     x_hat = first.standardized(tile.lift(x_view, pivot, exponent), mean, rstd)
-    if exponent is None:
-        return x_hat, rstd, rstd
-    x_hat.settle()  # else sums would be made of what was lifted, whose products may leave the range
-    return x_hat, rstd, tile.plan.times(rstd, exponent)
+    return x_hat, rstd, rstd if exponent is None else tile.plan.times(rstd, exponent)
 
 
 def rstd_of(tile: Tile, eps: float, exponent: Any, var: Any) -> Any:
