@@ -32,6 +32,10 @@ WRITTEN = [
     ("batch_norm", "- x_hat * projection)", "- x_hat * mean)",
      "dx: in the variance term, mu stands where E[dx_hat x_hat] belongs: "
      "dx = r (dx_hat - E[dx_hat] - x_hat mu)"),
+    ("group_norm", "mean = seen.mean(axis=(2, 3)", "mean = seen.mean(axis=(3,)",
+     "y: the mean is taken over S alone: these are instance norm's axes"),
+    ("layer_norm", "g = given * scale", "g = given / scale",
+     "dx: in dx_hat, dy is divided by gamma: dx_hat = dy / gamma"),
     ("group_norm", "(g * x_hat).mean(axis=(2, 3)", "(g * x_hat).mean(axis=(2,)",
      "dx: E[dx_hat x_hat] is taken over the channels of a group alone"),
 ]  # fmt: skip

@@ -49,7 +49,8 @@ class Candidates:
         known = [f for f in KNOWN if norm in f.norms and _concerns(f, output)]
         yield self._shortlist(chosen, [*known, *fitted(chosen, output)])
         longest = max(p.view.set_size for p in chosen), max(p.view.sum_size for p in chosen)
-        every = sentences(norm, case.x.ndim, case.gamma.ndim, *longest)
+        rank = max(piece.judge.case.x.ndim for piece in ill)
+        every = sentences(norm, rank, case.gamma.ndim, *longest)
         for pool in (every, slips(norm), slips(norm, otherwise=True)):
             yield self._shortlist(chosen, [fault for fault in pool if _concerns(fault, output)])
 

@@ -24,7 +24,15 @@ __all__ = [
 
 
 def axes_by_name(norm: str, rank: int, features: int) -> dict[str, tuple[int, ...]]:
-    """Return what the axes of an `x`, and their combinations, are called."""
+    """Return what the axes of an `x`, and their combinations, are called, but for its own."""
+    named, own = _named(norm, rank, features)
+    return {name: axes for name, axes in named.items() if axes and axes != own}
+
+
+def _named(
+    norm: str, rank: int, features: int
+) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...] | None]:
+    """Return all, and the norm's own, if they are axes of `x`."""
     every = tuple(range(rank))
     if norm in FEATURE_NORMS:
         named = {
@@ -36,29 +44,28 @@ def axes_by_name(norm: str, rank: int, features: int) -> dict[str, tuple[int, ..
             "the last two axes": every[-2:],
             "all axes but the last": every[:-1],
         }
-        own = every[rank - features :]
-    else:
-        positions = every[2:]
-        named = {
-            "N and S: these are batch norm's axes": (0, *positions),
-            "S alone: these are instance norm's axes": positions,
-            "C and S: these are layer norm's axes": every[1:],
-            "N, C and S: all axes": every,
-            "N alone": (0,),
-            "C alone": (1,),
-            "N and C": (0, 1),
-            "the last axis alone": every[-1:],
-        }
-        own = {"batch_norm": (0, *positions), "instance_norm": positions}.get(norm, ())
-    return {name: axes for name, axes in named.items() if axes and axes != own}
+        return named, every[rank - features :]
+    positions = every[2:]
+    named = {
+        "N and S: these are batch norm's axes": (0, *positions),
+        "S alone: these are instance norm's axes": positions,
+        "C and S: these are layer norm's axes": every[1:],
+        "N, C and S: all axes": every,
+        "N alone": (0,),
+        "C alone": (1,),
+        "N and C": (0, 1),
+        "the last axis alone": every[-1:],
+    }
+    return named, {"batch_norm": (0, *positions), "instance_norm": positions}.get(norm)
 
 
 def over_axes(name: str) -> Average:
-    """Return an average over other axes of `x`, by their name; their own where there are none."""
+    """Return an average over other axes of `x`, by their name; of none, each is its own."""
 
     def average(w: Work, a: Array) -> Array:
-        axes = axes_by_name(w.norm, len(w.shape), w.features).get(name)
-        if axes is None:
+        named, own = _named(w.norm, len(w.shape), w.features)
+        axes = named[name]
+        if axes == own:
             return w.average(a)
         whole = np.broadcast_to(a, w.view.shape).reshape(w.shape)
         means = np.broadcast_to(whole.mean(axis=axes, keepdims=True), w.shape)

@@ -42,6 +42,7 @@ GROUPS = (
 # Axes that only group norm's view has: samples, groups, channels of a group, positions.
 OF_GROUPS = {
     "the channels of a group alone": (2,),
+    "S and the same channel of all groups": (1, 3),
     "N, too: a group in all samples": (0, 2, 3),
 }
 

@@ -119,7 +119,12 @@ def _variants(node: ast.expr, quantities: list[str]) -> Iterator[tuple[ast.expr,
             yield ast.BinOp(one, op, right), what
         for one, what in _variants(right, quantities):
             yield ast.BinOp(left, op, one), what
-        if not isinstance(op, ast.Pow):
+        if isinstance(op, ast.Mult):
+            said = f"{_written(right)} is divided by {_written(left)}"
+            yield ast.BinOp(right, ast.Div(), left), said
+        if isinstance(op, ast.Pow):
+            yield ast.BinOp(left, ast.Mult(), right), "a product stands where a power belongs"
+        else:
             yield left, f"{_written(right)} is left out"
             rest = ast.UnaryOp(ast.USub(), right) if isinstance(op, ast.Sub) else right
             yield rest, f"{_written(left)} is left out"
