@@ -17,12 +17,15 @@ import random
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import cores
 from benchmarks.pages import deliver
 from numpy_norms.verify.kernel import Trial
 
@@ -179,24 +182,35 @@ def compiled(module: ast.Module) -> tuple[Callable[..., Any], Callable[..., Any]
     return space["forward"], space["backward"]
 
 
+def tried(norm: str, bugs: int, seed: int) -> tuple[dict[str, Counter[str]], list[str]]:
+    """Break a norm's kernel `bugs` times; return what was counted, and what was not caught."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    survivors = []
+    trial = Trial(norm, "float32", None, seed, {})
+    changes = list(broken(norm))
+    for kind, line, module in random.Random(seed).sample(changes, min(bugs, len(changes))):
+        report = trial.of(*compiled(module))
+        if any(row.note.endswith("expected") or "Error: " in row.note for row in report.rows):
+            continue
+        counts[kind]["bugs"] += 1
+        if report.passed:
+            survivors.append(f"| {norm} | {kind} | `{line}` |")
+        else:
+            counts[kind]["caught"] += 1
+            counts[kind]["named"] += report.diagnosis[0].kind not in VAGUE
+    print(norm, len(changes), "possible", file=sys.stderr)
+    return counts, survivors
+
+
 def survey(bugs: int, seed: int) -> Iterator[str]:
     """Break each norm's kernel `bugs` times and yield the lines of a Markdown page."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     survivors = []
-    for norm in VIEWS:
-        trial = Trial(norm, "float32", None, seed, {})
-        changes = list(broken(norm))
-        for kind, line, module in random.Random(seed).sample(changes, min(bugs, len(changes))):
-            report = trial.of(*compiled(module))
-            if any(row.note.endswith("expected") or "Error: " in row.note for row in report.rows):
-                continue
-            counts[kind]["bugs"] += 1
-            if report.passed:
-                survivors.append(f"| {norm} | {kind} | `{line}` |")
-            else:
-                counts[kind]["caught"] += 1
-                counts[kind]["named"] += report.diagnosis[0].kind not in VAGUE
-        print(norm, len(changes), "possible", file=sys.stderr)
+    with ProcessPoolExecutor(cores()) as pool:
+        for found, left in pool.map(partial(tried, bugs=bugs, seed=seed), VIEWS):
+            survivors += left
+            for kind, n in found.items():
+                counts[kind] += n
     yield "| changed | bugs | caught | of these named first |"
     yield "|---|---|---|---|"
     for kind, n in [*sorted(counts.items()), ("all", sum(counts.values(), Counter()))]:
