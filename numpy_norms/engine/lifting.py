@@ -78,7 +78,7 @@ def nearer(
 def _moved(
     plan: Plan, bare: bool, lifted: Lifted, mean: Any, mean_square: Array, var: Array
 ) -> Lifted | None:
-    _, near, low, bounded, up, down, most = plan.limits
+    _, near, low, bounded, up, down, _ = plan.limits
     mean = np.zeros_like(var) if mean is None else mean
     pivot = np.zeros_like(var) if lifted[0] is None else lifted[0]
     exponent = np.zeros_like(var, np.int64) if lifted[1] is None else lifted[1]
@@ -87,20 +87,25 @@ def _moved(
     vanished = finite & (square < low) & (exponent == 0) & bare
     moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
     far = ~(square < near * _size(var)) & finite & ~vanished & (moved != pivot)
-    # Where a set is constant, no square overflows any more; else a lifted one is brought near 1.
-    lifted_well = finite & ~far & (exponent != 0)
-    constant = lifted_well & (exponent < 0) & (var == 0)
-    excess = np.where(lifted_well & (var != 0), np.log2(_size(var)) / 2, 0).astype(np.int64)
-    nearer_one = np.clip(exponent - excess, -most, most)
-    rough = (np.abs(excess) > ROUGH) & (nearer_one != exponent)
-    if not (overflown | far | constant | vanished | rough).any():
+    better = exponent
+    if lifted[1] is not None:
+        better = _nearer_one(plan, exponent, finite & ~far, var)
+    if not (overflown | far | vanished | (better != exponent)).any():
         return None
-    better = np.where(rough, nearer_one, np.where(constant, 0, exponent))
     pivot = np.where(far, moved, np.where(overflown, 0, pivot))
-    # A pivot is in units of what it is subtracted from.
-    pivot = pivot * plan.power(np.minimum(better, 0) - np.minimum(exponent, 0))
+    if lifted[1] is not None:  # a pivot is in units of what it is subtracted from
+        pivot = pivot * plan.power(np.minimum(better, 0) - np.minimum(exponent, 0))
     exponent = np.where(overflown, down, np.where(vanished, up, better))
     return pivot, exponent if exponent.any() else None
+
+
+def _nearer_one(plan: Plan, exponent: Array, well: Array, var: Array) -> Array:
+    """Exponents that bring lifted sets near 1; 0 for constant ones, whose squares fit now."""
+    most = plan.limits.most
+    excess = np.where(well & (var != 0), np.log2(_size(var)) / 2, 0).astype(np.int64)
+    rough = (np.abs(excess) > ROUGH) & (exponent != 0)
+    better = np.where(rough, np.clip(exponent - excess, -most, most), exponent)
+    return np.where(well & (exponent < 0) & (var == 0), 0, better)
 
 
 def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Any]:
