@@ -27,6 +27,7 @@ import numpy as np
 
 from benchmarks.machine import cores
 from benchmarks.pages import deliver
+from numpy_norms.verify.diagnosis.findings import VAGUE
 from numpy_norms.verify.kernel import Trial
 
 # Each norm's view of x, the axes of a set and the axes that dgamma is summed over.
@@ -89,7 +90,6 @@ SWAPS: dict[type, tuple[type, ...]] = {
     ast.Pow: (ast.Mult,),
 }
 FACTORS = ("1.0001", "0.9999")
-VAGUE = ("unknown", "rounding", "not repeatable")  # findings that do not say what was changed
 NAMES = ("seen", "given", "mean", "var", "square", "rstd", "x_hat", "g", "centre", "projection")
 Change = tuple[str, str, ast.Module]
 

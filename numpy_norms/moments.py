@@ -314,5 +314,5 @@ def _in_units_of_x(
     """Mean and sum of squared deviations of sets, which were lifted."""
     with np.errstate(all="ignore"):
         mean = lifting.mean_of(plan, pivot, exponent, mean)
-        m2 = count * (var if var.dtype.kind == "c" else np.maximum(var, 0))  # not below by rounding
+        m2 = count * lifting.at_least_zero(var)
         return mean, m2 if exponent is None else plan.times(m2, -2 * exponent)

@@ -175,6 +175,11 @@ def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     return 1 not in small.tobytes() or not size[small].any()
 
 
+def at_least_zero(var: Array) -> Array:
+    """A variance that rounding has left below 0 is 0; of complex numbers it may be anything."""
+    return var if var.dtype.kind == "c" else np.maximum(var, 0)
+
+
 def _size(a: Array) -> Array:
     """How large averages of squares are; of complex numbers they may be negative, or 0."""
     return np.abs(a) if a.dtype.kind == "c" else a

@@ -167,9 +167,9 @@ def _backward(tile: Tile, x_view: Array, dy_view: Array, dx_view: Array, eps: fl
 
 
 def _found(*averages: Any) -> tuple[Any, Any]:
-    """The mean and the variance, which has no eps beside it under the root: at least 0."""
+    """The mean and the variance, which has no eps beside it under the root."""
     mean, var = mean_and_variance(*averages)
-    return mean, var if var.dtype.kind == "c" else np.maximum(var, 0)
+    return mean, lifting.at_least_zero(var)
 
 
 def _reciprocal(plan: Plan, eps: float, exponent: Any, var: Array) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from numpy_norms.oracle.reference import evaluate
 
 from .arrangement import Arrangement
 from .battery import Case
-from .plain import SCHEMES, Array, Work, worked
+from .plain import SCHEMES, Array, Edit, Work, worked
 from .report import Row
 from .runs import Run, gradient_names
 from .tolerances import Accumulator, Tolerances, bounds, roundoff
@@ -89,12 +90,24 @@ class Judge:
 
     def worked(self, dtype: DTypeLike | None = None) -> Work:
         """Return the steps of the plain kernel, on arrays of another type if one is given."""
+        return self.worked_on(*self.arrays(dtype))
+
+    def arrays(self, dtype: DTypeLike | None = None) -> tuple[Array, Array, Array, Array]:
+        """Return x, gamma, beta and dy, in the norm's own order of axes."""
         case, bring = self.case, self.arrangement.inward
         x, gamma, beta, dy = (
             np.asarray(a, dtype) for a in (bring(case.x), case.gamma, case.beta, bring(case.dy))
         )
+        return x, gamma, beta, dy
+
+    def worked_on(
+        self, x: Array, gamma: Array, beta: Array, dy: Array | None, *edits: Mapping[str, Edit]
+    ) -> Work:
+        """Return the steps of the plain kernel on such arrays, with edits; forward without dy."""
+        case = self.case
         groups = () if case.num_groups is None else (case.num_groups,)
-        return worked(case.norm, (x, *groups, gamma, beta, case.eps), dy, (SCHEMES[self.scheme],))
+        arguments = x, *groups, gamma, beta, case.eps
+        return worked(case.norm, arguments, dy, (SCHEMES[self.scheme], *edits))
 
     def plain_errors(self) -> dict[str, float]:
         """Return the largest error of the plain kernel in each output."""

@@ -222,7 +222,7 @@ def worked(
     norm: str, arrays: tuple[Any, ...], dy: Any, edits: Sequence[Mapping[str, Edit]]
 ) -> Work:
     """Return every step of a pass on (x, gamma, beta, eps), backward where there is a dy."""
-    return _taken(_start(norm, arrays, dy), FORWARD if dy is None else tuple(STEPS), edits)
+    return _taken(_start(norm, arrays, dy), FORWARD if dy is None else NAMES, edits)
 
 
 def worked_again(work: Work, edits: Sequence[Mapping[str, Edit]], last: str) -> Work:

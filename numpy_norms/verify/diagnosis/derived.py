@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from numpy_norms.verify.faults.grammar import Fault
-from numpy_norms.verify.plain import SCHEMES, Array, worked
+from numpy_norms.verify.plain import Array
 
 from .evidence import Piece
 
@@ -44,14 +44,9 @@ def derived_from(fault: Fault, pieces: Sequence[Piece]) -> float:
 
 
 def _along(piece: Piece, fault: Fault, signs: Array) -> float:
-    judge, inward = piece.judge, piece.arrangement.inward
-    case = judge.case
-    given = [np.asarray(a, np.complex128) for a in (inward(case.x), case.gamma, case.beta)]
+    *given, dy = piece.judge.arrays(np.complex128)
     number = OF[piece.output]
     given[number] = given[number] + 1j * STEP * signs.reshape(given[number].shape)
-    x, *parameters = given
-    groups = () if case.num_groups is None else (case.num_groups,)
-    edits = (SCHEMES[judge.scheme], fault.edits)
-    work = worked(case.norm, (x, *groups, *parameters, case.eps), None, edits)
-    dy = np.asarray(inward(case.dy), np.float64).reshape(work.view.shape)
-    return float((dy * np.imag(work.y)).sum() / STEP)
+    x, gamma, beta = given
+    work = piece.judge.worked_on(x, gamma, beta, None, fault.edits)
+    return float((dy.real.reshape(work.view.shape) * np.imag(work.y)).sum() / STEP)

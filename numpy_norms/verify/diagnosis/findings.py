@@ -27,6 +27,7 @@ __all__ = ["diagnose"]
 LEAST = 0.5  # of the evidence that a sentence has to explain
 SLIGHT = np.log(30)  # errors in tolerances, below which rounding may do it
 SPREAD = 0.05  # of the elements, that a narrower type leaves wrong at least
+VAGUE = ("unknown", "rounding")  # findings that do not say what is wrong
 FOLLOWS = "it is the right gradient of the wrong y"
 NO_FAULT = Fault("rounding", "")
 
@@ -57,9 +58,8 @@ def diagnose(
         found += [finding for output in doctor.evidence for finding in doctor.of(output)]
         found += saved(judges, runs)
     explains = {f.name: sum(o.share for o in found if o.name == f.name) for f in found}
-    vague = ("unknown", "rounding")
     found.sort(
-        key=lambda f: (f.kind in vague, -explains[f.name] * bool(f.name), -round(f.share, 2))
+        key=lambda f: (f.kind in VAGUE, -explains[f.name] * bool(f.name), -round(f.share, 2))
     )
     return tuple(found)
 

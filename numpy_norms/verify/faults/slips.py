@@ -53,14 +53,20 @@ def slips(norm: str, *, otherwise: bool = False) -> tuple[Fault, ...]:
     """Return the faults that are a slip in one equation of a norm, or in its other form."""
     found = []
     for step, equation in (OTHERWISE if otherwise else EQUATIONS).items():
-        if norm not in CENTRED:
-            for absent, left in (("(x - mean)", "x"), (" - centre", ""), (" + beta", "")):
-                equation = equation.replace(absent, left)
+        equation = _of_norm(equation, norm)
         if norm in CENTRED or not {"mean", "centre"} & {step, *_names(_parsed(equation))}:
             quantities = _known_before(step, centred=norm in CENTRED)
             for changed, what in _variants(_parsed(equation), quantities):
                 found.append(_fault(step, norm, changed, what))
     return tuple(found)
+
+
+def _of_norm(equation: str, norm: str) -> str:
+    """Return an equation without the terms that a norm has not."""
+    if norm not in CENTRED:
+        for absent, left in (("(x - mean)", "x"), (" - centre", ""), (" + beta", "")):
+            equation = equation.replace(absent, left)
+    return equation
 
 
 def _known_before(step: str, *, centred: bool) -> list[str]:
@@ -80,10 +86,9 @@ def _fault(step: str, norm: str, changed: ast.expr, what: str) -> Fault:
     words, symbol = TERMS[step]
     words = symbol if step == "dx_hat" else words
     written = _written(changed)
-    if step in ("centre", "projection"):
-        others = {"centre": TERMS["centre"][1], "projection": TERMS["projection"][1], step: written}
-        terms = ["dx_hat", *(others[s] for s in others if s == "projection" or norm in CENTRED)]
-        symbol, written = "dx", f"r ({' - '.join(terms)})"
+    if step in ("centre", "projection"):  # terms of dx
+        whole = _of_norm(EQUATIONS["dx"], norm).replace(step, f"({ast.unparse(changed)})")
+        symbol, written = "dx", _written(_parsed(whole))
     code = compile(ast.unparse(changed), what, "eval")
     edit: Edit = lambda w, _: value(code, w)  # noqa: E731
     kind = "term left out" if "left out" in what else "formula"
