@@ -37,6 +37,7 @@ STYLE: dict[str, Any] = {
     "axes.titlesize": 10,
     "grid.alpha": 0.25,
     "legend.frameon": False,
+    "path.simplify": False,  # which points it drops depends on roundings
     "savefig.facecolor": "none",
     "svg.fonttype": "path",
     "text.color": INK,

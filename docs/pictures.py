@@ -26,6 +26,7 @@ NARROW = re.compile(r'srcset="(?:docs/)?pictures/([\w-]+)-light\.svg"')
 NUMBER = re.compile(
     r"-?\d+\.\d+(?:e[+-]\d+)?|-?\d+e[+-]\d+|(?<=[ HVML])-?\d+(?=[ HVMLz])"
 )
+CLIP = re.compile(r"(?<=-p)[0-9a-f]{10}\b")  # made of all digits of its bounds
 PARTS = re.compile(
     r"^```python\n(.*?)^```$|^<picture>\n.*?^</picture>$", re.M | re.S
 )
@@ -183,7 +184,8 @@ def hold(text: str, page: dict[str, Any]) -> None:
 
 def alike(mine: str, theirs: str) -> bool:
     """Whether two drawings are one; what they show of rounding depends on the processor."""
-    if NUMBER.sub("#", mine).split() != NUMBER.sub("#", theirs).split():
+    shapes = [NUMBER.sub("#", CLIP.sub("", a)).split() for a in (mine, theirs)]
+    if shapes[0] != shapes[1]:
         return False
     a, b = (np.array(NUMBER.findall(text), float) for text in (mine, theirs))
     moved = np.abs(a - b)

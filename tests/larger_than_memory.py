@@ -14,8 +14,8 @@ import numpy as np
 
 from numpy_norms.dask import batch_norm, layer_norm, moments
 
-BLOCKS, ROWS, C = 36, 1024, 1024  # 8 MB each in float64, 288 MB in all
-MORE = 224 << 20  # bytes
+BLOCKS, ROWS, C = 36, 1024, 512  # 4 MB each in float64, 144 MB in all
+MORE = 112 << 20  # bytes
 MEAN = 1e6
 
 

@@ -161,3 +161,6 @@ def test_a_number_that_has_moved_is_not_alike():
     assert pictures.alike(path, path.replace("22.26", "22.27"))
     assert not pictures.alike(path, path.replace("22.26", "62.26"))
     assert not pictures.alike(path, path.replace("H", "V"))
+    clipped = f'<path d="{path}" clip-path="url(#p3363076e-p869e72bdfc)"'
+    assert pictures.alike(clipped, clipped.replace("869e", "2ae6"))
+    assert not pictures.alike(clipped, clipped.replace("3363", "3364"))

@@ -9,7 +9,7 @@ from trials import small, trial, without_large
 from benchmarks.labelled_faults import SAME
 from benchmarks.public_faults import public_faults
 from numpy_norms.verify.catalogue import KNOWN
-from numpy_norms.verify.diagnosis.places import conditions
+from numpy_norms.verify.diagnosis.places import _forms, conditions
 from numpy_norms.verify.faults.drawn import confined, drawn
 from numpy_norms.verify.faults.factors import QUANTITIES, SIZES
 from numpy_norms.verify.faults.grammar import factor, left_out, sign
@@ -79,8 +79,7 @@ CONDITIONS = [
 @pytest.mark.parametrize(("when", "words"), CONDITIONS, ids=lambda value: str(value))
 def test_a_condition_is_found_to_its_exact_bound(when, words):
     kernel = confined("layer_norm", left_out("projection"), "dx", None, when)
-    battery = trial("layer_norm", threads=0) if when.bound > 1000 else without_large("layer_norm")
-    (found,) = battery.of(*kernel).diagnosis
+    (found,) = without_large("layer_norm").of(*kernel).diagnosis
     assert found.condition == words
     assert found.name == "projection_dropped"
 
@@ -90,6 +89,12 @@ def test_a_condition_may_leave_a_tenth_of_the_calls_on_the_wrong_side(above):
     found = [({"N": n}, 1.0 if (n > 19) == above else -1.0) for n in range(40)]
     strange = {"N": 0 if above else 39}
     assert Condition("N", 19, above) in [*conditions([*found, (strange, 1.0)])]
+
+
+def test_a_place_is_never_from_0_on():
+    nearly_all = np.delete(np.arange(100), 50)
+    assert "from" not in dict(_forms(100, nearly_all))
+    assert dict(_forms(100, nearly_all[1:]))["from"] == (1,)
 
 
 def test_a_place_and_a_condition_are_said_together():
