@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from cases import batch_norm, group_norm, instance_norm, layer_norm, parametrize, rms_norm
 from each import each
 
@@ -39,6 +40,7 @@ def way(function, *arguments, **options):
     return result, len(calls), {f for f in files if not Path(f).is_relative_to(ROOT / "engine")}
 
 
+@pytest.mark.usefixtures("_without_programs")
 @each("seed", [0, 1])
 @parametrize(TINY)
 def test_a_pass_over_a_tiny_array_is_60_calls_and_five_files_at_most(norm, seed):

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from trials import without_large
+from trials import trial, without_large
 
 from numpy_norms.verify import cases, check_kernel
+from numpy_norms.verify.kernel import Trial
 
-SHAPES = [(5, 7, 13), (4, 6)]
+SHAPES = ((5, 7, 13), (4, 6))
 NORMS = {
     "layer_norm": (-1,),
     "rms_norm": (-1,),
@@ -138,7 +139,7 @@ def test_what_is_wrong_is_said(norm, mistake):
     if norm == "batch_norm" and mistake == "of the first":
         pytest.skip("the first of all samples is whole, as if there were no mask")
     passes = kernel(norm, mistake)
-    report = check_kernel(norm, *passes, where=True, threads=0, shapes=SHAPES)
+    report = trial(norm, where=True, threads=0, shapes=SHAPES).of(*passes)
     assert not report.passed
     said = [f for f in report.diagnosis if WRONG[mistake] in f.what]
     assert {f.output for f in said} >= ({"dx"} if mistake == "divided back" else {"y", "dx"})
@@ -160,7 +161,8 @@ def test_a_set_in_which_nothing_counts_reaches_no_sum(norm):
         return (dx, dgamma + (0 / ~none * dy).sum(), *dbeta)
 
     with np.errstate(all="ignore"):
-        report = check_kernel(norm, forward, multiplied, where=True, threads=0, shapes=SHAPES)
+        masked = trial(norm, where=True, threads=0, shapes=SHAPES)
+        report = masked.of(forward, multiplied)
     (finding,) = report.diagnosis
     assert str(finding).startswith("dgamma, only where nothing of a set counts: averages of")
 
@@ -169,7 +171,8 @@ def test_without_eps_no_mask_leaves_a_set_without_variance():
     for norm in ("layer_norm", "rms_norm"):
         for seed in range(3):
             passes = kernel(norm)
-            report = check_kernel(norm, *passes, where=True, eps=0, threads=0, seed=seed)
+            masked = Trial(norm, "float32", None, seed, {}, where=True, eps=0, threads=0, most=20_000)
+            report = masked.of(*passes)
             assert report.passed, report
 
 

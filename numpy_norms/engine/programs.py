@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ METHODS = [
 ]
 ALIGNED = 0x100  # NPY_ARRAY_ALIGNED
 IN_A_ROW = ALIGNED | 0x1  # NPY_ARRAY_CARRAY_RO
-OFTEN = 8  # times that a kind comes before it pays to write it down
+OFTEN = 16  # times that a kind comes before it is written down, which pays within some 50
 
 
 class Kind:
@@ -105,9 +106,15 @@ def _program(work: Pass, plan: Plan, args: tuple[Any, ...]) -> Pass | None:
         lines[last] += f"; del {name}"
     buffer = [f"{notes.spelled(np.setbufsize)}({plan.buffer})"] if plan.size > FEW else []
     source = [f"def program({inputs}):", *buffer, *lines]
-    exec("\n    ".join(source), notes.constants)
+    exec(_compiled("\n    ".join(source)), notes.constants)
     program: Pass = np.errstate(all="ignore")(notes.constants["program"])
     return program
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: str) -> CodeType:
+    """The code of a program, which kinds that differ in shapes alone have in common."""
+    return compile(source, "<program>", "exec")
 
 
 class Notes:
