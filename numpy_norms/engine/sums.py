@@ -19,7 +19,10 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 Sum = Callable[..., Array]
 
-PIECE = 1024  # elements of a row that one dot product sums
+# Bytes of a row that one dot product sums. A tile has more than 500 pieces: for fewer results
+# NumPy keeps Python's global lock, and another thread would wait.
+PIECE = 3072
+WIDE = 1024  # columns of a slab
 SLAB = 8192  # elements of a slab of rows that one product with a vector sums
 DEEP = 32  # rows of a slab whose products with another's are added
 NARROW = 4  # columns below which the bits of a product depend on how rows lie in memory
@@ -66,19 +69,24 @@ def along(a: Array, b: Array | None = None) -> Array:
     m = a.shape[-1]
     if a.dtype.char not in "fd":  # no dot product that keeps to one order and does not conjugate
         return _added(a if b is None else a * b, -1)
-    if m <= PIECE:
+    most = PIECE // a.itemsize
+    if m <= most:
         s: Array = np.vecdot(a, ones(m, a.dtype) if b is None else b)[..., None]
         return s
-    piece = divisor(m, PIECE)
-    if 4 * piece < PIECE:
-        whole = m - m % PIECE
+    piece = divisor(m, most)
+    if 4 * piece < most:
+        whole = m - m % most
         head = along(a[..., :whole], None if b is None else b[..., :whole])
         if whole == m:
             return head
         return head + along(a[..., whole:], None if b is None else b[..., whole:])
     a = a.reshape(*a.shape[:-1], m // piece, piece)
     b = ones(piece, a.dtype) if b is None else b.reshape(a.shape)
-    return _added(np.vecdot(a, b), -1)
+    s = np.vecdot(a, b)
+    if m > 2 * piece:
+        return _added(s, -1)
+    s = s.astype(np.float64, copy=False)
+    return s[..., :1] + s[..., 1:]
 
 
 def down(a: Array, b: Array | None = None) -> Array:
@@ -97,8 +105,8 @@ def down(a: Array, b: Array | None = None) -> Array:
     if n * columns <= SLAB:
         s = np.matmul(ones((1, n), a.dtype), a)
         return s
-    wide = divisor(columns, PIECE)
-    if n < 4 or 4 * wide < min(columns, PIECE):
+    wide = divisor(columns, WIDE)
+    if n < 4 or 4 * wide < min(columns, WIDE):
         s = np.add.reduce(a, axis=-2, keepdims=True)
         return s
     return _slabs(a, None, min(n, max(1, SLAB // wide)), wide)
