@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+import pytest
 from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
+import numpy_norms
 from numpy_norms.engine import sums
 
 DTYPES = [np.float32, np.float64, np.longdouble, np.complex128]
@@ -130,3 +132,23 @@ def test_the_largest_divisor(n, most):
     assert found <= most
     assert n % found == 0
     assert all(n % d for d in range(found + 1, min(n, most) + 1))
+
+
+@pytest.mark.usefixtures("_without_programs")
+@each("m", [1000, 1024, 3136, 8192])
+@each("work", [np.float32, np.float64])
+def test_no_sum_of_a_tile_has_the_other_threads_wait(m, work, monkeypatch, rng):
+    # For 500 results or fewer NumPy keeps the global lock.
+    sizes, vecdot = [], np.vecdot
+
+    def counted(a, b):
+        sizes.append(a[..., 0].size)
+        return vecdot(a, b)
+
+    x, gamma = rng.standard_normal((2**22 // m, m), np.float32), np.ones(m, np.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "vecdot", counted)
+        y, cache = numpy_norms.layer_norm_forward(x, gamma, dtype=work)
+        numpy_norms.layer_norm_backward(y, cache)
+    assert len(sizes) > 40
+    assert sorted(sizes)[len(sizes) // 10] > 500  # all but the last tile

@@ -171,7 +171,9 @@ def test_without_eps_no_mask_leaves_a_set_without_variance():
     for norm in ("layer_norm", "rms_norm"):
         for seed in range(3):
             passes = kernel(norm)
-            masked = Trial(norm, "float32", None, seed, {}, where=True, eps=0, threads=0, most=20_000)
+            masked = Trial(
+                norm, "float32", None, seed, {}, where=True, eps=0, threads=0, most=20_000
+            )
             report = masked.of(*passes)
             assert report.passed, report
 

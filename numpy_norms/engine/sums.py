@@ -19,8 +19,9 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 Sum = Callable[..., Array]
 
-# Bytes of a row that one dot product sums. A tile has more than 500 pieces: for fewer results
-# NumPy keeps Python's global lock, and another thread would wait.
+WHOLE = 768  # elements of a row that one dot product sums
+# Bytes of a longer row that one sums. A tile has more than 500 such pieces: for fewer results NumPy
+# keeps Python's global lock, and another thread would wait.
 PIECE = 3072
 WIDE = 1024  # columns of a slab
 SLAB = 8192  # elements of a slab of rows that one product with a vector sums
@@ -69,10 +70,10 @@ def along(a: Array, b: Array | None = None) -> Array:
     m = a.shape[-1]
     if a.dtype.char not in "fd":  # no dot product that keeps to one order and does not conjugate
         return _added(a if b is None else a * b, -1)
-    most = PIECE // a.itemsize
-    if m <= most:
+    if m <= WHOLE:
         s: Array = np.vecdot(a, ones(m, a.dtype) if b is None else b)[..., None]
         return s
+    most = PIECE // a.itemsize
     piece = divisor(m, most)
     if 4 * piece < most:
         whole = m - m % most
