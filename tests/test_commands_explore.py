@@ -53,7 +53,8 @@ def test_it_can_be_reached_from_this_machine_alone(address):
 
 
 def test_an_interrupt_ends_it_in_peace():
-    with serving() as (process, _):
+    with serving() as (process, address):
+        urllib.request.urlopen(address, timeout=10).close()  # it serves now
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 0
 

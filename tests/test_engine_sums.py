@@ -150,5 +150,5 @@ def test_no_sum_of_a_tile_has_the_other_threads_wait(m, work, monkeypatch, rng):
         patch.setattr(np, "vecdot", counted)
         y, cache = numpy_norms.layer_norm_forward(x, gamma, dtype=work)
         numpy_norms.layer_norm_backward(y, cache)
-    assert len(sizes) > 40
+    assert len(sizes) > 10
     assert sorted(sizes)[len(sizes) // 10] > 500  # all but the last tile
