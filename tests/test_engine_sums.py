@@ -1,6 +1,9 @@
 """Sums of any axes, accurate whatever the length, the same bits wherever rows lie."""
 
 import math
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -152,3 +155,32 @@ def test_no_sum_of_a_tile_has_the_other_threads_wait(m, work, monkeypatch, rng):
         numpy_norms.layer_norm_backward(y, cache)
     assert len(sizes) > 10
     assert sorted(sizes)[len(sizes) // 10] > 500  # all but the last tile
+
+
+@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="has no lock")
+def test_numpy_keeps_the_global_lock_for_500_results_and_not_for_more():
+    # If this fails, pieces need not be short.
+    steps, done = [0], threading.Event()
+
+    def step():
+        while not done.is_set():
+            steps[0] += 1
+            time.sleep(0)  # lets others run
+
+    def runs(n):
+        a = np.ones((n, 10_000))
+        start = steps[0]
+        np.vecdot(a, a)
+        return steps[0] > start
+
+    before = sys.getswitchinterval()
+    other = threading.Thread(target=step)
+    sys.setswitchinterval(60)
+    try:
+        other.start()
+        assert not any(runs(500) for _ in range(10))
+        assert any(runs(501) for _ in range(1000))
+    finally:
+        done.set()
+        sys.setswitchinterval(before)
+        other.join()
