@@ -23,6 +23,6 @@ def pytest_collection():
     """Have garbage looked for seldom among what is loaded here, which all lives on."""
     gc.disable()
     collected = yield
-    gc.set_threshold(200_000, 20, 20)
+    gc.freeze()
     gc.enable()
     return collected
