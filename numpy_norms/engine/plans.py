@@ -33,7 +33,7 @@ SUM = 16  # bytes of the sums for two parameters, each in float64
 SHARES = 768 * 1024  # bytes that the sums of all lanes may take
 FEW = 4 * 1024  # elements below which to choose NumPy's buffer costs more than it saves
 LANES = 16  # parts of a sum over tiles, so many threads at the most
-PAYS = 5120 * 1024  # bytes read and computed from which on a second thread pays
+PAYS = 2560 * 1024  # bytes computed on from which a second thread pays
 SMALL = 16 * 1024  # elements below which no rows are taken side by side
 WIDE = 8 * 1024  # bytes of short rows of columns that are taken side by side
 SHORT = 256  # elements of a row for which NumPy gains by gathering rows in its buffer
@@ -83,7 +83,7 @@ class Plan:
         self.shape, self.over, self.along, self.inner, self.beside = merged
         self.spreads = self.beside is not None or self.few != work
         self.size, ndim = prod(self.shape), len(self.shape)
-        self.pays = PAYS // (4 + work.itemsize)  # in elements, read in some four bytes each
+        self.pays = PAYS // work.itemsize
         self.limits = limits(work, x, self.m, self.few)
         row = prod(self.shape[-1 if self.beside is None else self.beside :])
         self.buffer = 16 if row >= SHORT else 8192
@@ -326,13 +326,12 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
     limit = min(limit, (MEMORY - SCRATCH) // (12 * 8) * max(plan.m, 1))
     tile = limit if plan.size <= limit else min(limit, TILE)
-    most = min(limit, plan.pays)
-    if plane <= most:
+    if plane <= limit:
         _shrink(extent, sets, plan.size, tile, plan.pays)
         return extent, True
     for a in sets:
         extent[a] = 1
-    if set_size * min(plane // set_size, SHORT) <= most:
+    if set_size * min(plane // set_size, SHORT) <= limit:
         _shrink(extent, tail, plane, tile, plan.pays)
         return extent, True
     # A sum down columns takes a byte for each element.
