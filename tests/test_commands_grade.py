@@ -2,10 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from numpy_norms.cli import main
+from numpy_norms.commands.grade.student import Student
 
 HOMEWORK = """
 import numpy as np
@@ -196,6 +198,34 @@ def test_a_right_function_passes_in_every_form(grade, name):
     assert status == 0
     assert re.search(r"^(\d\d) of \1 cases are right$", out, re.MULTILINE)
     assert "diagnosis" not in out
+
+
+@pytest.mark.parametrize(
+    ("takes", "given"),
+    [
+        ("x, upstream, gamma, beta, eps", "x dy gamma beta eps"),
+        ("x, upstream, w, b, eps", "x dy gamma beta eps"),
+        ("x, upstream, γ, β, ε", "x dy gamma beta eps"),
+        ("x, upstream, scale_, shift_, eps", "x dy gamma beta eps"),
+        ("x, dy, gamma, beta, eps, /", "x dy gamma beta eps"),
+        ("*, x, upstream, gamma, beta, eps", "x dy gamma beta eps"),
+        ("x, dy, gamma, beta, eps, **others", "x dy gamma beta eps"),
+        ("x, dy, *others", "x dy gamma beta eps"),
+        ("a, b, c, d, e", "dy x gamma beta eps"),
+        ("a, b, c, d, e=1e-5", "dy x gamma beta eps"),
+        ("x, upstream, gamma, beta, axis=-1, eps=1e-5", "x dy gamma beta -1 eps"),
+        ("x, G, g, b, eps", "x num_groups gamma beta eps"),
+        ("saved, dout", "cache dy"),
+    ],
+)
+def test_a_known_name_never_gets_another_argument(takes, given):
+    names = {}
+    exec(f"def f({takes}): return [*locals().values()]", names)
+    asked = "x num_groups gamma beta eps" if "G" in takes else "dy x gamma beta eps"
+    asked = "dy cache" if "saved" in takes else asked
+    got = Student(Path("hw.py"), "f", names["f"])({name: name for name in asked.split()})
+    flat = [v for value in got for v in (value if isinstance(value, tuple) else (value,))]
+    assert " ".join(str(v) for v in flat if v != {}) == given
 
 
 @pytest.mark.parametrize(

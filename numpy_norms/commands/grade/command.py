@@ -28,8 +28,8 @@ The function is one of:
 FILE.py alone is searched for one of these, after the norm's name first; a FOLDER is a class: every
 file in it, one after the other.
 group_norm: num_groups comes after x. rms_norm: without beta and dbeta. Parameters are passed by
-name where all names are known (dout, grad_output, weight, bias, epsilon ... are known too), and
-otherwise in this order. A parameter NAME_param is passed {"eps": ..., "mode": "train"}.
+name where it is known (dout, grad_output, weight, bias, epsilon ... are known too), and the others
+in this order. A parameter NAME_param is passed {"eps": ..., "mode": "train"}.
 
 x is float64, has channels on axis 1 or the normalized features last, and 2 to 5 axes; --rank 2
 folds it to two. Which pass a function is, is seen from its parameters and its name; --part says

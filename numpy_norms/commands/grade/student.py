@@ -23,12 +23,14 @@ NAMES = {
     "dy": ("dy", "dout", "d_out", "dl_dy", "dldy", "grad", "grad_y", "grad_out", "grad_output"),
     "x": ("x", "input", "inputs"),
     "num_groups": ("num_groups", "n_groups", "groups", "g"),
-    "gamma": ("gamma", "weight", "w", "scale", "gain"),
-    "beta": ("beta", "bias", "b", "shift"),
-    "eps": ("eps", "epsilon"),
+    "gamma": ("gamma", "weight", "w", "scale", "gain", "γ"),
+    "beta": ("beta", "bias", "b", "shift", "β"),
+    "eps": ("eps", "epsilon", "ε"),
     "cache": ("cache", "ctx"),
 }
 OURS = {theirs: ours for ours, names in NAMES.items() for theirs in names}
+# Beside a name that is unknown b may be the second of a, b, c, and no bias.
+SURE = {name: ours for name, ours in OURS.items() if name not in ("b", "g", "w")}
 
 
 class Failure(Exception):
@@ -67,41 +69,39 @@ class Student:
         except BaseException as error:
             raise Failure(f"{self._where(error)} raised {one_line(error)}", _details()) from None
 
-    def _bind(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """By name where every name is known, and otherwise in our order."""
+    def _bind(self, arguments: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+        """By the names that are known; what is left goes to the others, in our order."""
         try:
             signature = inspect.signature(self.function)
         except (TypeError, ValueError):
             return list(arguments.values()), {}
-        keywords = {}
-        for name, parameter in signature.parameters.items():
-            ours = OURS.get(name.lower(), "")
-            if ours in arguments:
-                keywords[name] = arguments[ours]
-            elif name.lower().endswith(("_param", "_params")):
-                keywords[name] = {"eps": arguments["eps"], "mode": "train"}
-            elif parameter.default is parameter.empty:
-                break  # an unknown name
-        else:
-            if all(p.kind is not p.POSITIONAL_ONLY for p in signature.parameters.values()):
-                return [], keywords
-        return self._in_order(signature, arguments)
-
-    def _in_order(
-        self, signature: inspect.Signature, arguments: Mapping[str, Any]
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """In our order, or by our names where it takes any."""
+        for known in (OURS, SURE):
+            bound, left, others = inspect.BoundArguments(signature, {}), dict(arguments), []
+            for name, parameter in signature.parameters.items():
+                ours = known.get(name.lower(), "")
+                if parameter.kind is parameter.VAR_POSITIONAL:
+                    bound.arguments[name], left = tuple(left.values()), {}
+                elif parameter.kind is parameter.VAR_KEYWORD:
+                    bound.arguments[name], left = left, {}
+                elif ours in left:
+                    bound.arguments[name] = left.pop(ours)
+                elif name.lower().endswith(("_param", "_params")) and "eps" in arguments:
+                    bound.arguments[name] = {"eps": arguments["eps"], "mode": "train"}
+                    left.pop("eps", None)
+                elif parameter.default is parameter.empty:
+                    others.append(name)
+            if not others or (len(others) == len(left) and (len(left) == 1 or known is SURE)):
+                bound.arguments |= zip(others, left.values(), strict=False)
+                return bound.args, bound.kwargs
         values = list(arguments.values())
-        for names, keywords in ((values, {}), ([], dict(arguments))):
-            try:
-                signature.bind(*names, **keywords)
-            except TypeError:
-                continue
-            return names, keywords
-        raise Failure(
-            f"{self.name}{signature} cannot be called with ({', '.join(arguments)}); "
-            "name its parameters so, or take them in this order"
-        )
+        try:
+            signature.bind(*values)
+        except TypeError:
+            raise Failure(
+                f"{self.name}{signature} cannot be called with ({', '.join(arguments)}); name its "
+                "parameters so, or take them in this order, and give any other a default"
+            ) from None
+        return values, {}
 
     def _where(self, error: BaseException) -> str:
         lines = [
