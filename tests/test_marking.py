@@ -283,3 +283,11 @@ def test_the_axes_of_another_norm_are_named(mark):
     text = PARTS + FUNCTIONS.format(name="my").replace(", -1", ", (0, 1)")
     _, said = mark(text, "hw.py:my_forward")
     assert "over the rows: batch norm's axes" in said.out
+
+
+def test_what_raised_is_said_once_and_equals_nothing():
+    def backward(dy, x, gamma, beta, eps):
+        return {}["x_hat"]
+
+    (reason,) = grade(backward, "layer_norm", rank=4).reasons()
+    assert reason.endswith("backward raised KeyError: 'x_hat'")

@@ -66,6 +66,11 @@ def test_the_same_sentence_about_several_outputs_is_said_once():
     assert "explains 90%" in said[0]
 
 
+def test_what_is_not_known_explains_nothing():
+    report = Report("t", (BAD,), diagnosis=(replace(FOUND, kind="unknown", issue=""),))
+    assert str(report).splitlines()[2] == str(FOUND)
+
+
 def test_the_diagnosis_is_plain_data():
     content = Report("t", (BAD,), diagnosis=(FOUND,)).to_dict()["diagnosis"][0]
     assert content["kind"] == "term left out"

@@ -66,4 +66,5 @@ def told(findings: Sequence[Finding]) -> Iterator[str]:
         share = min(f.share for f in findings if replace(f, output="", share=0.0) == key)
         listed = " and ".join([", ".join(outputs[:-1]), outputs[-1]] if outputs[1:] else outputs)
         seen = f"; {key.name}, {key.issue}" if key.issue else ""
-        yield f"{replace(key, output=listed)} (explains {share:.0%} of what differs{seen})"
+        part = f" (explains {share:.0%} of what differs{seen})" if key.kind != "unknown" else ""
+        yield f"{replace(key, output=listed)}{part}"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.commands.grade.answers import Answers
-from numpy_norms.commands.grade.words import in_your_words
+from numpy_norms.commands.grade.words import FAILED, in_your_words
 from numpy_norms.commands.table import print_table, print_text
 from numpy_norms.verify import Case, Finding, Row
 from numpy_norms.verify.plain import Array
@@ -53,7 +53,8 @@ class Grade:
     def reasons(self) -> list[str]:
         """What is wrong, a sentence each: what happened, and what the outputs equal."""
         said = [*self.failures.values(), self.happened]
-        said += [in_your_words(finding, self.chosen[0]) for finding in self.findings]
+        findings = [f for f in self.findings if f.what.removeprefix("raises ") not in said]
+        said += [in_your_words(finding, self.chosen[0]) for finding in findings]
         return list(dict.fromkeys(filter(None, said)))
 
     def __str__(self) -> str:
@@ -103,9 +104,10 @@ def print_grade(grade: Grade, *, traceback: bool = False) -> None:
     if grade.rank:
         print_text(f"it works for x with {grade.rank} axes: --rank {grade.rank} grades that")
     for finding in grade.findings:
-        if finding.kind not in ("raises", "shape"):  # said above, as it happened
+        if finding.kind not in FAILED:  # said above, as it happened
             print_text(f"diagnosis: {in_your_words(finding, grade.chosen[0])}")
-            print_text(f"           (this explains {finding.share:.0%} of what differs)")
+            if finding.kind != "unknown":
+                print_text(f"           (this explains {finding.share:.0%} of what differs)")
 
 
 def _print_outputs(grade: Grade) -> None:

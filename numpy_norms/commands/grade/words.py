@@ -8,6 +8,7 @@ from numpy_norms.verify import Case, Finding
 from numpy_norms.verify.plain import View
 
 # What a fault is called, and what is said to whoever made it.
+FAILED = ("raises", "shape")  # nothing came back that could be compared
 IS = "(?:is|are)"
 SAID = (
     (
@@ -44,8 +45,8 @@ def in_your_words(finding: Finding, case: Case) -> str:
     where = f" ({finding.where})" if finding.where else ""
     declared = finding.formula.startswith("accumulate=")  # which is nothing that one can say here
     formula = f": {finding.formula}" if finding.formula and not declared else ""
-    if finding.kind in ("unknown", "rounding", "not repeatable"):
-        return f"your {finding.output}{where}: {finding.what}"
+    if finding.kind in ("unknown", "rounding", "not repeatable", *FAILED):
+        return f"your {finding.output}{where}: {finding.what.removeprefix('raises ')}"
     return f"your {finding.output}{where}: {_said(finding.what, case)}{formula}"
 
 
