@@ -219,10 +219,10 @@ def integers(name: str, value: Any, example: object = -1) -> Any:
         return value
     if isinstance(value, tuple | list):
         return tuple([integers(name, v, example) for v in value])
-    return integer(name, value, example)
+    return integer(name, value, example, "an integer or a tuple of integers")
 
 
-def integer(name: str, value: Any, example: object = -1) -> int:
+def integer(name: str, value: Any, example: object = -1, kind: str = "an integer") -> int:
     """An int of Python's own; `example` is one that fits."""
     if type(value) is int:
         return value
@@ -232,7 +232,7 @@ def integer(name: str, value: Any, example: object = -1) -> int:
     except TypeError:
         pass
     raise TypeError(
-        f"{name} is {shown(value)}, but an integer was expected; pass {name}={example}, say"
+        f"{name} is {shown(value)}, but {kind} was expected; pass {name}={example}, say"
     )
 
 

@@ -133,3 +133,8 @@ def test_running_statistics_of_instance_norm_are_pytorch_s(correction, rng):
 def test_axes_that_cannot_be_meant_are_refused(function, options, words):
     with pytest.raises(ValueError, match=words):
         function(np.ones((2, 3, 4)), **options)
+
+
+def test_axes_of_another_kind_are_told_that_there_may_be_several():
+    with pytest.raises(TypeError, match="an integer or a tuple of integers was expected"):
+        nn.layer_norm_forward(np.ones((2, 3, 4)), axis=range(1, 3))

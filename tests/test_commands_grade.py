@@ -346,7 +346,11 @@ def test_what_a_process_of_its_own_prints_does_not_spoil_the_output(homework, ca
         ("two_backward", "dbeta is missing: two_backward returned 2 values", ["dx", "dgamma"]),
         ("four_backward", "four_backward returned 4 values; expected 3: dx, dgamma, dbeta", []),
         ("wide_backward", "was expected, the shape of gamma", ["dx", "dbeta"]),
-        ("text_backward", "dx is a str, but an array of numbers was expected", ["dgamma", "dbeta"]),
+        (
+            "text_backward",
+            "dx is a str, but an array of real numbers was expected",
+            ["dgamma", "dbeta"],
+        ),
         ("blank_backward", "dx is still a blank (...), but an array", ["dgamma", "dbeta"]),
         ("hidden_backward", "dx is not an array: RuntimeError: no", ["dgamma", "dbeta"]),
         ("raising_backward", "hw.py:LINE: raising_backward raised KeyError: 'nothing'", []),
@@ -398,7 +402,8 @@ def test_the_traceback_is_shown_when_asked_for(grade):
     [
         (b"def f(:", "wrong.py:1 is no Python: SyntaxError"),
         (b"\x89PNG\r\n\0\0", "is no Python"),
-        (b"x = '\xff'", "is no Python"),
+        (b"x = '\xff'", "; save it as UTF-8"),
+        ("x = 1".encode("utf-16"), "; save it as UTF-8"),
         (b"import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         (b"import sys; sys.exit(0)", "importing wrong.py raised SystemExit: 0"),
         (b"raise KeyboardInterrupt", "importing wrong.py raised KeyboardInterrupt"),
@@ -505,6 +510,8 @@ def test_a_limit_of_time_is_a_time(grade):
     [
         ("nowhere.py:f", "there is no file nowhere.py"),
         ("f", "names no function; expected FILE.py:function"),
+        ("", "names no function"),
+        ("nowhere.ipynb", "there is no file nowhere.ipynb"),
         (__file__.replace(".py", ".txt") + ":f", "there is no file"),
     ],
 )

@@ -160,6 +160,7 @@ def test_of_a_file_with_two_that_may_be_meant_none_is_guessed(mark):
     status, said = mark(both, "hw.py")
     assert status == 2
     assert "found: a_backward, b_backward" in said.err
+    assert "found: retro)" in mark("def retro(x): ...\n", "hw.py")[1].err
 
 
 @pytest.fixture
@@ -169,6 +170,7 @@ def students(tmp_path):
         "ben/homework.py": PARTS + FUNCTIONS.format(name="layernorm").replace("gamma * d", "d"),
         "carl.py": "import no_such_module\n",
         "=evil.py": source(),
+        "dora.ipynb": "{}",
         ".hidden/x.py": "",
         "__pycache__/y.py": "",
     }
@@ -182,7 +184,7 @@ def students(tmp_path):
 def test_a_folder_is_marked_file_by_file(students, capsys):
     assert main(["grade", str(students), "--norm", "layer_norm", "--csv"]) == 1
     rows = {row["file"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
-    assert list(rows) == ["'=evil.py", "anna.py", "ben/homework.py", "carl.py"]
+    assert list(rows) == ["'=evil.py", "anna.py", "ben/homework.py", "carl.py", "dora.ipynb"]
     assert {name for name, row in rows.items() if row["right"] == row["cases"]} == {
         "anna.py",
         "'=evil.py",
@@ -194,6 +196,7 @@ def test_a_folder_is_marked_file_by_file(students, capsys):
     ]
     assert ben["says"].startswith("your dx: ")
     assert "No module named 'no_such_module'" in rows["carl.py"]["says"]
+    assert "is a notebook; call numpy_norms.verify.grade in it" in rows["dora.ipynb"]["says"]
 
 
 def test_a_file_that_ends_its_process_does_not_end_the_marking(tmp_path, capsys):
@@ -249,13 +252,22 @@ def test_a_pair_and_a_part_are_graded_from_a_notebook():
     ("arguments", "says"),
     [
         ((print, "norm"), "norm is 'norm'"),
-        ((lambda q: q, "layer_norm"), "say which with"),
-        ((lambda dy, cache: dy, "layer_norm"), "give the forward pass"),
+        ((lambda q: q, "layer_norm"), "say which with part="),
+        ((lambda dy, cache: dy, "layer_norm"), r"as \(forward,<lambda>\)"),
+        ((np.tanh, "layer_norm", "fwd"), "part is 'fwd', but 'forward' or 'backward' was"),
+        ((np.tanh, "group_norm", "forward", 2), "^rank=2 is not .*; pass 3, 4 or 5"),
     ],
 )
 def test_what_cannot_be_graded_is_a_value_error(arguments, says):
+    function, norm, part, rank = (*arguments, None, None)[:4]
     with pytest.raises(ValueError, match=says):
-        grade(*arguments)
+        grade(function, norm, part=part, rank=rank)
+
+
+@pytest.mark.parametrize("function", ["backward", None, (), {np.tanh}])
+def test_what_is_no_function_is_a_type_error(function):
+    with pytest.raises(TypeError, match="pass it itself"):
+        grade(function, "layer_norm")
 
 
 @pytest.mark.parametrize(

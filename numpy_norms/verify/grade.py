@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from numpy_norms.checks import shown
+
 if TYPE_CHECKING:
     from numpy_norms.commands.grade.report import Grade
 
@@ -45,8 +47,10 @@ def grade(
 
     Raises
     ------
+    TypeError
+        If the function is none.
     ValueError
-        If the norm is unknown, or it is not to be seen which pass the function is.
+        If the norm or the part is unknown, or it is not to be seen which pass the function is.
 
     Examples
     --------
@@ -62,4 +66,9 @@ def grade(
     from numpy_norms.commands.grade.marking import mark_here
 
     functions = tuple(function) if isinstance(function, Sequence) else (function,)
+    if not functions or not all(map(callable, functions)):
+        raise TypeError(
+            f"function is {shown(function)}, but a function, a class, or a pair of functions was "
+            "expected; pass it itself, not its name or what it returned"
+        )
     return mark_here(functions, norm, part, rank, seed)

@@ -21,7 +21,7 @@ HEADER = ("file", "right", "cases", *OUTPUTS, "says")
 
 def folder_of(target: str) -> tuple[Path, str] | None:
     """Return the folder and the names in ``FOLDER[:function[,function]]``; None if it is none."""
-    if Path(target).is_dir():
+    if target and Path(target).is_dir():
         return Path(target), ""
     folder, _, names = target.rpartition(":")
     return (Path(folder), names) if folder and Path(folder).is_dir() else None
@@ -31,8 +31,9 @@ def run(args: argparse.Namespace, folder: Path, names: str) -> int:
     """Grade every file in a process of its own; print a line of each."""
     files = [
         path
-        for path in sorted(folder.rglob("*.py"))
-        if not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".py", ".ipynb")
+        and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
     ]
     if not files:
         raise UsageError(f"there is no Python file in {folder}")

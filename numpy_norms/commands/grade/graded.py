@@ -116,7 +116,7 @@ def battery(norm: str, seed: int, rank: int | None) -> list[Case]:
         return list(small)
     found = [case for case in (folded(case, rank) for case in small) if case is not None]
     if not found or found[0].name != small[0].name:
-        raise UsageError(f"--rank {rank} is not a number of axes that {norm} is graded on")
+        raise UsageError(f"--rank {rank} is not a number of axes that {norm} has; pass 3, 4 or 5")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,18 +67,28 @@ def mark_here(
     """Run the functions in this process, and grade them; ValueError if they cannot be."""
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}, but one of {', '.join(NORMS)} was expected")
-    students = [Student(_file_of(f), getattr(f, "__name__", "function"), f) for f in functions]
+    if part not in (None, "forward", "backward"):
+        raise ValueError(f"part is {part!r}, but 'forward' or 'backward' was expected")
+    students = [
+        Student(_file_of(f), getattr(f, "__name__", type(f).__name__), f) for f in functions
+    ]
     try:
         chosen = battery(norm, seed, rank)
         ours = graded(norm, students, part)
     except UsageError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(_said_here(str(error))) from None
     with np.errstate(all="ignore"):
         found = [ours.run(case) for case in chosen]
     runs = [run for run, _ in found]
     details = next((text for _, text in found if text), "")
     target = ", ".join(student.name for student in students)
     return mark(target, norm, seed, chosen, Answers(ours.form, runs, "", None, "", details))
+
+
+def _said_here(text: str) -> str:
+    """What the command says to its user, to a caller of ``grade``."""
+    text = re.sub(r"as [^;]*:(\S+)$", r"as (\1)", text)
+    return re.sub(r"--(\w+) ?", r"\1=", text)
 
 
 def _file_of(function: Callable[..., Any]) -> Path:

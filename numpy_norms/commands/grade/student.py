@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -120,8 +121,9 @@ def named(target: str) -> tuple[Path, list[str]]:
     UsageError
         If it is not of this form, or there is no such file that can be read.
     """
-    file, colon, names = (target, ":", "") if target.endswith(".py") else target.rpartition(":")
-    if not colon or not file or not (names or target.endswith(".py")):
+    whole = target.endswith((".py", ".ipynb"))
+    file, colon, names = (target, ":", "") if whole else target.rpartition(":")
+    if not colon or not file or not (names or whole):
         raise UsageError(f"{target!r} names no function; expected FILE.py:function")
     path = Path(file)
     try:
@@ -130,6 +132,11 @@ def named(target: str) -> tuple[Path, list[str]]:
         path.open("rb").close()
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {one_line(error)}") from None
+    if path.suffix == ".ipynb":
+        raise UsageError(
+            f"{path.name} is a notebook; call numpy_norms.verify.grade in it, or copy the function "
+            "into a Python file"
+        )
     if path.suffix != ".py":
         raise UsageError(f"{file} is not a Python file; its name should end in .py")
     return path.resolve(), [name.strip() for name in names.split(",") if name.strip()]
@@ -165,7 +172,8 @@ def _meant(module: ModuleType, path: Path, norm: str) -> list[str]:
             return [*first, *last] if pair else last
         if len(first) == 1 and not last:
             return first
-    there = ", ".join(layers + ahead + back) or "none"
+    passes = layers + ahead + back
+    there = ", ".join(passes or [n for n, f in own.items() if callable(f)]) or "none"
     raise UsageError(
         f"{path.name} has no one pass of {norm} (found: {there}); name it, as {path.name}:function"
     )
@@ -208,7 +216,8 @@ def _imported(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         at = f"{path.name}:{error.lineno}" if error.lineno else path.name
-        raise Failure(f"{at} is no Python: {type(error).__name__}: {error.msg}") from None
+        cure = "; save it as UTF-8" if re.search("null byte|utf-8", error.msg) else ""
+        raise Failure(f"{at} is no Python: {type(error).__name__}: {error.msg}{cure}") from None
     except BaseException as error:
         raise Failure(f"importing {path.name} raised {one_line(error)}", _details()) from None
     return module
@@ -221,7 +230,7 @@ def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     except Exception as error:
         raise Failure(f"{name} is not an array: {one_line(error)}") from None
     if array.dtype.kind not in "fiu":
-        raise Failure(f"{name} is {_described(value)}, but an array of numbers was expected")
+        raise Failure(f"{name} is {_described(value)}, but an array of real numbers was expected")
     return array.astype(np.float64)
 
 
