@@ -278,6 +278,16 @@ def test_a_change_of_type_on_the_way_is_kept():
         assert_allclose(got, exact(x, -1) * GAMMA, rtol=2e-3, atol=2e-3)
 
 
+@each("eps", [1e-5, 1e-60])
+def test_eps_of_float64_stays_what_it_is(eps):
+    b = Builder()
+    y = b.Div("x", b.Sqrt(b.Add(b.mean(b.Mul("x", "x"), (-1,)), eps)))
+    x = np.sqrt(eps) * rng.standard_normal((3, D))
+    model = b.model(y, x.shape, dtype=np.float64)
+    assert [found.eps for found in fused(model)] == [eps]
+    assert_allclose(run(model, x)[0], run(model, x, fuse=False)[0], rtol=1e-14)
+
+
 # What is no norm, or is needed elsewhere.
 
 
@@ -313,13 +323,26 @@ def mean_of_the_other(b, mean, d):
     return b.Div(b.Sub("x", b.mean(b.Relu("x"), (-1,))), b.Sqrt(b.mean(b.Mul(d, d), (-1,))))
 
 
+def of_integers(b, mean, d):
+    whole = b.Cast(b.Cast("x", to=onnx.TensorProto.INT32), to=onnx.TensorProto.FLOAT)
+    return b.Div("x", b.Sqrt(b.Add(b.mean(b.Mul(whole, whole), (-1,)), EPS)))
+
+
+def eps_of_more_axes(b, mean, d):
+    return _tail(b, d, b.Add(b.mean(b.Pow(d, TWO), (-1,)), EPS.reshape(1, 1, 1, 1)))
+
+
+def clipped_above(b, mean, d):
+    return _tail(b, d, b.Add(b.Clip(b.mean(b.Mul(d, d), (-1,)), min=0.0, max=0.5), EPS))
+
+
 @each(
     "write",
     [eps_outside, other_axes, cubed, without_root, eps_per_feature, a_third_factor,
-     mean_of_the_other],
+     mean_of_the_other, of_integers, eps_of_more_axes, clipped_above],
 )  # fmt: skip
 def test_what_is_no_norm_stays_as_it_is(write):
-    b = Builder()
+    b = Builder(10 if write is clipped_above else 13)
     mean = b.mean("x", (-1,))
     y = write(b, mean, b.Sub("x", mean))
     model, x = b.model(y, (3, 4, D)), draw(3, 4, D)

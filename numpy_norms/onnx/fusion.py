@@ -104,7 +104,8 @@ def _found(graph: Graph) -> list[tuple[Chain, Node]]:
 
 def _node(chain: Chain) -> Node:
     inputs = [chain.x, chain.gamma or "", chain.beta or ""]
-    options: dict[str, Any] = {"epsilon": chain.eps}
+    epsilon = onnx.numpy_helper.from_array(np.array(chain.eps))  # a number would be float32
+    options: dict[str, Any] = {"epsilon": epsilon}
     if chain.num_groups is None:
         options |= {"axes": chain.axes, "centered": int(chain.centered), "dtype": chain.dtype}
         return onnx.helper.make_node("Norm", inputs, [chain.y], domain=DOMAIN, **options)
@@ -151,7 +152,7 @@ class Norm(Operator):
         beta: Array | None,
         *,
         axes: Sequence[int],
-        epsilon: float,
+        epsilon: Array,
         centered: int,
         dtype: int,
     ) -> tuple[Array, ...]:
@@ -167,7 +168,8 @@ class Norm(Operator):
             normalize, along = partial(instance_norm_forward, channel_axis=c), (c,)
         else:
             normalize, along = partial(layer_norm_forward, axis=over), over
-        return (_applied(normalize, x, gamma, beta, along, epsilon).astype(kind, copy=False),)
+        y = _applied(normalize, x, gamma, beta, along, float(epsilon))
+        return (y.astype(kind, copy=False),)
 
 
 class GroupNorm(Operator):
@@ -182,14 +184,14 @@ class GroupNorm(Operator):
         beta: Array | None,
         *,
         num_groups: int,
-        epsilon: float,
+        epsilon: Array,
     ) -> tuple[Array, ...]:
         """Y."""
 
         def normalize(x: Array, *parameters: Array | None, **options: Any) -> tuple[Array, Cache]:
             return group_norm_forward(x, num_groups, *parameters, **options)
 
-        return (_applied(normalize, x, gamma, beta, (1,), epsilon),)
+        return (_applied(normalize, x, gamma, beta, (1,), float(epsilon)),)
 
 
 operators: list[type[OpRun]] = [Norm, GroupNorm]

@@ -70,9 +70,9 @@ class Graph:
         return self._constants[name]
 
     def number(self, name: str) -> float | None:
-        """The number that a value always is."""
+        """The number that a value always is, with no more axes than what it is added to."""
         a = self.constant(name)
-        return float(a.reshape(())) if a is not None and a.size == 1 else None
+        return float(a.reshape(())) if a is not None and a.size == 1 and a.ndim < 2 else None
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """The integers that a value always is."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import onnx
+
 from .graph import Graph, attribute
 
 Axes = tuple[int, ...]
+
+_FLOATS = {onnx.TensorProto.DataType.Value(t) for t in ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")}
 
 
 def inverse_roots_of(graph: Graph, name: str) -> Iterator[tuple[str, str | None]]:
@@ -66,7 +70,8 @@ def unclipped(graph: Graph, v: str) -> str:
         return first if graph.number(second) == 0 else second if graph.number(first) == 0 else v
     if clip.op_type == "Clip":
         least = graph.number(clip.input[1]) if len(clip.input) > 1 else attribute(clip, "min")
-        return clip.input[0] if least == 0 and len(clip.input) < 3 else v
+        bounded = len(clip.input) > 2 or attribute(clip, "max") is not None
+        return clip.input[0] if least == 0 and not bounded else v
     return clip.input[0] if clip.op_type == "Relu" else v
 
 
@@ -118,8 +123,10 @@ def agree(graph: Graph, a: str, b: str) -> bool:
 
 
 def before_casts(graph: Graph, name: str) -> str:
-    """The value before changes of type."""
+    """The value before changes of type, from floats to floats."""
     while (node := graph.made_by(name, "Cast", "Identity")) is not None:
+        if node.op_type == "Cast" and attribute(node, "to") not in _FLOATS:
+            break
         name = node.input[0]
     return name
 
