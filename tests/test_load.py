@@ -284,6 +284,8 @@ def test_what_is_no_norm_is_not_listed():
     assert norms_in(keras) == []
     assert norms_in({"WeightNorm_0/Dense_0/kernel/scale": draw(3)}) == []
     assert norms_in({"spectral_norm.weight": draw(3)}) == []
+    for name in ("layer_norm", "batchnorm"):  # of Haiku and Sonnet, with a shift
+        assert norms_in({name: {"scale": draw(3), "offset": draw(3)}}) == []
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,12 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
     """List the norms that a state holds, in the order in which it has them.
 
     A norm is told by its running statistics, by two arrays of one shape under a framework's names
-    of scale and shift, or by one such array and a name that says norm. Where the prefix does not
-    say which, scale and shift are called a layer norm, though it may be a group or instance norm,
-    and a scale alone an RMS norm, though it may be a layer norm without shift. A batch norm by its
-    name is one without statistics, too: these are `missing`. Frameworks that share names (PyTorch,
-    MLX, candle; Keras, TensorFlow 1) are one to a guess: pass the framework where it is known.
+    of scale and shift, or by one such array and a name that says norm, unless an array of its shape
+    lies beside it under an unknown name. Where the prefix does not say which, scale and shift are
+    called a layer norm, though it may be a group or instance norm, and a scale alone an RMS norm,
+    though it may be a layer norm without shift. A batch norm by its name is one without statistics,
+    too: these are `missing`. Frameworks that share names (PyTorch, MLX, candle; Keras, TensorFlow
+    1) are one to a guess: pass the framework where it is known.
 
     Parameters
     ----------
@@ -108,14 +109,25 @@ def _norms_of(state: Mapping[str, Any], framework: str) -> tuple[list[FoundNorm]
 
 
 def _groups(arrays: Shapes) -> dict[Place, dict[str, tuple[int, ...]]]:
-    """The shapes of arrays, by prefix and separator, and by what follows."""
+    """The shapes of arrays, by prefix and separator, and by what follows.
+
+    One array beside an unknown one of its shape is no group: it may be a shift by another name.
+    """
     groups: dict[Place, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    unknown = set()
     for name, shape in arrays.items():
-        last = _last(name[max(name.rfind("."), name.rfind("/")) + 1 :])
+        start = max(name.rfind("."), name.rfind("/")) + 1
+        last = _last(name[start:])
         if last:
             rest = name.removesuffix(last)
             groups[rest[:-1], rest[-1:]][last] = shape
-    return groups
+        else:
+            unknown.add((name[: max(start - 1, 0)], shape))
+    return {
+        place: group
+        for place, group in groups.items()
+        if len(group) > 1 or not unknown & {(place[0], shape) for shape in group.values()}
+    }
 
 
 @lru_cache(maxsize=1024)
