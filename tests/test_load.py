@@ -351,6 +351,7 @@ def test_eps_is_read_from_a_configuration(tmp_path, norm, config, eps):
         ({"a": {"layer_norm_eps": 1}, "b": {"layer_norm_eps": 2}}, {}, "pass section=, one of 'a'"),
         ({"layer_norm_eps": "small"}, {}, "wrong layer_norm_eps: eps is 'small'"),
         ({"layer_norm_eps": -1}, {}, r"config\.json has a wrong layer_norm_eps: eps is -1"),
+        ({"layer_norm_eps": [1]}, {}, r"config\.json has a wrong layer_norm_eps: eps is \[1\]"),
         ([], {}, "holds no configuration, but list"),
         ({"layer_norm_eps": 1}, {"section": "text"}, "no eps for layer_norm in 'text'"),
     ],

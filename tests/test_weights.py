@@ -278,6 +278,7 @@ LAYERS = {
     "layer_normalization": ("ln", ["gamma", "beta"], {}),
     "norm": ("layer_normalization_4", ["gamma", "beta"], {}),  # an attribute of a layer
     "rms_normalization": ("rms", ["scale"], {}),
+    "layer_normalization_1": ("std", ["vars/0"], {"center": False, "rms_scaling": True}),
     "dense": ("fc", ["vars/0", "vars/1"], {}),
 }
 CLASSES = {"batch": "BatchNormalization", "layer": "LayerNormalization", "rms": "RMSNormalization"}
@@ -335,6 +336,35 @@ def test_keras_archives_tell_which_weights_a_layer_has(tmp_path):
         "layer_normalization_4": ("layer_norm", "keras", ()),
         "rms": ("rms_norm", "keras", ()),
     }
+
+
+def test_keras_layers_of_one_name_in_two_models_are_two(tmp_path):
+    need("h5py")
+    import h5py
+
+    def layer(kind, name, **config):
+        return {"class_name": kind, "config": {"name": name, **config}}
+
+    bn = layer("BatchNormalization", "bn", epsilon=1e-5)
+    inside = layer("LayerNormalization", "ln", center=False, epsilon=1e-6)
+    inner = layer("Functional", "inner", layers=[inside, layer("TimeDistributed", "td", layer=bn)])
+    outside = layer("LayerNormalization", "ln", scale=False, epsilon=1e-3)
+    net = layer("Functional", "net", layers=[outside, inner])
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as root:
+        for path in ("ln", "inner/layers/ln"):
+            root.create_dataset(f"layers/{path}/vars/0", data=draw(3))
+            root[f"layers/{path}/vars"].attrs["name"] = "ln"
+    with zipfile.ZipFile(tmp_path / "n.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(net))
+        archive.writestr("model.weights.h5", buffer.getvalue())
+    assert set(read_state(tmp_path / "n.keras")) == {"ln/beta", "inner/ln/gamma"}
+    for section, eps in (("ln", 1e-3), ("inner/ln", 1e-6)):
+        assert eps_from_config(tmp_path / "n.keras", "layer_norm", section=section) == eps
+    for section in (None, "inner/td/bn", "td/bn", "bn"):
+        assert eps_from_config(tmp_path / "n.keras", "batch_norm", section=section) == 1e-5
+    with pytest.raises(ValueError, match=r"pass section=, one of 'ln', 'inner/ln'"):
+        eps_from_config(tmp_path / "n.keras", "layer_norm")
 
 
 def with_layers(path, **eps):
@@ -395,6 +425,31 @@ def test_eps_is_read_from_gguf(tmp_path):
         eps_from_config(tmp_path / "cut.gguf", "rms_norm")
 
 
+def test_eps_of_parts_in_gguf_are_told_apart(tmp_path):
+    need("gguf")
+    import gguf
+
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "clip")
+    writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
+    writer.add_float32("clip.audio.attention.layer_norm_epsilon", 1e-5)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match=r"one of 'clip.vision.attention', 'clip.audio.attention'"):
+        eps_from_config(tmp_path / "m.gguf", "layer_norm")
+    section = "clip.vision.attention"
+    assert eps_from_config(tmp_path / "m.gguf", "layer_norm", section=section) == 1e-6
+
+
+def test_gguf_that_says_more_than_it_has_takes_no_memory(tmp_path):
+    need("gguf")
+    array = struct.pack("<QcIIQ", 1, b"a", 9, 4, 1 << 50)  # named a, of so many uint32
+    (tmp_path / "long.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + array)
+    for read in (read_state, lambda path: eps_from_config(path, "rms_norm")):
+        with pytest.raises(ValueError, match=r"long\.gguf is damaged: it ends early"):
+            read(tmp_path / "long.gguf")
+
+
 def test_keras_2_files_and_those_of_others(tmp_path):
     need("h5py")
     import h5py
@@ -418,6 +473,51 @@ def test_hdf5_that_would_unpack_to_much_more_is_refused(tmp_path):
         root.create_dataset("a", (1 << 30,), "f4", chunks=(1 << 20,), compression="gzip")
     with pytest.raises(ValueError, match=r"bomb\.h5 would take 4294967296 bytes of memory"):
         read_state(tmp_path / "bomb.h5")
+
+
+def external(root, other):
+    root.create_dataset("a", (1,), "f4", external=[(str(other), 0, 4)])
+
+
+def linked(root, other):
+    import h5py
+
+    root["a"] = h5py.ExternalLink(str(other), "/w")
+
+
+def virtual(root, other):
+    import h5py
+
+    layout = h5py.VirtualLayout((1,), "f4")
+    layout[:] = h5py.VirtualSource(str(other), "w", (1,))
+    root.create_virtual_dataset("a", layout)
+
+
+@pytest.mark.parametrize("write", [external, linked, virtual])
+def test_hdf5_reads_no_other_file(tmp_path, write):
+    need("h5py")
+    import h5py
+
+    with h5py.File(tmp_path / "other.h5", "w") as root:
+        root["w"] = draw(1)
+    with h5py.File(tmp_path / "a.h5", "w") as root:
+        write(root, tmp_path / "other.h5")
+    with pytest.raises(ValueError, match=r"a\.h5 has 'a' in another file, or nowhere; save"):
+        read_state(tmp_path / "a.h5")
+
+
+def test_hdf5_of_more_paths_than_groups_is_refused(tmp_path):
+    need("h5py")
+    import h5py
+
+    with h5py.File(tmp_path / "many.h5", "w") as root:
+        group = root
+        for _ in range(60):  # 2**60 paths
+            inner = group.create_group("a")
+            group["b"] = inner
+            group = inner
+    with pytest.raises(ValueError, match=r"many\.h5 is damaged: it has the group .* twice"):
+        read_state(tmp_path / "many.h5")
 
 
 @pytest.mark.parametrize("ending", [".h5", ".keras", ".gguf", ".onnx"])

@@ -41,8 +41,8 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
         ``"instance_norm"``, each of which has several names there: ``layer_norm_eps``,
         ``layer_norm_epsilon``, ``rms_norm_eps``, ``norm_eps``, and more.
     section : str, optional
-        The part of the network, as in ``"text_config"``, or the layer's name in Keras; left out, it
-        is the outermost that has one.
+        The part of the network, as in ``"text_config"``, or the layer in Keras, by its name or its
+        path, which is the prefix in `load`; left out, it is the outermost that has one.
 
     Returns
     -------
@@ -73,7 +73,8 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
     else:
         found = dict(_found(config, _KEYS[norm], ""))
     if section is not None:
-        found = {s: entry for s, entry in found.items() if s == section}
+        ends = {s: entry for s, entry in found.items() if f"/{s}".endswith(f"/{section}")}
+        found = {section: found[section]} if section in found else ends
     elif "" in found:
         found = {"": found[""]}
     if not found:
@@ -83,11 +84,11 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
             f"the kind: {', '.join(there) or None}; pass the network's own as eps= to load, or "
             "leave it out there for the framework's default"
         )
-    if len({value for _, value in found.values()}) > 1:
+    (key, value), *others = found.values()
+    if any(other != value for _, other in others):
         few = dict(list(found.items())[:8])
-        parts = ", ".join(f"{s}.{key} = {value}" for s, (key, value) in few.items())
+        parts = ", ".join(f"{s}.{k} = {v}" for s, (k, v) in few.items())
         raise ValueError(f"{name} has {parts}; pass section=, one of {', '.join(map(repr, few))}")
-    key, value = next(iter(found.values()))
     try:
         return checks.epsilon(value)
     except (TypeError, ValueError) as error:
@@ -118,20 +119,22 @@ def _configuration(name: str) -> dict[str, Any]:
 
 def _config_of_gguf(name: str) -> dict[str, Any]:
     with opened_gguf(name) as reader:
-        return {  # float32, in as few digits as tell which
-            key.rpartition(".")[2]: float(str(field.parts[field.data[0]][0]))
-            for key, field in reader.fields.items()
-            if key.endswith("epsilon")
-        }
+        config: dict[str, Any] = {}
+        for key, field in reader.fields.items():
+            if key.endswith("epsilon"):
+                section, _, last = key.rpartition(".")
+                value = float(str(field.parts[field.data[0]][0]))  # float32, in its few digits
+                config.setdefault(section, {})[last] = value
+        return config
 
 
 def _of_layers(config: Any, norm: str) -> Iterator[tuple[str, tuple[str, Any]]]:
     """Each layer of Keras that is such a norm, and its eps."""
     from .keras_files import LAYERS, norm_layers
 
-    for layer, own in norm_layers(config):
+    for path, layer, own in norm_layers(config.get("config")):
         if layer == LAYERS[norm]:
-            yield str(own.get("name")), ("epsilon", own.get("epsilon"))
+            yield path, ("epsilon", own.get("epsilon"))
 
 
 def _found(

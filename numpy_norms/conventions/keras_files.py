@@ -38,7 +38,9 @@ def arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str,
 
     with h5py.File(file) as root:
         found: dict[str, Any] = {}
-        for name, dataset in _datasets(root, configured or {}):
+        for name, dataset in _datasets(root, configured or {}, set()):
+            if dataset is None or dataset.external or dataset.is_virtual:
+                raise Damage(f"has {name!r} in another file, or nowhere; save all in one file")
             found[name] = dataset
         total = sum(dataset.nbytes for dataset in found.values())
         if total > max(SMALL, RATIO * size):
@@ -80,31 +82,29 @@ def _archive(file: IO[bytes], size: int) -> zipfile.ZipFile:
     return archive
 
 
-def norm_layers(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The class of each norm in a configuration, and its own."""
+def norm_layers(config: Any, path: str = "") -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The path of each norm in what a model is made of, its class, and its own configuration."""
     if isinstance(config, dict):
-        inner = config.get("config")
-        layer = config.get("class_name")
-        if isinstance(inner, dict) and layer in LAYERS.values():
-            yield str(layer), inner
+        inner, layer = config.get("config"), config.get("class_name")
+        if isinstance(inner, dict) and isinstance(layer, str):
+            path = f"{path}/{inner.get('name')}".strip("/")
+            if layer in LAYERS.values():
+                yield path, layer, inner
     if isinstance(config, dict | list):
         for value in config.values() if isinstance(config, dict) else config:
-            yield from norm_layers(value)
+            yield from norm_layers(value, path)
 
 
 def _configured(config: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each norm layer's name, and the names of its weights in their order."""
-    for layer, inner in norm_layers(config):
-        given = [
-            name
-            for name, flag in zip(_AFFINE, ("scale", "center"), strict=True)
-            if inner.get(flag, True) or (name == "gamma" and inner.get("rms_scaling"))
-        ]
+    """Each norm layer's path, and the names of its weights in their order."""
+    for path, layer, inner in norm_layers(config.get("config")):
+        flags = zip(_AFFINE, ("scale", "center"), strict=True)
+        given = [name for name, flag in flags if inner.get(flag, True)]
         if layer == "RMSNormalization":
-            yield str(inner.get("name")), ("scale",)
-        else:
+            yield path, ("scale",)
+        elif not inner.get("rms_scaling"):  # which is no norm of ours: it divides x by its std
             statistics = _STATISTICS if layer == "BatchNormalization" else ()
-            yield str(inner.get("name")), (*given, *statistics)
+            yield path, (*given, *statistics)
 
 
 LAYERS = {
@@ -116,7 +116,12 @@ LAYERS = {
 }
 
 
-def _datasets(group: Any, configured: Names, path: str = "") -> Iterator[tuple[str, Any]]:
+def _datasets(
+    group: Any, configured: Names, seen: set[Any], path: str = ""
+) -> Iterator[tuple[str, Any]]:
+    if group in seen:  # links can make more paths of a few groups than there is time for
+        raise Damage(f"is damaged: it has the group {group.name} twice")
+    seen.add(group)
     if "weight_names" in group.attrs:
         for name in map(_text, group.attrs["weight_names"]):
             yield name.removesuffix(":0"), group[name]
@@ -126,21 +131,20 @@ def _datasets(group: Any, configured: Names, path: str = "") -> Iterator[tuple[s
         if not hasattr(value, "items"):  # a data set
             yield here, value
         elif key == "vars" and "name" in value.attrs:
-            names = _names(value, group.name.rpartition("/")[2], configured)
+            names = _names(value, group.name.rpartition("/")[2], configured.get(path))
             for i, dataset in value.items():
                 yield f"{path}/{names.get(i, f'vars/{i}')}".strip("/"), dataset
         elif key == "layers":
-            yield from _datasets(value, configured, path)
+            yield from _datasets(value, configured, seen, path)
         else:
             own = value["vars"].attrs.get("name") if "vars" in value else None
             inner = f"{path}/{_text(own) if own is not None else key}".strip("/")
-            yield from _datasets(value, configured, inner)
+            yield from _datasets(value, configured, seen, inner)
 
 
-def _names(group: Any, kind: str, configured: Names) -> dict[str, str]:
+def _names(group: Any, kind: str, names: tuple[str, ...] | None) -> dict[str, str]:
     """The names of a norm's numbered weights; none where it is not certain which they are."""
     own = _text(group.attrs["name"])
-    names = configured.get(own)
     if names is None:
         norm = next((n for n in _CERTAIN if kind.startswith(n) or own.startswith(n)), "")
         names = next((ns for ns in _CERTAIN.get(norm, ()) if len(ns) == len(group)), ())

@@ -171,10 +171,19 @@ def opened_gguf(name: str) -> Iterator[Any]:
     needed("gguf", name)
     from gguf import GGUFReader
 
+    class Reader(GGUFReader):  # type: ignore[misc]
+        """Raises at the end of the file, where gguf's goes on with nothing, up to all memory."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, *more: Any, **options: Any) -> Any:
+            there = super()._get(offset, dtype, count, *more, **options)
+            if len(there) < count:
+                raise Damage("is damaged: it ends early")
+            return there
+
     with opened(name) as file:
         if file.read(4) != b"GGUF":
             raise Damage("is not a .gguf file")
-        yield GGUFReader(name)
+        yield Reader(name)
 
 
 def _read_gguf(name: str) -> State:
