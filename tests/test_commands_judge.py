@@ -82,6 +82,11 @@ def test_a_module_that_cannot_be_run_is_wrong_and_the_report_says_why(judge, nam
     assert says in out
 
 
+def test_the_cure_of_another_constructor_works_for_a_known_problem(judge):
+    _, out, _ = judge("ByName", "--kernelbench", "40", "--init", '{"shape": "C"}')
+    assert '--init says what it is given, here {"shape": "C"}' in out
+
+
 def test_without_a_gradient_the_forward_pass_alone_is_judged(judge):
     _, out, _ = judge("Zeros", "--kernelbench", "39")
     assert "No gradient flows through the module" in out
@@ -110,8 +115,11 @@ def test_a_module_that_cannot_be_made_in_a_process_of_its_own_is_wrong(capsys):
         ("Batch", ("--norm", "batch_norm", "--init", "C"), "expected a JSON list"),
         ("Nothing", ("--norm", "batch_norm"), "has no class Nothing"),
         ("nothing", ("--norm", "batch_norm"), "has no class nothing, and nothing to call"),
-        ("Layer", ("--norm", "layer_norm", "--axis", "9"), "--axis is [9], and x has 4 axes"),
-        ("Layer", ("--norm", "layer_norm", "--axis", "1", "-3"), "names an axis twice"),
+        ("Layer", ("--norm", "layer_norm", "--axis", "9"), "--axis is 9, and x has 4 axes"),
+        ("Layer", ("--norm", "layer_norm", "--axis", "-1,-3,1"), "names an axis twice"),
+        ("Layer", ("--norm", "layer_norm", "--groups", "2"), "layer_norm has no --groups"),
+        ("Batch", ("--kernelbench", "33", "--rank", "4"), "--kernelbench says --rank itself"),
+        ("Batch", ("--kernelbench", "33", "--init", "C"), "expected a JSON list"),
         ("Group", ("--norm", "group_norm", "--groups", "0"), "--groups is 0; expected 1 or more"),
     ],
 )

@@ -24,6 +24,16 @@ def norm_among(norms: Sequence[str]) -> Callable[[str], str]:
     return norm
 
 
+def integers(text: str) -> tuple[int, ...]:
+    """Take sizes or axes: whole numbers with commas between them."""
+    try:
+        return tuple(int(word) for word in text.replace("x", ",").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of integers such as 2,6,4,4"
+        ) from None
+
+
 def seed(text: str) -> int:
     """Take a seed: a whole number that is not negative."""
     if not text.isdecimal():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numpy_norms import checks
 from numpy_norms.cli import OK, UsageError
-from numpy_norms.commands.arguments import norm_among
+from numpy_norms.commands.arguments import integers, norm_among
 from numpy_norms.commands.table import paint, print_table, print_text
 from numpy_norms.groups import groups
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS, sharing
@@ -50,18 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `show`."""
     names = ", ".join(NORMS)
     parser.add_argument("norm", type=norm_among(NORMS), metavar="NORM", help=f"one of: {names}")
-    parser.add_argument("--shape", type=_integers, metavar="N,C,...", help="shape of x; small")
+    parser.add_argument("--shape", type=integers, metavar="N,C,...", help="shape of x; small")
     parser.add_argument(
         "--groups", type=int, metavar="G", help="group norm's num_groups; 3, or what divides"
     )
     parser.add_argument(
-        "--axis", type=_integers, metavar="A,...", help="axes of layer and RMS norm; --axis=-1"
+        "--axis", type=integers, metavar="A,...", help="axes of layer and RMS norm; --axis=-1"
     )
     parser.add_argument(
-        "--channel-axis", type=_integers, metavar="C,...", help="axes of the other norms; 1"
+        "--channel-axis", type=integers, metavar="C,...", help="axes of the other norms; 1"
     )
     parser.add_argument(
-        "--feature-axis", type=_integers, metavar="F,...", help="axes of gamma, if not --axis"
+        "--feature-axis", type=integers, metavar="F,...", help="axes of gamma, if not --axis"
     )
     parser.add_argument("--json", action="store_true", help="print every set's number, as JSON")
 
@@ -79,15 +79,6 @@ def run(args: argparse.Namespace) -> int:
         f"statistics shape {sets.statistics_shape}; gamma shape {sets.gamma_shape}"
     )
     return OK
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.replace("x", ",").split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of integers such as 2,6,4,4"
-        ) from None
 
 
 def _some_groups(channels: int) -> int:

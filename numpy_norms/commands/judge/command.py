@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
 from numpy_norms.commands import isolated
-from numpy_norms.commands.arguments import norm_among, seconds, seed
+from numpy_norms.commands.arguments import integers, norm_among, seconds, seed
 from numpy_norms.commands.grade.report import finite
 from numpy_norms.commands.judge.problems import KERNELBENCH, LP, Problem
 from numpy_norms.commands.table import print_text
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernelbench", type=int, choices=KERNELBENCH, metavar="N", help="a problem, 33 to 40"
     )
-    parser.add_argument("--axis", type=int, nargs="+", help="the normalized axes")
+    parser.add_argument("--axis", type=integers, metavar="A,...", help="the normalized axes")
     parser.add_argument("--rank", type=int, choices=range(2, 6), help="the number of axes of x; 4")
     parser.add_argument("--groups", type=int, help="of a group norm")
     parser.add_argument("--init", metavar="JSON", help='for instance \'["C", "eps"]\'')
@@ -112,29 +113,45 @@ def _problem(args: argparse.Namespace) -> Problem:
     if (args.kernelbench is None) == (args.norm is None):
         raise UsageError("expected either --norm or --kernelbench")
     if args.kernelbench is not None:
-        return KERNELBENCH[args.kernelbench]
+        known = KERNELBENCH[args.kernelbench]
+        for option in ("axis", "rank", "groups"):
+            if getattr(args, option) is not None:
+                raise UsageError(f"--kernelbench says --{option} itself; leave it out")
+        return known if args.init is None else replace(known, init=_init(args.init))
     features = args.norm in FEATURE_NORMS or args.norm in LP
-    axis = tuple(args.axis) if args.axis else (-1,)
+    axis = args.axis or (-1,)
     if args.axis and not features:
         raise UsageError(f"{args.norm} has no --axis: its channels are on axis 1")
     rank = args.rank or (4 if not features or args.axis else 3)
+    shown = ",".join(map(str, axis))
     if any(not -rank <= a < rank for a in axis):
-        raise UsageError(f"--axis is {args.axis}, and x has {rank} axes; --rank says how many")
+        raise UsageError(f"--axis is {shown}, and x has {rank} axes; --rank says how many")
     axis = tuple(a % rank for a in axis)
     if len(set(axis)) < len(axis):
-        raise UsageError(f"--axis is {args.axis}, which names an axis twice")
+        raise UsageError(f"--axis is {shown}, which names an axis twice")
     if args.norm == "group_norm" and args.groups is None:
         raise UsageError("group_norm needs --groups")
+    if args.norm != "group_norm" and args.groups is not None:
+        raise UsageError(f"{args.norm} has no --groups; leave it out")
     if args.groups is not None and args.groups < 1:
         raise UsageError(f"--groups is {args.groups}; expected 1 or more")
     usual: dict[str, Any] = {"layer_norm": ["shape"], "group_norm": ["C", "G"]}
-    init = usual.get(args.norm, [] if args.norm in LP else ["C"])
-    if args.init is not None:
-        try:
-            init = json.loads(args.init)
-        except ValueError:
-            init = None
-        if not isinstance(init, (list, dict)):
-            raise UsageError(f"--init is {args.init!r}; expected a JSON list or object") from None
-    init = init if isinstance(init, dict) else tuple(init)
-    return Problem(args.norm, axis if features else None, rank, init, args.groups)
+    init = tuple(usual.get(args.norm, [] if args.norm in LP else ["C"]))
+    return Problem(
+        args.norm,
+        axis if features else None,
+        rank,
+        init if args.init is None else _init(args.init),
+        args.groups,
+    )
+
+
+def _init(text: str) -> tuple[Any, ...] | dict[str, Any]:
+    """What the module is made with, by place or by name."""
+    try:
+        init = json.loads(text)
+    except ValueError:
+        init = None
+    if not isinstance(init, (list, dict)):
+        raise UsageError(f"--init is {text!r}; expected a JSON list or object")
+    return init if isinstance(init, dict) else tuple(init)
