@@ -351,6 +351,14 @@ def test_what_is_no_norm_stays_as_it_is(write):
         assert_array_equal(run(model, x)[0], run(model, x, fuse=False)[0])
 
 
+def test_changes_of_type_in_a_circle_come_to_an_end():
+    b = Builder()
+    y = b.Div("x", b.Cast("v1", to=onnx.TensorProto.FLOAT))
+    b.nodes.append(onnx.helper.make_node("Identity", ["v0"], ["v1"]))
+    b.nodes[1].output[0] = y = "y"
+    assert fused(b.model(y, (3, 4, D))) == []
+
+
 def test_values_that_are_used_elsewhere_are_still_made():
     b, y = layer_norm("pow", "div")
     b.nodes[0].output[0] = "mean"

@@ -124,8 +124,9 @@ def agree(graph: Graph, a: str, b: str) -> bool:
 
 def before_casts(graph: Graph, name: str) -> str:
     """The value before changes of type, from floats to floats."""
-    while (node := graph.made_by(name, "Cast", "Identity")) is not None:
-        if node.op_type == "Cast" and attribute(node, "to") not in _FLOATS:
+    for _ in graph.nodes:  # no more often, where they run in a circle
+        node = graph.made_by(name, "Cast", "Identity")
+        if node is None or (node.op_type == "Cast" and attribute(node, "to") not in _FLOATS):
             break
         name = node.input[0]
     return name
