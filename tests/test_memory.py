@@ -107,8 +107,8 @@ NORMS = [
 ]
 
 
-# Of RMS norm and instance norm it is that of layer norm without a mean, and of maps.
-FOUR = ["layer_norm", "batch_norm", "batch_norm_inference", "group_norm"]
+SIX = ["layer_norm", "rms_norm", "batch_norm", "batch_norm_inference"]
+SIX += ["instance_norm", "group_norm"]
 CASES = [(*norm, np.float32) for norm in NORMS] + [(*norm, np.float64) for norm in NORMS[2::7]]
 
 
@@ -123,7 +123,7 @@ def test_norms_forward_and_backward(norm, shape, others, options, dtype):
 
 @each(
     ("norm", "shape", "others", "options", "dtype"),
-    [c for c in CASES if c[0] in FOUR and c[2]],
+    [c for c in CASES if c[0] in SIX and c[2]],
 )
 def test_second_order(norm, shape, others, options, dtype):
     x, *others = (draw(*s, dtype=dtype) if isinstance(s, tuple) else s for s in (shape, *others))
@@ -132,6 +132,8 @@ def test_second_order(norm, shape, others, options, dtype):
     tangents = {
         k: a for k, a in zip(names[-len(others) :], others, strict=False) if len(np.shape(a))
     }
+    if norm == "rms_norm":
+        tangents = {"gamma": others[0]}
     call_within_the_limit(nn.jvp, cache, x_dot=x, **{f"{k}_dot": a for k, a in tangents.items()})
     call_within_the_limit(
         nn.double_backward, x, cache, ddx=x, **{f"dd{k}": a for k, a in tangents.items()}
@@ -140,7 +142,7 @@ def test_second_order(norm, shape, others, options, dtype):
 
 @each(
     ("norm", "shape", "others", "options", "dtype"),
-    [c for c in CASES if c[0] in FOUR and c[0] != "batch_norm_inference"],
+    [c for c in CASES if c[0] in SIX and c[0] != "batch_norm_inference"],
 )
 def test_masks(norm, shape, others, options, dtype):
     x, *others = (draw(*s, dtype=dtype) if isinstance(s, tuple) else s for s in (shape, *others))

@@ -25,8 +25,8 @@ forward, backward = plain_kernel("layer_norm")
 @pytest.mark.parametrize(("kernel", "dtype"), KINDS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_right_kernels_pass(norm, kernel, dtype):
-    whole = (kernel, dtype) == ("plain", "float32")
-    report = (trial if whole else without_large)(norm, dtype).of(*RIGHT[kernel](norm))
+    battery = trial(norm, dtype) if dtype == "float32" else without_large(norm, dtype)
+    report = battery.of(*RIGHT[kernel](norm))
     assert report.passed, report
     assert report.suspects == ()
 

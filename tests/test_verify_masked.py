@@ -5,7 +5,6 @@ import pytest
 from trials import trial, without_large
 
 from numpy_norms.verify import cases, check_kernel
-from numpy_norms.verify.kernel import Trial
 
 SHAPES = ((5, 7, 13), (4, 6))
 NORMS = {
@@ -161,8 +160,7 @@ def test_a_set_in_which_nothing_counts_reaches_no_sum(norm):
         return (dx, dgamma + (0 / ~none * dy).sum(), *dbeta)
 
     with np.errstate(all="ignore"):
-        masked = trial(norm, where=True, threads=0, shapes=SHAPES)
-        report = masked.of(forward, multiplied)
+        report = trial(norm, where=True, threads=0, shapes=SHAPES).of(forward, multiplied)
     (finding,) = report.diagnosis
     assert str(finding).startswith("dgamma, only where nothing of a set counts: averages of")
 
@@ -171,10 +169,7 @@ def test_without_eps_no_mask_leaves_a_set_without_variance():
     for norm in ("layer_norm", "rms_norm"):
         for seed in range(3):
             passes = kernel(norm)
-            masked = Trial(
-                norm, "float32", None, seed, {}, where=True, eps=0, threads=0, most=20_000
-            )
-            report = masked.of(*passes)
+            report = check_kernel(norm, *passes, where=True, eps=0, threads=0, seed=seed)
             assert report.passed, report
 
 

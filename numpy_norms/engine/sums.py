@@ -83,11 +83,7 @@ def along(a: Array, b: Array | None = None) -> Array:
         return head + along(a[..., whole:], None if b is None else b[..., whole:])
     a = a.reshape(*a.shape[:-1], m // piece, piece)
     b = ones(piece, a.dtype) if b is None else b.reshape(a.shape)
-    s = np.vecdot(a, b)
-    if m > 2 * piece:
-        return _added(s, -1)
-    s = s.astype(np.float64, copy=False)
-    return s[..., :1] + s[..., 1:]
+    return _added(np.vecdot(a, b), -1)
 
 
 def down(a: Array, b: Array | None = None) -> Array:
