@@ -27,7 +27,6 @@ Shape = tuple[int, ...]
 Slices = tuple[slice, ...]
 
 SCRATCH = 3136 * 1024  # bytes that a thread takes for tiles in the working dtype
-TILE = 392 * 1024  # elements of one of several tiles: more, and two arrays leave the cache
 MEMORY = 3840 * 1024  # bytes that it takes in all, with sums for parameters that are long
 SUM = 16  # bytes of the sums for two parameters, each in float64
 SHARES = 768 * 1024  # bytes that the sums of all lanes may take
@@ -325,14 +324,13 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     bytes_each = slots * plan.work.itemsize
     limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
     limit = min(limit, (MEMORY - SCRATCH) // (12 * 8) * max(plan.m, 1))
-    tile = limit if plan.size <= limit else min(limit, TILE)
     if plane <= limit:
-        _shrink(extent, sets, plan.size, tile, plan.pays)
+        _shrink(extent, sets, plan.size, limit, plan.pays)
         return extent, True
     for a in sets:
         extent[a] = 1
     if set_size * min(plane // set_size, SHORT) <= limit:
-        _shrink(extent, tail, plane, tile, plan.pays)
+        _shrink(extent, tail, plane, limit, plan.pays)
         return extent, True
     # A sum down columns takes a byte for each element.
     limit = SCRATCH // (bytes_each + 1) if long == 1 else MEMORY // (bytes_each + 4 * SUM)
