@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ __all__ = [
     "known",
     "reachable",
     "shaped",
-    "usable_eps",
     "whole_number",
     "yes_or_no",
 ]
@@ -58,14 +56,6 @@ def whole_number(what: str, value: Any) -> None:
         raise TypeError(f"{what} is {value!r}; a whole number is expected")
     if value < 0:
         raise ValueError(f"{what} is {value}; a number of 0 or more is expected")
-
-
-def usable_eps(eps: Any) -> None:
-    """Refuse an eps that is no finite number of 0 or more: TypeError or ValueError."""
-    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)):
-        raise TypeError(f"eps is {eps!r}; a real number is expected, such as 1e-5")
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps is {eps}; a finite number of 0 or more is expected, such as 1e-5")
 
 
 def yes_or_no(**options: Any) -> None:

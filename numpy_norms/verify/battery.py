@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from numpy_norms.checks import epsilon
 from numpy_norms.oracle.sets import FEATURE_NORMS
 
 from .arrangement import Arrangement
-from .asked import axes_needed, floating, known, shaped, usable_eps, whole_number, yes_or_no
+from .asked import axes_needed, floating, known, shaped, whole_number, yes_or_no
 from .draft import draw
 from .faults.grammar import CENTRED
 from .masking import leading, under_masks
@@ -176,8 +177,7 @@ def cases(
     known("sizes", sizes, ("usual", "all"))
     known("scheme", scheme, SCHEMES)
     yes_or_no(residual=residual, where=where, empty=empty)
-    if eps is not None:
-        usable_eps(eps)
+    eps = None if eps is None else epsilon(eps)
     arrangement = Arrangement.of(norm, options)
     shaped(arrangement, shapes, num_groups)
     whole_number("seed", seed)
