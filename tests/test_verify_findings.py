@@ -260,11 +260,105 @@ def test_statistics_of_another_set_or_kind_are_told(words):
     assert report.diagnosis[0].what == words
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, np.inf), (0, 6), (-1, 1), (-10, 10)])
+BOUNDS = {
+    (0, np.inf): "0 at least",
+    (0, 6): "[0, 6]",
+    (-1.3, 1.1): "[-1.3, 1.1]",
+    (-10, 10): "10 at most",  # since no y is below -10
+}
+
+
+@pytest.mark.parametrize(("low", "high"), BOUNDS)
 def test_what_is_clamped_is_told_with_its_bounds(low, high):
     forward, backward = plain_kernel("layer_norm")
     found = first("layer_norm", lambda *a: np.clip(forward(*a), low, high), battery=trial)
-    assert found.what == f"y is clamped to [{low}, {high}]"
-    if low < 0:
+    assert found.what == f"y is clamped to {BOUNDS[low, high]}"
+    if high < 2:
         clipped = lambda *a: (np.clip(backward(*a)[0], low, high), *backward(*a)[1:])  # noqa: E731
-        assert first("layer_norm", None, clipped).what == f"dx is clamped to [{low}, {high}]"
+        assert first("layer_norm", None, clipped).what == f"dx is clamped to {BOUNDS[low, high]}"
+
+
+def test_x_hat_that_is_clamped_is_said_of_all_that_it_reaches():
+    edits = {"x_hat": lambda _, x_hat: np.clip(x_hat, -1.7, 2.3)}
+    found = small("layer_norm").of(*plain_kernel("layer_norm", edits)).diagnosis
+    assert [f.output for f in found] == ["y", "dx", "dgamma"]
+    assert {f.what for f in found} == {"x_hat is clamped to [-1.7, 2.3]"}
+
+
+CHANGED = {
+    "y is truncated to whole numbers": (0, "y", np.trunc),
+    "gamma is rounded to whole numbers": (0, "scale", np.rint),
+    "dgamma is rounded down to whole numbers": (1, "dgamma", np.floor),
+    "dgamma is that of the neighbour before": (1, "dgamma", lambda a: np.roll(a, 1)),
+    "dbeta is in reverse order": (1, "dbeta", lambda a: a[..., ::-1]),
+    "dx is that of the neighbour behind": (1, "dx", lambda a: np.roll(a, -1)),
+}
+
+
+@pytest.mark.parametrize("words", CHANGED)
+def test_numbers_that_are_rounded_or_those_of_a_neighbour_are_told(words):
+    backwards, step, change = CHANGED[words]
+    passes = [None, None]
+    edits = {step: lambda _, value: change(value)}
+    passes[backwards] = plain_kernel("layer_norm", edits)[backwards]
+    assert first("layer_norm", *passes, battery=small).what == words
+
+
+def test_arguments_that_are_rounded_or_shifted_are_told():
+    forward, backward = plain_kernel("layer_norm")
+    whole = lambda x, *others: forward(np.trunc(x), *others)  # noqa: E731
+    assert first("layer_norm", whole, battery=small).what == "x is truncated to whole numbers"
+    shifted = lambda dy, *others: backward(np.roll(dy, 1), *others)  # noqa: E731
+    found = small("layer_norm").of(None, shifted).diagnosis
+    assert {f.what for f in found} == {"dy is that of the neighbour before"}
+
+
+def test_a_dgamma_whose_axes_are_the_other_way_round_is_told():
+    backward = plain_kernel("layer_norm")[1]
+
+    def transposed(*arguments):
+        dx, dgamma, dbeta = backward(*arguments)
+        return dx, dgamma.T.reshape(dgamma.shape), dbeta
+
+    report = trial("layer_norm", threads=0, axis=(-2, -1), most=20_000).of(None, transposed)
+    assert [f.what for f in report.diagnosis] == ["dgamma is transposed"]
+
+
+def test_a_mean_that_rms_norm_does_not_subtract_is_told():
+    forward, backward = plain_kernel("layer_norm")
+    passes = (
+        lambda x, gamma, eps: forward(x, gamma, np.zeros_like(gamma), eps),
+        lambda dy, x, gamma, eps: backward(dy, x, gamma, np.zeros_like(gamma), eps)[:2],
+    )
+    found = small("rms_norm").of(*passes).diagnosis
+    assert found[0].what == "the mean is subtracted, and is no part of this norm"
+    assert "mean is subtracted" in small("rms_norm").of(None, passes[1]).diagnosis[0].what
+
+
+def test_what_is_unknown_has_no_place_that_holds_little_of_it():
+    forward = plain_kernel("layer_norm")[0]
+
+    def spoilt(*arguments):
+        y = forward(*arguments)
+        y.flat[5::97] = np.nan
+        return y
+
+    assert first("layer_norm", spoilt).where == ""
+
+
+def test_what_is_infinite_is_not_what_an_earlier_call_left():
+    forward = plain_kernel("batch_norm")[0]
+
+    def spoilt(*arguments):
+        y = forward(*arguments)
+        y.flat[7] = np.inf
+        return y
+
+    found = first("batch_norm", spoilt)
+    assert str(found) == "y, element 7 alone: y is infinite where a number is expected"
+
+
+def test_a_number_that_is_added_everywhere_is_no_narrower_type():
+    forward = plain_kernel("layer_norm")[0]
+    found = first("layer_norm", lambda *a: forward(*a) + np.float32(1e-3))
+    assert found.kind == "unknown"

@@ -16,7 +16,7 @@ from numpy_norms.verify.plain import SCHEMES, Array, Kernel, worked_again
 from numpy_norms.verify.runs import Run, run
 
 from .evidence import Piece
-from .fitting import fitted
+from .fitting import clamped, fitted
 
 __all__ = ["SMALL", "Candidates"]
 
@@ -47,7 +47,7 @@ class Candidates:
         chosen = _chosen(ill)
         norm, case = self.arrangement.norm, chosen[0].judge.case
         known = [f for f in KNOWN if norm in f.norms and _concerns(f, output)]
-        yield self._shortlist(chosen, [*known, *fitted(chosen, output)])
+        yield self._shortlist(chosen, [*known, *fitted(chosen, output), *clamped(ill, output)])
         longest = max(p.view.set_size for p in chosen), max(p.view.sum_size for p in chosen)
         rank = max(piece.judge.case.x.ndim for piece in ill)
         every = sentences(norm, rank, case.gamma.ndim, *longest)

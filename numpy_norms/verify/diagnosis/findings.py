@@ -27,6 +27,7 @@ __all__ = ["diagnose"]
 LEAST = 0.5  # of the evidence that a sentence has to explain
 SLIGHT = np.log(30)  # errors in tolerances, below which rounding may do it
 SPREAD = 0.05  # of the elements, that a narrower type leaves wrong at least
+SETTLED, LEAVES = 0.9, 0.1  # that a place has to explain of what no sentence does, and add to it
 VAGUE = ("unknown", "rounding")  # findings that do not say what is wrong
 FOLLOWS = "it is the right gradient of the wrong y"
 NO_FAULT = Fault("rounding", "")
@@ -87,13 +88,14 @@ class _Doctor:
         if not ill:
             return
         predicted, y = self.candidates.predicted, self.of_y
-        if y is not None and everywhere(evidence, y, predicted(evidence, y)).share <= CERTAIN:
+        same = [everywhere(evidence, y, predicted(evidence, y))] if y is not None else []
+        if y is not None and same[0].share <= CERTAIN:
             share = derived_from(y, ill)
             if share:
                 yield Finding(output, y.kind, FOLLOWS, share=round(share, 3))
                 return
         plain = everywhere(evidence, NO_FAULT, predicted(evidence, NO_FAULT)).share
-        likely: list[Likely] = []
+        likely = [one for one in same if one.share > CERTAIN]
         for faults in self.candidates.of(output, ill):
             likely += [everywhere(evidence, fault, predicted(evidence, fault)) for fault in faults]
             if any(one.share > CERTAIN for one in likely):
@@ -102,7 +104,7 @@ class _Doctor:
             likely = [placed(evidence, o.fault, predicted(evidence, o.fault)) for o in likely]
             likely += _stale(evidence)
         likely = [one for one in likely if one.score > max(LEAST, plain)]
-        if _all_nan(ill):  # which any fault explains that gives a NaN somewhere
+        if _none_finite(ill):  # which any fault explains that gives one somewhere
             likely = [one for one in likely if one.place is None and one.when is None]
         one = max(likely, key=self._order) if likely else _unknown(output, evidence)
         fault, when = one.fault, one.when
@@ -174,7 +176,9 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
     found = placed(evidence, fault, predicted)
     if fault.kind == "not repeatable":  # which explains all, wherever it showed this time
         return found._replace(share=1.0) if found.share > LEAST else Likely(fault, 1.0, 1.0)
-    return found
+    # A place says something where it holds nearly all that is wrong, and leaves much that is right.
+    anywhere = everywhere(evidence, fault, predicted)
+    return found if found.share > max(SETTLED, anywhere.share + LEAVES) else anywhere
 
 
 def _in_scales(piece: Piece) -> Array:
@@ -193,14 +197,17 @@ def _unsteady(evidence: Sequence[Piece]) -> bool:
     return False
 
 
-def _all_nan(ill: Sequence[Piece]) -> bool:
-    return all(np.isnan(piece.got[piece.wrong]).all() for piece in ill)
+def _none_finite(ill: Sequence[Piece]) -> bool:
+    return not any(np.isfinite(piece.got[piece.wrong]).any() for piece in ill)
 
 
 def _narrower(output: str, ill: Sequence[Piece]) -> str:
     """Return the type in which a right kernel would have had such errors, if there is one."""
     roundoffs = {name: roundoff(name) for name in ("float32", "float16")}
     own = ill[0].judge.dtype
+    signs = [np.sign(piece.got - piece.expected)[piece.wrong].mean() for piece in ill]
+    if abs(np.mean(signs)) > LEAST:  # rounding goes either way
+        return ""
     types = [np.dtype(n) for n in roundoffs if roundoffs[n] > roundoff(own)]
     for dtype in (*types, own) if own.itemsize == 2 else types:
         within = 0.0
@@ -216,8 +223,9 @@ def _narrower(output: str, ill: Sequence[Piece]) -> str:
 
 def _described(output: str, ill: Sequence[Piece]) -> str:
     got = np.concatenate([piece.got[piece.wrong] for piece in ill])
-    if np.isnan(got).all():
-        return f"{output} is NaN where a number is expected"
+    if not np.isfinite(got).any():
+        kind = "NaN" if np.isnan(got).all() else "infinite"
+        return f"{output} is {kind} where a number is expected"
     if not got.any():
         return f"{output} is 0"
     return f"{output} is wrong in no way that is known here"

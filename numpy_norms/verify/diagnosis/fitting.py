@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy_norms.verify.plain import Array, Work
 
 from .evidence import Piece
 
-__all__ = ["fitted"]
+__all__ = ["clamped", "fitted"]
 
 # The terms of each output, and their signs in it.
 TERMS: dict[str, dict[str, tuple[int, Any]]] = {
@@ -62,6 +63,40 @@ def fitted(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
         return
     named = dict(zip(terms, (name or "" for name in names), strict=True))
     yield _fault(output, terms, named)
+
+
+def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
+    """Yield the output, and x_hat behind y, held between the bounds at which wrong ones lie."""
+    for step in ("y", "x_hat") if output == "y" else (output,):
+        lying: list[Array] = []
+        off: list[Array] = []
+        for piece in pieces:
+            usable = piece.wrong & np.isfinite(piece.got) & np.isfinite(piece.expected)
+            scale, shift = 1.0, 0.0
+            if step != output:
+                work = piece.judge.worked(np.float64)
+                scale, shift = ((a + 0 * work.x).ravel()[usable] for a in (work.scale, work.beta))
+            lying.append((piece.got[usable] - shift) / scale)
+            off.append((piece.got - piece.expected)[usable] / scale)
+        values, moved = np.concatenate(lying), np.concatenate(off)
+        low, high = _bound(values[moved > 0], -np.inf), _bound(values[moved < 0], np.inf)
+        if low < high:
+            to = f"[{low:.4g}, {high:.4g}]" if np.isfinite(high - low) else ""
+            to = to or (f"{low:.4g} at least" if np.isfinite(low) else f"{high:.4g} at most")
+            edits = {step: partial(_held, low, high)}
+            yield Fault("formula", f"{step} is clamped to {to}", edits=edits)
+
+
+def _bound(values: Array, none: float) -> float:
+    """Return the number that nearly all of these are; NaN if there is none."""
+    if not values.size:
+        return none
+    low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
+    return float(middle) if high - low <= 1e-2 * abs(middle) + 1e-5 else np.nan
+
+
+def _held(low: float, high: float, _: Work, value: Any) -> Array:
+    return np.asarray(np.clip(value, low, high))
 
 
 def _terms(output: str, norm: str) -> dict[str, tuple[int, Any]]:

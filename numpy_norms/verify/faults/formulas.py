@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from numpy_norms.verify.plain import Array, Work
+from numpy_norms.verify.plain import Array, Edit, Work
 
-from .grammar import CENTRED, Fault, replaced
+from .grammar import CENTRED, TERMS, Fault, replaced
 
 __all__ = ["formulas"]
 
+Change = Callable[[Array], Array]
+
 FIXED = ("1e-12", "1e-8", "1e-7", "1e-5", "1e-4", "1e-3")  # 1e-6 is in the catalogue
-CLAMPS = ((0, np.inf), (0, 1), (0, 6), (-1, 1), (-5, 5), (-10, 10))
 PADDED = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -49,8 +51,42 @@ def _of_the_first(_: Work, value: Array) -> Array:
     return np.full_like(value, value.flat[0])
 
 
-def _clamped(low: float, high: float, _: Work, value: Array) -> Array:
-    return np.asarray(np.clip(value, low, high))
+def _changed() -> Iterator[Fault]:
+    """Yield arrays whose numbers are rounded, or of a neighbour."""
+    for words, (kind, change) in CHANGES.items():
+        every = ("mean", "x_hat", "scale", "y", "dx", "dgamma", "dbeta")
+        for step in every if kind != "axis" else every[2:]:
+            yield Fault(kind, f"{TERMS[step][0]} is {words}", edits={step: partial(_made, change)})
+        yield Fault(kind, f"x is {words}", edits=_of_x(change))
+        yield Fault(kind, f"dy is {words}", edits=_of_dy(change))
+    for step in ("scale", "dgamma", "dbeta"):
+        yield Fault("axis", f"{TERMS[step][0]} is transposed", edits={step: _transposed})
+
+
+def _made(change: Change, _: Work, value: Any) -> Array:
+    return change(np.asarray(value))
+
+
+def _of_x(change: Change) -> dict[str, Edit]:
+    return {
+        "mean": lambda w, mean: w.average(change(w.x)) if w.centred else mean,
+        "var": lambda w, _: w.average((change(w.x) - w.mean) ** 2),
+        "x_hat": lambda w, _: (change(w.x) - w.mean) * w.rstd,
+    }
+
+
+def _of_dy(change: Change) -> dict[str, Edit]:
+    return {
+        "dx_hat": lambda w, _: w.scale * change(w.dy),
+        "dgamma": lambda w, _: w.total(change(w.dy) * w.x_hat),
+        "dbeta": lambda w, _: w.total(change(w.dy)),
+    }
+
+
+def _transposed(w: Work, value: Array) -> Array:
+    """Return a parameter as if its axes, or groups and their channels, were the other way round."""
+    shape = w.view.shape[1:3] if w.norm == "group_norm" else w.shape[-w.features :]
+    return np.asarray(value.reshape(shape).T.reshape(value.shape))
 
 
 def formulas() -> Iterator[Fault]:
@@ -80,13 +116,9 @@ def formulas() -> Iterator[Fault]:
         projection=lambda w: w.x_hat * w.average(w.dy * w.x_hat),
     )
     yield from _statistics()
-    for low, high in CLAMPS:
-        for step in ("y", "x_hat", "dx"):
-            what = f"{step} is clamped to [{low:g}, {high:g}]"
-            yield Fault("formula", what, edits={step: partial(_clamped, low, high)})
+    yield from _changed()
     others = {
         "var": {
-            "E[x^2], about 0": lambda w: w.average(w.x**2),
             "the variance of all of x": lambda w: w.x.var(),
             "E|x - mu|, not squared": lambda w: w.average(abs(w.x - w.mean)),
             "(E|x - mu|)^2, the square of a mean": lambda w: w.average(abs(w.x - w.mean)) ** 2,
@@ -116,20 +148,15 @@ def formulas() -> Iterator[Fault]:
             ),
             "x_hat of x_hat: it is normalized twice": lambda w: _again((w.x - w.mean) * w.rstd, w),
             "x_hat of gamma x: gamma comes first": lambda w: _again(w.gamma * w.x, w) / w.gamma,
-            "x - mu: r is missing": lambda w: w.x - w.mean,
             "x": lambda w: w.x,
             "y": lambda w: w.y if w.y is not None else w.x,
             "y - beta = gamma x_hat": lambda w: w.scale * (w.x - w.mean) * w.rstd,
         },
         "dgamma": {
-            "sum dy x": lambda w: w.total(w.dy * w.x),
             "sum dy (x - mu)": lambda w: w.total(w.dy * (w.x - w.mean)),
             "sum dy y": lambda w: w.total(w.dy * (w.scale * w.x_hat + w.beta)),
-            "sum dy": lambda w: w.total(w.dy),
-            "sum x_hat": lambda w: w.total(w.x_hat),
         },
         "dbeta": {
-            "sum dx_hat": lambda w: w.total(w.dx_hat if w.dx_hat is not None else w.scale * w.dy),
             "sum dy x_hat": lambda w: w.total(w.dy * w.x_hat),
         },
         "dx_hat": {
@@ -139,16 +166,10 @@ def formulas() -> Iterator[Fault]:
         "dx": {
             "dy": lambda w: w.dy,
             "gamma dy": lambda w: w.dx_hat,
-            "dx_hat - E[dx_hat] - x_hat E[dx_hat x_hat]: r is missing": lambda w: (
-                w.dx_hat - w.centre - w.projection
-            ),
         },
         "scale": {
             "|gamma|": lambda w: abs(w.gamma),
             "beta": lambda w: w.beta,
-            "gamma of the neighbour before": lambda w: _rolled(w.gamma, 1),
-            "gamma of the neighbour behind": lambda w: _rolled(w.gamma, -1),
-            "gamma in reverse order": lambda w: w.gamma.ravel()[::-1].reshape(w.gamma.shape),
         },
         "y": {
             "beta x_hat + gamma": lambda w: w.beta * w.x_hat + w.scale,
@@ -180,6 +201,14 @@ def formulas() -> Iterator[Fault]:
         "dx = r (dx_hat - E[dx_hat] - x_hat E[dx_hat x_hat])",
         centre=lambda w: w.average(w.dx_hat),
     ).of("rms_norm")
+    centred = replaced(
+        "formula",
+        "the mean is subtracted, and is no part of this norm",
+        "y = gamma (x - mu) / sqrt(E[(x - mu)^2] + eps)",
+        mean=lambda w: w.average(w.x),
+    ).of("rms_norm")
+    yield centred
+    yield replace(centred, backward={"centre": lambda w, _: w.average(w.dx_hat)})
     for step, ways in others.items():
         for words, way in ways.items():
             edits = {step: lambda w, value, way=way: way(w)}
@@ -212,3 +241,18 @@ def _channels_last(w: Work) -> Array:
 
 def _rolled(a: Array, by: int) -> Array:
     return np.roll(a.ravel(), by).reshape(a.shape)
+
+
+def _reversed(a: Array) -> Array:
+    return a.ravel()[::-1].reshape(a.shape)
+
+
+# What an array may be instead: the kind of the fault, and how it comes of the right one.
+CHANGES: dict[str, tuple[str, Change]] = {
+    "truncated to whole numbers": ("cast too early", np.trunc),
+    "rounded to whole numbers": ("cast too early", np.rint),
+    "rounded down to whole numbers": ("cast too early", np.floor),
+    "that of the neighbour before": ("axis", partial(_rolled, by=1)),
+    "that of the neighbour behind": ("axis", partial(_rolled, by=-1)),
+    "in reverse order": ("axis", _reversed),
+}
