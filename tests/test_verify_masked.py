@@ -31,6 +31,8 @@ def kernel(norm, mistake=""):
             where = ~where
         if mistake == "of the first":
             where = np.broadcast_to(where[:1], where.shape)
+        if mistake == "shifted":
+            where = np.roll(where.ravel(), 1).reshape(where.shape)
         if mistake == "packed":
             sizes = [s if {a, a - x.ndim} & {*over} else 1 for a, s in enumerate(x.shape)]
             where = np.arange(np.prod(sizes)).reshape(sizes) < where.sum(over, keepdims=True)
@@ -119,6 +121,7 @@ WRONG = {
     "inverted": "the other way round",
     "of the first": "the mask of the first row",
     "packed": "the first positions of a set",
+    "shifted": "shifted by one",
     "mean divided": "the mean alone is divided",
     "mean of all": "the mean is taken over all positions",
     "variance divided": "the variance alone is divided",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,7 @@ CONDITIONS = {  # by the only kind of mask under which an output is wrong
 ON_X = ("y", "dx", "sum")  # outputs of the shape of x
 LEAST = 0.9  # of what is wrong, that a sentence has to explain
 BY_SIZE = "divided by the size of the set, not by the number that counts"
+SHIFTED = "the mask is that of the neighbour: it is shifted by one"
 INVERTED = "the mask is read the other way round: True says what counts, and not what is hidden"
 REACHED = "a NaN that does not count reaches it: 0 times NaN is NaN, so select, and do not multiply"
 EMPTY = "averages of nothing, 0 / 0, reach it: 0 times NaN is NaN, so select, and do not multiply"
@@ -35,6 +37,15 @@ EMPTY = "averages of nothing, 0 / 0, reach it: 0 times NaN is NaN, so select, an
 
 def _first(masked: _Masked) -> Array:
     return masked.seen(np.broadcast_to(masked.where[:1], masked.where.shape))
+
+
+def _moved(by: int, end: bool | None, masked: _Masked) -> Array:
+    """Return the mask of the neighbour in memory, or in a row, whose end has another."""
+    if end is None:
+        return masked.seen(np.roll(masked.where.ravel(), by).reshape(masked.where.shape))
+    moved = np.roll(masked.where, by, -1)
+    moved[..., 0 if by > 0 else -1] = end
+    return masked.seen(moved)
 
 
 def _packed(masked: _Masked) -> Array:
@@ -49,6 +60,11 @@ def _packed(masked: _Masked) -> Array:
 MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("the mask is not used", {"counts": lambda masked: np.ones_like(masked.counts)}),
     (INVERTED, {"counts": lambda masked: ~masked.counts}),
+    *(
+        (SHIFTED, {"counts": partial(_moved, by, end)})
+        for by in (1, -1)
+        for end in (None, False, True)
+    ),
     ("the mask of the first row or sample is used for all", {"counts": _first}),
     (
         "the first positions of a set are taken, as many as count, not those that do",
