@@ -33,6 +33,7 @@ WORDS = {
     "r x_hat E[dx_hat x_hat]": "the variance term r x_hat E[dx_hat x_hat]",
 }
 SAME = 2e-4
+SEVERAL = 3
 
 
 def fitted(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
@@ -79,17 +80,20 @@ def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
             lying.append((piece.got[usable] - shift) / scale)
             off.append((piece.got - piece.expected)[usable] / scale)
         values, moved = np.concatenate(lying), np.concatenate(off)
-        low, high = _bound(values[moved > 0], -np.inf), _bound(values[moved < 0], np.inf)
-        if low < high:
+        low, high = (
+            _bound(values[there], moved[there], none)
+            for there, none in ((moved > 0, -np.inf), (moved < 0, np.inf))
+        )
+        if low < high and np.isfinite([low, high]).any():
             to = f"[{low:.4g}, {high:.4g}]" if np.isfinite(high - low) else ""
             to = to or (f"{low:.4g} at least" if np.isfinite(low) else f"{high:.4g} at most")
             edits = {step: partial(_held, low, high)}
             yield Fault("formula", f"{step} is clamped to {to}", edits=edits)
 
 
-def _bound(values: Array, none: float) -> float:
-    """Return the number that nearly all of these are; NaN if there is none."""
-    if not values.size:
+def _bound(values: Array, moved: Array, none: float) -> float:
+    """Return the number at which several that were different lie; NaN if they still are."""
+    if len(np.unique(moved)) < SEVERAL:
         return none
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
     return float(middle) if high - low <= 1e-2 * abs(middle) + 1e-5 else np.nan
