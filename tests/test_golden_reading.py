@@ -113,6 +113,7 @@ UNREADABLE = {
     "no name": lambda c, g: drop(g[0]["cases"][0], "name"),
     "a list for a name": lambda c, g: g[0]["cases"][0].update(name=[]),
     "no file": lambda c, g: drop(g[0], "file"),
+    "a number for a file": lambda c, g: g[0].update(file=3),
     "no generator": lambda c, g: drop(c, "generator"),
     "another schema": lambda c, g: c.update(schema_version="2.0.0"),
     "other cases": lambda c, g: c["generator"].update(version="2.0.0"),

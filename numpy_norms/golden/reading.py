@@ -40,7 +40,8 @@ def known() -> dict[str, list[Case]]:
 def manifest(folder: Path) -> dict[str, str]:
     """Return what each file must be."""
     if not folder.is_dir():
-        raise BadVectors(f"{folder} is not a folder; write one with golden export {folder}")
+        cure = "pass a folder" if folder.exists() else f"write one with golden export {folder}"
+        raise BadVectors(f"{folder} is not a folder; {cure}")
     try:
         return read_manifest(folder)
     except FileNotFoundError:
@@ -63,9 +64,11 @@ def groups(folder: Path) -> dict[str, dict[str, Any]]:
         found = {group["file"]: group for group in contents["groups"]}
         if len(found) < len(contents["groups"]):
             raise ValueError("two groups are of one file")
-        for group in found.values():
+        for file, group in found.items():
+            if not isinstance(file, str):
+                raise ValueError(f"{file!r:.80} is the file of a group; a name was expected")
             if len({case["name"] for case in group["cases"]}) < len(group["cases"]):
-                raise ValueError(f"two cases of {group['file']} have one name")
+                raise ValueError(f"two cases of {file} have one name")
     except BadVectors:
         raise
     except KeyError as error:
