@@ -324,6 +324,17 @@ def test_a_dgamma_whose_axes_are_the_other_way_round_is_told():
     assert [f.what for f in report.diagnosis] == ["dgamma is transposed"]
 
 
+def test_a_number_of_groups_that_is_taken_for_their_size_is_told():
+    forward, backward = plain_kernel("group_norm")
+    passes = (
+        lambda x, groups, *others: forward(x, x.shape[1] // groups, *others),
+        lambda dy, x, groups, *others: backward(dy, x, x.shape[1] // groups, *others),
+    )
+    found = without_large("group_norm").of(*passes).diagnosis
+    assert [f.output for f in found] == ["y", "dx", "dgamma"]
+    assert {f.what for f in found} == {"num_groups is taken for the number of channels of a group"}
+
+
 def test_a_mean_that_rms_norm_does_not_subtract_is_told():
     forward, backward = plain_kernel("layer_norm")
     passes = (

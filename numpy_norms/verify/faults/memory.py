@@ -10,7 +10,14 @@ from numpy_norms.verify.plain import Array, Kernel, Work
 
 from .grammar import Fault
 
-__all__ = ["accumulating", "by_address", "dx_into_dy", "interleaved_groups", "within_grid"]
+__all__ = [
+    "accumulating",
+    "by_address",
+    "dx_into_dy",
+    "interleaved_groups",
+    "width_for_number",
+    "within_grid",
+]
 
 
 def as_memory(a: Any) -> Array:
@@ -103,6 +110,22 @@ def interleaved_groups() -> Fault:
 
     what = "channel c belongs to group c mod G, not to group c // (C / G)"
     return Fault("axis", what, "group of c = c mod G", norms=("group_norm",), around=around)
+
+
+def width_for_number() -> Fault:
+    """The number of groups is taken for the channels of a group."""
+
+    def around(forward: Kernel, backward: Kernel) -> tuple[Kernel, Kernel]:
+        def ahead(x: Any, groups: int, *rest: Any) -> Any:
+            return forward(x, x.shape[1] // groups, *rest)
+
+        def back(dy: Any, x: Any, groups: int, *rest: Any) -> Any:
+            return backward(dy, x, x.shape[1] // groups, *rest)
+
+        return ahead, back
+
+    what = "num_groups is taken for the number of channels of a group"
+    return Fault("axis", what, "C / G groups", norms=("group_norm",), around=around)
 
 
 def within_grid(grid: int) -> Fault:

@@ -23,7 +23,7 @@ from .grammar import (
     replaced,
     sign,
 )
-from .memory import by_address
+from .memory import by_address, width_for_number
 from .regions import axes_by_name, blocks, over_axes, over_tiles, over_view, within_set, within_sum
 
 __all__ = ["sentences"]
@@ -63,6 +63,7 @@ def sentences(
         *_blocks(set_size),
         *_lost_sums(sum_size),
         *(by_address(name) for name in ("x", "dy", "gamma", "beta")),
+        width_for_number(),
     ]
     return tuple(fault for fault in found if norm in fault.norms)
 
