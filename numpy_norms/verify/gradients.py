@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .pair import Pair, several
+from .pair import Pair, copied, several
 from .plain import Array
 from .report import Report, Row
 
@@ -67,12 +67,12 @@ def check_gradients(
     if all(point is None for point in points):
         raise ValueError("there is no array to check a gradient of; pass one after the two passes")
     rng = np.random.default_rng(seed)
-    y, cache = _ahead(forward, points)
+    y, cache = _ahead(forward, copied(points))
     if not np.isfinite(y).all():
         note = "is not finite here: there is no derivative to compare with"
         return Report("gradients", (Row.failure("values", "y", note),))
     dy = rng.standard_normal(y.shape)
-    gradients = several(backward(dy, cache))
+    gradients = several(backward(dy.copy(), cache))
     wrong = list(_shape_rows(points, gradients))
     if wrong:
         return Report("gradients", tuple(wrong))

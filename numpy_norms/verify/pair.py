@@ -19,7 +19,7 @@ from .derivatives import (
 from .plain import Array
 from .report import Row
 
-__all__ = ["Pair", "several"]
+__all__ = ["Pair", "copied", "several"]
 
 _EVERY_ELEMENT = 32
 _UNCERTAIN = 1e-6
@@ -85,7 +85,6 @@ class Pair:
 
     def linear_rows(self) -> Iterator[Row]:
         """Yield the laws that a backward pass is linear and leaves its arguments alone."""
-        before = [None if point is None else point.copy() for point in self.points]
         twice = self._gradients(2 * self.dy, self.points)
         for place, (one, two) in enumerate(zip(self.gradients, twice, strict=True)):
             off = float(abs(two - 2 * one).max(initial=0))
@@ -93,7 +92,9 @@ class Pair:
             units = off / scale if np.isfinite(off) else math.inf
             law = f"gradient {place} is linear in dy"
             yield Row("twice dy", law, units, units, units, units <= 1, law=True)
-        pairs = zip(before, self.points, strict=True)
+        *handed, dy = copied((*self.points, self.dy))
+        self.backward(dy, self.forward(*handed)[1])
+        pairs = zip((*self.points, self.dy), (*handed, dy), strict=True)
         same = all(old is None or new is None or np.array_equal(old, new) for old, new in pairs)
         units = 0.0 if same else math.inf
         yield Row("arguments", "no argument is overwritten", units, units, units, same, law=True)
@@ -131,8 +132,9 @@ class Pair:
 
     def _both(self, dy: Array, points: list[Array | None]) -> list[Array]:
         """Return y and the gradients."""
-        y, cache = self.forward(*points)
-        found = [gradient for gradient in several(self.backward(dy, cache)) if gradient is not None]
+        y, cache = self.forward(*copied(points))
+        gradients = several(self.backward(dy.copy(), cache))
+        found = [gradient for gradient in gradients if gradient is not None]
         return [np.asarray(array) for array in (y, *found)]
 
     def _directions(self, i: int, place: int, first: Array) -> dict[str, list[Array]]:
@@ -193,6 +195,11 @@ def _size(a: Array) -> float:
 def _unit(t: Array) -> Array:
     size = _size(t)
     return np.asarray(t / size if size > 0 else t)
+
+
+def copied(arrays: Sequence[Array | None]) -> list[Any]:
+    """Return arrays that may be written into, which spoils no other call."""
+    return [None if a is None else a.copy() for a in arrays]
 
 
 def several(found: Any) -> Sequence[Any]:
