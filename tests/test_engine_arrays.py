@@ -138,7 +138,7 @@ def assert_is_sum(plan, what, arrays, plain, i, other):
 
 def test_every_kind_of_array_is_among_the_plans():
     assert {p.array for p in PLANS.values()} == {Eager, Deferred}
-    assert {p.beside is None for p in PLANS.values()} == {True, False}
+    assert {p.together for p in PLANS.values()} == {True, False}
 
 
 @each("name", PLANS)

@@ -48,13 +48,13 @@ def test_a_tile_and_the_sums_beside_it_are_within_the_limits(kind, slots):
 
 
 @each("kind", KINDS)
-def test_rows_side_by_side_are_never_parted(kind):
-    # Numbers for sets are repeated for as many rows as the plan has side by side.
+def test_short_rows_are_never_parted(kind):
+    # Else a tile would be copied for each of its sums.
     for plan in plans_of(kind):
-        if plan.beside is not None:
+        if plan.together:
             for slots in (1, 2, 3):
                 extent, _ = plans._extents(plan, slots)
-                assert extent[plan.beside] == plan.shape[plan.beside]
+                assert tuple(extent[plan.inner + 1 :]) == plan.row
 
 
 @each("kind", ["rows", "rows of columns", "groups"])

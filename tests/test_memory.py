@@ -82,6 +82,11 @@ NORMS = [
     ("instance_norm", MAPS, [MAPS[1:2]] * 2, {}),
     ("group_norm", MAPS, [25, *[MAPS[1:2]] * 2], {}),
     ("group_norm", LAST, [25, *[LAST[3:]] * 2], {"channel_axis": -1}),
+    ("group_norm", (24, 1342, 6, 2), [1, *[(6,)] * 2], {"channel_axis": 2}),
+    ("group_norm", (55, 289, 67, 4), [67, *[(67,)] * 2], {"channel_axis": 2}),
+    ("group_norm", (8, 500, 500), [250], {"channel_axis": -1}),
+    ("batch_norm", (19101, 3, 6, 2), [(6,)] * 2, {"channel_axis": 2}),
+    ("batch_norm", (420_000, 2, 5), [(2,)] * 2, {}),
     ("mean_variance_norm", LONG, [], {"axis": 1}),
     ("mean_variance_norm", MAPS, [], {}),
     ("mean_variance_norm", COLUMNS, [], {"axis": 0}),
@@ -119,6 +124,24 @@ def test_norms_forward_and_backward(norm, shape, others, options, dtype):
     *_, cache = call_within_the_limit(forward, x, *others, **options)
     dy = [x, x] if norm.startswith("add") else [x]
     call_within_the_limit(backward, *dy, cache)
+
+
+@each(("norm", "shape", "others", "options"), [norm for norm in NORMS if norm[0] in SIX])
+def test_float32_in_float32(norm, shape, others, options):
+    x, *others = (draw(*s) if isinstance(s, tuple) else s for s in (shape, *others))
+    forward, backward = (getattr(nn, f"{norm}_{pass_}") for pass_ in ("forward", "backward"))
+    _, cache = call_within_the_limit(forward, x, *others, dtype=np.float32, **options)
+    call_within_the_limit(backward, x, cache)
+
+
+@each("norm", ["layer_norm", "batch_norm"])
+@each("dtype", [np.float32, np.float64])
+def test_every_size_of_tile(norm, dtype):
+    forward, backward = (getattr(nn, f"{norm}_{pass_}") for pass_ in ("forward", "backward"))
+    for rows in range(700, 1700, 40):  # one tile at first, and two of almost its size in the end
+        x, gamma = draw(rows, 1024), draw(1024)
+        _, cache = call_within_the_limit(forward, x, gamma, gamma, dtype=dtype)
+        call_within_the_limit(backward, x, cache)
 
 
 @each(

@@ -283,7 +283,7 @@ def test_small_arrays_are_cut_in_every_way():
         columns = max(plan.over) < len(plan.shape) - 1
         kinds |= {
             ("tiles", "one" if cut.alone else "of whole sets" if cut.whole else "of parts"),
-            ("rows", "side by side" if plan.beside else "of columns" if columns else "whole"),
+            ("rows", "side by side" if plan.together else "of columns" if columns else "whole"),
             ("parts of parameters", "many" if cut.many else "one"),
             ("sets", "in one lane" if cut.disjoint else "in several"),
             ("lanes", min(len(cut.lanes), 3)),

@@ -35,6 +35,8 @@ LANES = 16  # parts of a sum over tiles, so many threads at the most
 PAYS = 2560 * 1024  # bytes computed on from which a second thread pays
 SMALL = 16 * 1024  # elements below which no rows are taken side by side
 WIDE = 8 * 1024  # bytes of short rows of columns that are taken side by side
+LEAST = 32  # neighbours that are summed first, if more are to be had elsewhere
+SEVERAL = 8  # of the widest rows: as long as rows may be that lie whole in a tile, a few of them
 SHORT = 256  # elements of a row for which NumPy gains by gathering rows in its buffer
 
 
@@ -78,14 +80,11 @@ class Plan:
         self.wide = np.promote_types(work, np.float64)
         self.few = work if asked.narrow else self.wide
         self.m = prod([layout.shape[a] for a in layout.over])
-        merged = _merged(layout, WIDE // work.itemsize)
-        self.shape, self.over, self.along, self.inner, self.beside = merged
-        self.spreads = self.beside is not None or self.few != work
+        widest = WIDE // work.itemsize
+        self.shape, self.over, self.along, self.inner = _merged(layout, widest)
         self.size, ndim = prod(self.shape), len(self.shape)
         self.pays = PAYS // work.itemsize
         self.limits = limits(work, x, self.m, self.few)
-        row = prod(self.shape[-1 if self.beside is None else self.beside :])
-        self.buffer = 16 if row >= SHORT else 8192
         self.result = native(x)
         self.in_place = self.result == work  # results are computed where they belong
         self.slots = 2 - self.in_place  # of two large arrays, those that are in scratch then
@@ -99,7 +98,12 @@ class Plan:
         # Whether gamma may be so large that its products overflow.
         self.steep = asked.first is not None and not squares_fit(asked.first, work)
         self.flat = self.inner is not None and self.inner < ndim - 2
-        self.set_shape, self.parameter_shape = self._few_shapes()
+        self.set_shape, self.parameter_shape, self.row = self._few_shapes()
+        # Whether few numbers are not yet as the array takes them.
+        self.spreads = self.few != work or len(self.row) > 1
+        # Whether rows after `inner` are short enough to lie whole in a tile, and several of them.
+        self.together = self.flat and prod(self.row) <= SEVERAL * widest
+        self.buffer = 16 if prod(self.row or self.shape[-1:]) >= SHORT else 8192
         self.inner_sum = sums.inner_sum(ndim, self.inner or 0)
         self.sums = self._sums()
         self.cuts: dict[int, Cut] = {}
@@ -151,28 +155,30 @@ class Plan:
         if plan is None:
             plan = object.__new__(Plan)
             plan.__dict__.update(self.__dict__, shape=shape, size=prod(shape), small=True)
-            plan.set_shape, plan.parameter_shape = plan._few_shapes()
+            plan.set_shape, plan.parameter_shape, plan.row = plan._few_shapes()
             plan = self.tiles.setdefault(shape, plan)
         return plan
 
-    def _few_shapes(self) -> tuple[Shape, Shape]:
-        """Of numbers for sets, and of parameters."""
-        sets = [1 if a in self.over else n for a, n in enumerate(self.shape)]
+    def _few_shapes(self) -> tuple[Shape, Shape, Shape]:
+        """Of numbers for sets, of parameters, and of what lies behind the axis `inner`."""
+        inner, sets = self.inner, [1 if a in self.over else n for a, n in enumerate(self.shape)]
         parameters = [n if a in self.along else 1 for a, n in enumerate(self.shape)]
-        return tuple(sets), tuple(parameters)
+        return tuple(sets), tuple(parameters), () if inner is None else self.shape[inner + 1 :]
 
     def kept_apart(self) -> Plan:
         """The same plan for factors that may leave the range when they are put together."""
         return plan_for(self.layout, self.work, self.x, self.asked._replace(apart=True))
 
     def spread(self, a: Any) -> Any:
-        """Few numbers as the array takes them: of its dtype, repeated for rows side by side."""
-        beside = self.beside
+        """Few numbers as the array takes them: of its dtype, one for each place in a row."""
         if a.dtype == self.few:
             a = a.astype(self.work, copy=False)
-        if beside is None or a.shape[beside] > 1:
+        shape = *a.shape[: a.ndim - len(self.row)], *self.row
+        if a.shape == shape:
             return a
-        return np.repeat(a, self.shape[beside], beside)
+        whole = np.empty_like(a, order="C", shape=shape)
+        np.copyto(whole, a)
+        return whole
 
     def number(self, a: Any) -> Any:
         """A number as an array: as a ufunc's argument three times as fast as the number itself."""
@@ -238,12 +244,11 @@ def nothing(*_: Any) -> None:
     """The sum that is not asked for."""
 
 
-def _merged(layout: Layout, widest: int) -> tuple[Shape, Shape, Shape, int | None, int | None]:
+def _merged(layout: Layout, widest: int) -> tuple[Shape, Shape, Shape, int | None]:
     """The layout with axes that are treated alike taken together, those of length one left out.
 
-    Also the last axis whose neighbours share a set and a parameter; and where rows after it are
-    short, the axis of those that are taken side by side, as far as the `widest`, into which it is
-    cut.
+    Also the last axis whose neighbours share a set and a parameter, or if they are few the longest
+    with short rows. Rows much shorter than the `widest` are taken side by side: that axis is cut.
     """
     shape: list[int] = []
     kinds: list[tuple[bool, bool]] = []
@@ -258,16 +263,19 @@ def _merged(layout: Layout, widest: int) -> tuple[Shape, Shape, Shape, int | Non
         kinds = [(False, False), *(kinds or [(True, bool({*layout.over} & {*layout.along}))])]
         shape = [1, *(shape or [1])]
     shared = [i for i, kind in enumerate(kinds) if kind == (True, False)]
-    inner, beside = shared[-1] if shared else None, None
+    inner = shared[-1] if shared else None
     if inner is not None:
+        if shape[inner] < LEAST:
+            rows = {i: prod(shape[i + 1 :]) for i in shared if prod(shape[i:]) > SMALL}
+            near = [i for i, row in rows.items() if row <= SEVERAL * widest]
+            inner = max([inner, *near], key=shape.__getitem__)
         n, row = shape[inner], prod(shape[inner + 1 :])
         k = sums.divisor(n, widest // row) if 1 < row < widest and n * row > SMALL else 1
         if k > 1:
-            beside = inner + 1
-            shape[inner:beside] = n // k, k
-            kinds.insert(beside, (True, False))
+            shape[inner : inner + 1] = n // k, k
+            kinds.insert(inner + 1, (True, False))
     over, along = (tuple([i for i, kind in enumerate(kinds) if kind[j]]) for j in (0, 1))
-    return tuple(shape), over, along, inner, beside
+    return tuple(shape), over, along, inner
 
 
 class Cut:
@@ -291,16 +299,19 @@ class Cut:
         self.of_parameters = itemgetter(*[order[a] if a in plan.along else every for a in axes])
         self.alone = len(parts) * len(rests) == 1
         self.many = len(parts) > 1
-        self.lanes: list[list[tuple[Slices, list[Slices]]]]
-        if self.many:
-            runs = [(part, rests) for part in parts]
-            self.lanes = [runs[i:j] for i, j in _shares(len(runs), LANES)]
-        else:
-            number = min(LANES, max(2, SHARES // (SUM * prod(plan.parameter_shape))))
-            self.lanes = [[(parts[0], rests[i:j])] for i, j in _shares(len(rests), number)]
         # Whether no set is met in two lanes: parts of the parameters differ in their sets.
         parted = [a for a in plan.along if extent[a] < plan.shape[a]]
         self.disjoint = self.many and not any(a in plan.over for a in parted)
+        # What each lane has of its own.
+        sums = 0 if self.many else prod(plan.parameter_shape)
+        averages = 0 if self.whole or self.disjoint else prod(plan.set_shape)
+        number = min(LANES, max(2, SHARES // (SUM * max(1, sums + averages))))
+        self.lanes: list[list[tuple[Slices, list[Slices]]]]
+        if self.many:
+            runs = [(part, rests) for part in parts]
+            self.lanes = [runs[i:j] for i, j in _shares(len(runs), number)]
+        else:
+            self.lanes = [[(parts[0], rests[i:j])] for i, j in _shares(len(rests), number)]
 
     def at(self, slices: Slices) -> tuple[Slices, Slices, Slices]:
         """The slices of a tile: of views, of numbers for sets, and of parameters."""
@@ -316,35 +327,44 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     """
     shape, over, axes = plan.shape, plan.over, range(len(plan.shape))
     extent = list(shape)
-    tail = [a for a in axes if a > max(over, default=len(shape))]
+    last: Any = plan.inner if plan.together else max(over, default=len(shape))
+    tail = [a for a in axes if a > last and a not in over]
     sets = [a for a in axes if a not in over and a not in tail]
     plane, set_size = prod([shape[a] for a in (*over, *tail)]), prod([shape[a] for a in over])
-    # Sums for parameters that vary along a set are as long as the set.
-    long = prod([shape[a] for a in over if a in plan.along])
-    bytes_each = slots * plan.work.itemsize
-    limit = min(SCRATCH, MEMORY - 3 * SUM * long) // bytes_each
-    limit = min(limit, (MEMORY - SCRATCH) // (12 * 8) * max(plan.m, 1))
+    # Sums for parameters that vary along a set are as long as the set. Sums down columns, of eight
+    # rows each and in float64 too, take 1.5 bytes for an element. And there are some twelve numbers
+    # in float64 for each set, and five for each sum over neighbours.
+    long, left = prod([shape[a] for a in over if a in plan.along]), MEMORY - SCRATCH
+    scratch = slots * plan.work.itemsize
+    each = scratch + (0 if plan.inner_sum is sums.along else 1.5)
+    limit = min(SCRATCH // scratch, (MEMORY - 3 * SUM * long) // each)
+    limit = min(limit, left // (12 * 8) * max(plan.m, 1))
+    if plan.inner is not None:
+        limit = min(limit, left // (5 * 8) * max(shape[plan.inner], 1))
     if plane <= limit:
         _shrink(extent, sets, plan.size, limit, plan.pays)
         return extent, True
     for a in sets:
         extent[a] = 1
-    if set_size * min(plane // set_size, SHORT) <= limit:
+    if set_size * min(plane // set_size, SHORT) <= limit and not plan.together:
         _shrink(extent, tail, plane, limit, plan.pays)
         return extent, True
-    # A sum down columns takes a byte for each element.
-    limit = SCRATCH // (bytes_each + 1) if long == 1 else MEMORY // (bytes_each + 4 * SUM)
+    if long == 1 or plan.together:
+        left = max(MEMORY - SHARES - 12 * 8 * (plane // set_size), MEMORY // 4)
+        limit = min(SCRATCH // scratch, left // each)
+    else:
+        limit = MEMORY // (scratch + 4 * SUM)
     _shrink(extent, [*over, *tail], plane, limit, plan.pays)
     return extent, False
 
 
-def _shrink(extent: list[int], axes: list[int], size: int, limit: int, pays: int) -> None:
+def _shrink(extent: list[int], axes: list[int], size: int, limit: float, pays: int) -> None:
     """Cut along axes, in order, until a tile of `size` elements is within the limit."""
     unit = size
     for a in axes:
         n = extent[a]
         unit //= n
-        number = ceil(n / max(1, limit // unit))
+        number = ceil(n / max(1, int(limit // unit)))
         if number < n and (number > 1 or size >= pays):
             number += number % 2  # two threads have the same work
         extent[a] = ceil(n / number)
