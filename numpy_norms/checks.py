@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, reduce
 from numbers import Real
 from operator import index
 from typing import Any, overload
@@ -30,9 +31,19 @@ def array(name: str, a: ArrayLike) -> Array:
             f"{name} is a masked array, but masks are given apart; pass {name}.data"
             + (" and where=~x.mask, if the function takes a mask" if name == "x" else "")
         )
-    given = a
+    given, a = a, read(name, a)
+    if not _is_supported(a.dtype):
+        raise TypeError(
+            f"{name} has dtype {a.dtype}, but one of {', '.join(_NARROW + _WIDE)} was expected; "
+            f"{_cure(name, given, a)}"
+        )
+    return a
+
+
+def read(name: str, a: ArrayLike) -> Array:
+    """`a` as a plain array of any dtype."""
     try:
-        a = np.asarray(a)
+        return np.asarray(a)
     except ValueError as error:  # of lists that differ in length
         raise ValueError(f"{name} is no array: {error}; pass lists of one length") from None
     except (RuntimeError, TypeError) as error:  # of tensors that hold more than numbers
@@ -40,12 +51,6 @@ def array(name: str, a: ArrayLike) -> Array:
             f"{name} is a {type(a).__name__} that NumPy cannot read ({one_line(error)}); "
             f"pass {_numbers_of(name, a)}"
         ) from error
-    if not _is_supported(a.dtype):
-        raise TypeError(
-            f"{name} has dtype {a.dtype}, but one of {', '.join(_NARROW + _WIDE)} was expected; "
-            + (_of_objects(a) or f"pass {_lawful(name, given, a.dtype)}, or another of these")
-        )
-    return a
 
 
 def one_line(error: Exception) -> str:
@@ -53,22 +58,25 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
+_ROUTES = (
+    "toarray",  # sparse arrays of SciPy; the others are tensors of PyTorch
+    "detach.cpu.numpy",
+    "detach.cpu.resolve_conj.numpy",
+    "detach.cpu.to_dense.numpy",
+    "detach.cpu.float.numpy",
+    "detach.cpu.to_dense.float.numpy",
+)
+
+
 def _numbers_of(name: str, a: Any) -> str:
-    """What makes an array of a tensor."""
-    if not type(a).__module__.startswith("torch"):
-        return "an array"
-    narrow = ".float()" if str(a.dtype) == "torch.bfloat16" else ""
-    return f"{name}.detach().cpu(){narrow}.numpy()"
-
-
-def _of_objects(a: Array) -> str | None:
-    """The cure where what was passed is no array of numbers of any kind."""
-    if a.dtype != object or a.size == 0:
-        return None
-    kind = type(a.flat[0])
-    if kind.__module__.startswith("autograd"):
-        return "autograd follows it; call the function of numpy_norms.autograd"
-    return f"it is a {kind.__name__}; pass an array of floats" if a.ndim == 0 else None
+    """What makes an array of something that is none: the first route that does."""
+    for route in _ROUTES:
+        steps = route.split(".")
+        if all(hasattr(a, step) for step in steps):
+            with suppress(Exception):
+                reduce(lambda found, step: getattr(found, step)(), steps, a)
+                return name + "".join(f".{step}()" for step in steps)
+    return "an array of floats"
 
 
 def _is_masked(a: Any) -> bool:
@@ -76,13 +84,22 @@ def _is_masked(a: Any) -> bool:
     return type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray)
 
 
-def _lawful(name: str, given: Any, dtype: np.dtype[Any]) -> str:
-    """What makes an array of a lawful dtype of what was given, of `dtype`."""
-    if dtype == "V2":  # as NumPy stores it
-        return f"{name}.view(ml_dtypes.bfloat16)"
-    lawful = "np.complex128" if dtype.kind == "c" else "np.float32"
-    is_array = isinstance(given, np.ndarray)
-    return f"{name}.astype({lawful})" if is_array else f"np.asarray({name}, {lawful})"
+def _cure(name: str, given: Any, a: Array) -> str:
+    """What makes an array of a lawful dtype of what was given, and read as `a`."""
+    if a.dtype == "V2":  # as NumPy stores it
+        return f"pass {name}.view(ml_dtypes.bfloat16), or another of these"
+    if a.dtype == object and a.size and type(a.flat[0]).__module__.startswith("autograd"):
+        return "autograd follows it; call the function of numpy_norms.autograd"
+    is_array, of_objects = isinstance(given, np.ndarray), a.dtype.kind in "OSTU"
+    if of_objects and a.ndim == 0 and not is_array:
+        return f"it is a {type(given).__name__}; pass {_numbers_of(name, given)}"
+    if issubclass(a.dtype.type, np.void):
+        return "pass an array of floats"
+    lawful = "np.complex128" if a.dtype.kind == "c" else "np.float32"
+    made = f"{name}.astype({lawful})" if is_array else f"np.asarray({name}, {lawful})"
+    return f"pass {made}, or another of these" + (
+        ", if all that it holds are numbers" if of_objects else ""
+    )
 
 
 @lru_cache(maxsize=64)
@@ -180,7 +197,7 @@ def channel_axis(axis: Any, x: Array, *, least: int = 2) -> int:
     if x.ndim < least:
         raise ValueError(
             f"x has shape {x.shape}, but at least {least} axes were expected, a batch axis and a "
-            f"channel axis among them; pass x.reshape(...) with {least} or more axes"
+            f"channel axis among them; pass np.reshape(x, ...) with {least} or more axes"
         )
     return _axis("channel_axis", axis, x)
 
@@ -190,7 +207,8 @@ def weight_axis(name: str, axis: Any, weight: Array, least: int) -> int:
     if weight.ndim < least:
         raise ValueError(
             f"{name} has shape {weight.shape}, but at least {least} axes were expected, that of "
-            f"the output channels among them; pass {name}.reshape(...) with {least} or more axes"
+            "the output channels among them; "
+            f"pass np.reshape({name}, ...) with {least} or more axes"
         )
     return _axis("channel_axis", axis, weight, name)
 
@@ -262,7 +280,9 @@ def integers_or_none(name: str, value: Any) -> Any:
 def axes(axis: int | Sequence[int], x: Array, *, name: str = "axis", of: str = "x") -> Shape:
     """Axes of `x`, counted from the front, in increasing order."""
     if x.ndim == 0:
-        raise ValueError(f"{of} has no axes, but at least one was expected; pass {of}.reshape(1)")
+        raise ValueError(
+            f"{of} has no axes, but at least one was expected; pass np.reshape({of}, 1)"
+        )
     if isinstance(axis, tuple | list):
         found = sorted([_axis(name, a, x, of) for a in axis])
         if not found:
@@ -290,11 +310,16 @@ def mask(where: ArrayLike, x: Array) -> Array:
             "where is a masked array, whose own mask says that some of it is not known; pass "
             "where.filled(False), which leaves that out"
         )
-    where = np.asarray(where)
+    given, where = where, read("where", where)
     if where.dtype != np.bool_:
+        name = "where" if isinstance(given, np.ndarray) else "np.asarray(where)"
+        cure = "an array of booleans"
+        if where.dtype.kind in "iuf":
+            lengths = f"np.arange(n) < {name}[:, None] if it holds lengths up to n"
+            cure = f"{name} != 0 if all but 0 count, or {lengths}"
         raise TypeError(
             f"where has dtype {where.dtype}, but booleans were expected, True where an element "
-            "counts; pass where != 0, say"
+            f"counts; pass {cure}"
         )
     try:
         np.broadcast_to(where, x.shape)

@@ -1,5 +1,6 @@
 """Every cure that an error names, tried: after it the call works, and gives what it should."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -129,13 +130,13 @@ CURES = {
     ),
     "one axis": (
         lambda: nn.batch_norm_forward(X[0, 0]),
-        r"pass x.reshape\(...\) with 2 or more axes",
-        lambda: nn.batch_norm_forward(X[0, 0].reshape(1, 3)),
+        r"pass np.reshape\(x, ...\) with 2 or more axes",
+        lambda: nn.batch_norm_forward(np.reshape(X[0, 0], (1, 3))),
     ),
     "no axes": (
-        lambda: nn.layer_norm_forward(np.float64(3)),
-        r"pass x.reshape\(1\)",
-        lambda: nn.layer_norm_forward(np.float64(3).reshape(1)),
+        lambda: nn.layer_norm_forward(3.0),
+        r"pass np.reshape\(x, 1\)",
+        lambda: nn.layer_norm_forward(np.reshape(3.0, 1)),
     ),
     "axis": (
         lambda: nn.layer_norm_forward(X, axis=None),
@@ -363,6 +364,59 @@ def test_the_cure_works(wrong, cure, right):
     with pytest.raises((ValueError, TypeError), match=cure):
         wrong()
     right()
+
+
+NUMBERS = torch.arange(6.0).reshape(2, 3)
+
+
+class Sparse:
+    def toarray(self):
+        return NUMBERS.numpy()
+
+
+NO_ARRAYS = {
+    "a sparse array": Sparse(),
+    "a sparse tensor": NUMBERS.to_sparse(),
+    "a tensor of bfloat16 that requires a gradient": NUMBERS.bfloat16().requires_grad_(),
+    "a sparse tensor of bfloat16": NUMBERS.bfloat16().to_sparse(),
+    "a tensor to be conjugated": (NUMBERS + 0j).to(torch.complex128).conj(),
+    "a tensor of float8": NUMBERS.to(torch.float8_e4m3fn),
+    "a list of numbers in text": [["0", "1", "2"], ["3", "4", "5"]],
+    "objects": NUMBERS.numpy().astype(object),
+}
+
+
+@pytest.mark.parametrize("given", NO_ARRAYS.values(), ids=NO_ARRAYS)
+def test_what_an_error_makes_of_no_array_holds_its_numbers(given):
+    with pytest.raises(TypeError) as caught:
+        nn.layer_norm_forward(given)
+    cure = re.search(r"pass (.*\))", str(caught.value))[1]
+    found = eval(cure, {"x": given, "np": np})
+    assert_array_equal(found, NUMBERS.numpy())
+    nn.layer_norm_forward(found)
+
+
+@pytest.mark.parametrize(
+    "given", ["abc", NUMBERS.numpy().view([("a", "f4")]), NUMBERS.to("meta"), {"a": 1.0}]
+)
+def test_of_what_holds_no_numbers_no_error_makes_an_array(given):
+    with pytest.raises(TypeError, match=r"; .*pass an array of floats$"):
+        nn.layer_norm_forward(given)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_of_lengths_and_of_zeros_and_ones_the_error_makes_masks(kind):
+    x = X[:, :, 0]
+    for given, part, counting in (
+        ([3, 6, 1, 2], r"or (.*) if it holds lengths", np.arange(6) < [[3], [6], [1], [2]]),
+        ([[1, 0, 1, 1, 0, 1]] * 4, r"pass (.*) if all but 0 count", [1, 0, 1, 1, 0, 1]),
+    ):
+        where = kind(given)
+        with pytest.raises(TypeError, match="booleans were expected") as caught:
+            nn.layer_norm_forward(x, where=where)
+        made = eval(re.search(part, str(caught.value))[1], {"where": where, "np": np, "n": 6})
+        assert_array_equal(made, np.broadcast_to(np.array(counting, bool), x.shape))
+        nn.layer_norm_forward(x, where=made)
 
 
 @pytest.mark.parametrize("eps", [1e-5, 1e-3])
