@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx_graphs import Builder
 from test_files import damaged, most_memory
 
-from numpy_norms.onnx import evaluator
+from numpy_norms.onnx import evaluator, fold, fused
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and links")
 
@@ -61,6 +62,47 @@ def test_a_damaged_model_is_named_or_read(folder):
     assert len(refused) > 333
     assert all("network.onnx" in line for line in refused)
     assert most_memory() - before < 100 << 20
+
+
+@pytest.mark.parametrize("use", [evaluator, fused, fold])
+def test_a_damaged_model_that_is_given_is_told(use):
+    b = Builder()
+    d = b.Sub("x", b.mean("x", [-1]))
+    y = b.Div(d, b.Sqrt(b.Add(b.mean(b.Mul(d, d), [-1]), np.float32(1e-3))))
+    h = b.Gemm(y, np.ones((4, 4), "f4"))
+    good = b.model(b.BatchNormalization(h, *np.ones((4, 4), "f4")), [2, 4])
+    use(good)
+    said = []
+    for number, node in enumerate(good.graph.node):
+        if node.input:
+            bad = onnx.ModelProto()
+            bad.CopyFrom(good)
+            del bad.graph.node[number].input[:]
+            try:
+                use(bad)
+            except ValueError as error:
+                said.append(str(error))
+    assert (use is evaluator) or said
+    assert all(line.startswith("the model") for line in said)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_the_domain_of_the_standard_may_be_written_out(fuse):
+    b = Builder(18)
+    d = b.Sub("x", b.mean("x", [-1]))
+    v = b.mean(b.Mul(d, d), [-1])
+    gamma = b.Reciprocal(np.full(4, 0.5, "f4"))  # a constant that is computed
+    h = b.Mul(b.Div(d, b.Sqrt(b.Add(v, np.float32(1e-3)))), gamma)
+    short = b.model(b.InstanceNormalization(h, np.ones(3, "f4"), np.ones(3, "f4")), [2, 3, 4])
+    whole = onnx.ModelProto()
+    whole.CopyFrom(short)
+    for entry in (*whole.opset_import, *whole.graph.node):
+        entry.domain = "ai.onnx"
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("f4")
+    (expected,) = evaluator(short, fuse=fuse).run(None, {"x": x})
+    (y,) = evaluator(whole, fuse=fuse).run(None, {"x": x})
+    np.testing.assert_array_equal(y, expected)
+    assert fused(whole) == fused(short) != []
 
 
 @posix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from os import PathLike
 from typing import Any
 
@@ -12,7 +13,7 @@ from onnx.reference.op_run import OpRun
 
 from . import contrib, fusion, operators
 from .batch_normalization import BatchNormalization
-from .graph import Graph
+from .graph import Graph, of_the_standard
 from .read import external_array, path_of, read, told
 
 new_ops: list[type[OpRun]] = [
@@ -64,8 +65,8 @@ def evaluator(
     Raises
     ------
     ValueError
-        If the file holds no ONNX model, or a norm has an attribute or a value that its version
-        does not know.
+        If `model` is damaged, its file holds none, or a norm has an attribute or a value that its
+        version does not know.
     NotImplementedError
         If the evaluator does not know an operator.
     TypeError
@@ -75,7 +76,8 @@ def evaluator(
     """
     kind = _FusingEvaluator if fuse else _Evaluator
     if isinstance(model, onnx.ModelProto):
-        return kind(model)
+        with told("the model", "run"):
+            return kind(model)
     name = path_of(model)
     proto = read(name, weights=False)
     with told(name, "run"):
@@ -92,6 +94,15 @@ class _Evaluator(ReferenceEvaluator):
     def __init__(self, proto: Any, *args: Any, **options: Any):
         super().__init__(proto, *args, **options | {"new_ops": new_ops})
 
+    def _init(self) -> None:
+        self.opsets_ = {"" if d == "ai.onnx" else d: n for d, n in self.opsets_.items()}
+        self.nodes_ = list(map(of_the_standard, self._nodes()))
+        super()._init()
+
+    def _nodes(self) -> Iterable[onnx.NodeProto]:
+        nodes: Iterable[onnx.NodeProto] = self.nodes_
+        return nodes
+
     def retrieve_external_data(self, initializer: onnx.TensorProto) -> Any:
         """Weights in the model's folder, where a file was given."""
         if self.folder is None:
@@ -102,11 +113,10 @@ class _Evaluator(ReferenceEvaluator):
 class _FusingEvaluator(_Evaluator):
     """Fuses the norms of each graph before its nodes are loaded; `proto` stays as it is."""
 
-    def _init(self) -> None:
+    def _nodes(self) -> Iterable[onnx.NodeProto]:
         model = self.proto_ if isinstance(self.proto_, onnx.ModelProto) else None
         external = None if self.folder is None else self.retrieve_external_data
         proto = self.onnx_graph_ or self.proto_
         graph = Graph(proto, self.opsets_.get("", 1), model, external)
-        self.nodes_ = fusion.nodes_fused(graph)
         self.opsets_ = {**self.opsets_, fusion.DOMAIN: 1}
-        super()._init()
+        return fusion.nodes_fused(graph)

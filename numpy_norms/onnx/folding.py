@@ -37,7 +37,7 @@ def fold(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
     Raises
     ------
     ValueError
-        If the file holds no ONNX model.
+        If `model` is damaged, or its file holds none.
     TypeError
         If `model` is neither.
     OSError
@@ -62,7 +62,8 @@ def fold(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
             return _folded_wholly(read_model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    return _folded_wholly(result)
+    with told("the model", "folded"):
+        return _folded_wholly(result)
 
 
 def _folded_wholly(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -64,14 +64,15 @@ def fused(model: str | os.PathLike[str] | onnx.ModelProto) -> list[Fused]:
     Raises
     ------
     ValueError
-        If the file holds no ONNX model.
+        If `model` is damaged, or its file holds none.
     TypeError
         If `model` is neither.
     OSError
         If it cannot be opened.
     """
     if isinstance(model, onnx.ModelProto):
-        return _listed(Graph(model.graph, opset_of(model), model))
+        with told("the model", "searched"):
+            return _listed(Graph(model.graph, opset_of(model), model))
     name = path_of(model)
     proto = read(name, weights=False)
     external = partial(external_array, folder=os.path.dirname(name))

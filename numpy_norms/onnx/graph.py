@@ -109,7 +109,7 @@ class Graph:
             inputs[n] = a
         end = onnx.ValueInfoProto(name=name)
         starts = [onnx.ValueInfoProto(name=n) for n in inputs]
-        graph = onnx.helper.make_graph([node], "constant", starts, [end])
+        graph = onnx.helper.make_graph([of_the_standard(node)], "constant", starts, [end])
         (value,) = ReferenceEvaluator(graph, opsets={"": self.opset}).run([name], inputs)
         return np.asarray(value)
 
@@ -130,6 +130,16 @@ class Graph:
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard that a model is written in; 1 in the oldest files."""
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+
+
+def of_the_standard(node: Node) -> Node:
+    """The node, whose domain is written as "" if it is that of the standard."""
+    if node.domain != "ai.onnx":
+        return node
+    short = Node()
+    short.CopyFrom(node)
+    short.domain = ""
+    return short
 
 
 def is_a(node: Node, *operators: str) -> bool:
