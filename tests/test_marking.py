@@ -98,6 +98,39 @@ def test_a_class_with_both_passes_is_graded(mark, form):
     assert "29 of 29 cases are right" in said.out
 
 
+Y = "self.gamma * self.h + self.beta"
+SLOTS = """__slots__ = "h", "r", "eps", "weight", "bias", "dweight", "dbias"
+"""
+STATIC = """
+class LayerNorm:
+    @staticmethod
+    def forward(x, gamma, beta, eps):
+        h, r = parts(x, -1, eps)
+        return [gamma * h + beta, (gamma, h, r)]
+
+    @classmethod
+    def backward(cls, dout, cache):
+        gamma, h, r = cache
+        rows = tuple(range(dout.ndim - 1))
+        return dx_of(gamma * dout, h, r, -1), (dout * h).sum(rows), dout.sum(rows)
+"""
+SHAPED = {
+    "attributes in slots": source(**FORMS["sizes are passed, gradients kept"])
+    .replace("class Base:", "class Base:\n    " + SLOTS)
+    .replace("(Base):", "(Base):\n    __slots__ = ()"),
+    "static passes": PARTS + STATIC,
+    "y in a list": source().replace(Y, f"[{Y}, self.r]"),
+    "y as a list of rows": source().replace(Y, f"list({Y})"),
+}
+
+
+@pytest.mark.parametrize("how", SHAPED)
+def test_a_class_of_an_unusual_build_is_graded(mark, how):
+    status, said = mark(SHAPED[how], "hw.py:LayerNorm")
+    assert (status, said.err) == (0, "")
+    assert "29 of 29 cases are right" in said.out
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_wrong_in_a_class_is_named(mark, form):
     status, said = mark(source(**FORMS[form], factor=2), "hw.py:LayerNorm")
@@ -196,7 +229,10 @@ def test_a_folder_is_marked_file_by_file(students, capsys):
     ]
     assert ben["says"].startswith("your dx: ")
     assert "No module named 'no_such_module'" in rows["carl.py"]["says"]
-    assert "is a notebook; call numpy_norms.verify.grade in it" in rows["dora.ipynb"]["says"]
+    says = rows["dora.ipynb"]["says"]
+    assert "is a notebook; call numpy_norms.verify.grade in it" in says
+    main(["grade", str(students), "--norm", "layer_norm"])
+    assert says in capsys.readouterr().out
 
 
 def test_a_file_that_ends_its_process_does_not_end_the_marking(tmp_path, capsys):

@@ -7,6 +7,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
 from numpy_norms.commands.arguments import Progress
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace, folder: Path, names: str) -> int:
         raise UsageError(f"there is no Python file in {folder}")
     progress = Progress()
     chosen = battery(args.norm, args.seed, args.rank)
-    lines: list[dict[str, str | int]] = []
+    lines: list[dict[str, Any]] = []
     for number, path in enumerate(files, 1):
         progress(f"{number} of {len(files)}: {path.relative_to(folder)}")
         target = f"{path}:{names}" if names else str(path)
@@ -48,23 +49,26 @@ def run(args: argparse.Namespace, folder: Path, names: str) -> int:
             grade = mark(target, args.norm, args.seed, chosen, answers)
             line = _line(grade)
         except UsageError as error:
-            line = {"right": 0, "cases": len(chosen), "says": str(error)}
+            line = {"right": 0, "cases": len(chosen), "says": [str(error)]}
         lines.append({"file": path.relative_to(folder).as_posix(), **line})
     progress("")
     _print(args, lines)
     return OK if all(line["right"] == line["cases"] for line in lines) else DISAGREEMENT
 
 
-def _line(grade: Grade) -> dict[str, str | int]:
+def _line(grade: Grade) -> dict[str, Any]:
     wrong = {row.case for row in grade.rows if not row.passed}
     right = len(grade.chosen) - len(wrong) if grade.rows and not grade.happened else 0
-    line: dict[str, str | int] = {"right": right, "cases": len(grade.chosen)}
+    line: dict[str, Any] = {"right": right, "cases": len(grade.chosen)}
     graded = [name for name in OUTPUTS if name in grade.differences or name in grade.failures]
     line |= {name: "wrong" if name in grade.wrong else "right" for name in graded}
-    return line | {"says": "; ".join(grade.reasons())}
+    return line | {"says": grade.reasons()}
 
 
-def _print(args: argparse.Namespace, lines: list[dict[str, str | int]]) -> None:
+def _print(args: argparse.Namespace, lines: list[dict[str, Any]]) -> None:
+    table = not (args.json or args.csv)
+    for line in lines:
+        line["says"] = "; ".join(line["says"][:1] if table else line["says"])
     if args.json:
         print(json.dumps(lines, indent=1))
     elif args.csv:
@@ -72,8 +76,6 @@ def _print(args: argparse.Namespace, lines: list[dict[str, str | int]]) -> None:
         writer.writeheader()
         writer.writerows({name: _cell(text) for name, text in line.items()} for line in lines)
     else:
-        for line in lines:
-            line["says"] = str(line["says"]).partition("; ")[0]
         rows = [[str(line.get(name, "")) for name in HEADER] for line in lines]
         print_table(HEADER, rows, align="lrrlllll")
 

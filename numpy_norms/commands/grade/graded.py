@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.cli import UsageError
-from numpy_norms.commands.grade.layer import Layer, is_layer
-from numpy_norms.commands.grade.student import Failure, Student, as_array
+from numpy_norms.commands.grade.layer import Layer, is_layer, static_passes
+from numpy_norms.commands.grade.student import Failure, Student, as_array, first
 from numpy_norms.oracle.sets import FEATURE_NORMS
 from numpy_norms.verify import Case, cases
 from numpy_norms.verify.runs import Run, gradient_names
@@ -95,6 +95,8 @@ def graded(norm: str, students: Sequence[Student], part: str | None) -> Graded:
     if len(students) == 2:
         return _pair(norm, *students)
     (student,) = students
+    if pair := static_passes(student):
+        return _pair(norm, *pair)
     if inspect.isclass(student.function):
         return _layer(norm, student, part)
     if (part or _part_of(student)) == "forward":
@@ -158,7 +160,7 @@ def _part_of(student: Student) -> str:
 def _forward(norm: str, student: Student) -> Callable[..., Any]:
     def forward(*arguments: Any) -> Any:
         returned = student(dict(zip(_names(norm, "forward"), arguments, strict=True)))
-        return returned[0] if isinstance(returned, tuple) and returned else returned
+        return first(returned, arguments[0])
 
     return forward
 
@@ -199,9 +201,10 @@ def _layer(norm: str, student: Student, part: str | None) -> Graded:
 def _pair(norm: str, ahead: Student, back: Student) -> Graded:
     def run(arguments: Sequence[Any]) -> tuple[Any, Any]:
         returned = ahead(dict(zip(_names(norm, "forward"), arguments, strict=True)))
-        if not isinstance(returned, tuple) or len(returned) != 2:
+        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise Failure(f"{ahead.name} returned no pair; expected (y, cache)")
-        return returned
+        y, cache = returned
+        return y, cache
 
     def forward(*arguments: Any) -> Any:
         return run(arguments)[0]

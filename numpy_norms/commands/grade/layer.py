@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from numpy_norms.commands.grade.student import NAMES, OURS, Failure, Student
+from numpy_norms.commands.grade.student import NAMES, OURS, Failure, Student, first
 
 PLACES = ("params", "parameters", "weights", "grads", "gradients", "cache")  # dicts of arrays
 KEPT = ("d{}", "d_{}", "grad_{}", "{}_grad", "{}")  # names of a gradient, the last in a dict alone
@@ -27,8 +28,7 @@ class Layer:
 
     def forward(self, x: Any) -> Any:
         """Return y; where forward returns more, its first."""
-        returned = self._method("forward")({"x": x})
-        return returned[0] if isinstance(returned, tuple) and returned else returned
+        return first(self._method("forward")({"x": x}), x)
 
     def backward(self, dy: Any, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return dx and a gradient of each parameter: what is returned, or kept in the object."""
@@ -62,10 +62,10 @@ class Layer:
         return given
 
     def _set(self, ours: str, value: Any) -> None:
-        for place, name in self._found(NAMES[ours]):
-            old = np.shape(place[name])
+        for put, kept in self._found(NAMES[ours]):
+            old = np.shape(kept)
             fits = np.size(value) == int(np.prod(old)) and ours != "eps"
-            place[name] = np.reshape(value, old) if fits else value
+            put(np.reshape(value, old) if fits else value)
             return
         if ours != "eps":
             raise Failure(
@@ -75,23 +75,30 @@ class Layer:
 
     def _gradient(self, ours: str, shape: tuple[int, ...]) -> Any:
         own = [form.format(name) for name in NAMES[ours] for form in KEPT[:-1]]
-        for place, name in self._found((*own, *NAMES[ours]), of_gradients=True):
-            value = place[name]
+        for _, value in self._found((*own, *NAMES[ours]), of_gradients=True):
             fits = isinstance(value, np.ndarray) and value.size == int(np.prod(shape))
             return np.reshape(value, shape) if fits else value
         return Failure(f"d{ours} is missing: neither returned by backward nor kept as self.d{ours}")
 
     def _found(
         self, names: tuple[str, ...], *, of_gradients: bool = False
-    ) -> Iterator[tuple[dict[str, Any], str]]:
-        """The places where one of the names is: attributes, then dicts among them."""
-        own = vars(self.object)
+    ) -> Iterator[tuple[Callable[[Any], None], Any]]:
+        """What sets a value under one of the names, and that value: attributes, then dicts."""
+        own = self._attributes()
         dicts = [own[p] for p in PLACES if isinstance(own.get(p), dict)]
         if of_gradients:
             dicts = [own[p] for p in PLACES if "grad" in p and isinstance(own.get(p), dict)]
             own = {n: v for n, v in own.items() if n.lower() not in OURS}
-        for place in (own, *dicts):
-            yield from ((place, n) for n in place if str(n).lower() in names)
+        puts = partial(setattr, self.object), *[partial(dict.__setitem__, d) for d in dicts]
+        for place, put in zip((own, *dicts), puts, strict=True):
+            yield from ((partial(put, n), place[n]) for n in place if str(n).lower() in names)
+
+    def _attributes(self) -> dict[str, Any]:
+        """What the object has by name, in slots of its class, too."""
+        slots = [vars(kind).get("__slots__", ()) for kind in type(self.object).__mro__]
+        every = [name for given in slots for name in ([given] if isinstance(given, str) else given)]
+        own = {n: getattr(self.object, n) for n in every if hasattr(self.object, n)}
+        return own | getattr(self.object, "__dict__", {})
 
     def _method(self, name: str) -> Student:
         return self._student(name, getattr(self.object, name))
@@ -100,8 +107,18 @@ class Layer:
         return Student(self.student.path, f"{self.student.name}.{name}", function)
 
 
+PASSES = "forward", "backward"
+
+
 def is_layer(function: Any) -> bool:
     """Whether it is a class with both passes."""
-    return inspect.isclass(function) and all(
-        callable(getattr(function, name, None)) for name in ("forward", "backward")
-    )
+    return inspect.isclass(function) and all(callable(getattr(function, n, None)) for n in PASSES)
+
+
+def static_passes(student: Student) -> list[Student]:
+    """The passes of a class that needs no object of its own: a pair of functions."""
+    kind = student.function
+    written = [inspect.getattr_static(kind, name, None) for name in PASSES]
+    if not all(isinstance(method, (staticmethod, classmethod)) for method in written):
+        return []
+    return [Student(student.path, f"{student.name}.{n}", getattr(kind, n)) for n in PASSES]

@@ -223,6 +223,14 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
+def first(returned: Any, x: Any) -> Any:
+    """What a forward pass returned as y: the first of several, of a list if it is like x."""
+    if not isinstance(returned, (tuple, list)) or not returned:
+        return returned
+    one = isinstance(returned, list) and getattr(returned[0], "shape", None) != x.shape  # of rows
+    return returned if one else returned[0]
+
+
 def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     """Return `value` as an array of numbers; Failure if it is none."""
     try:
