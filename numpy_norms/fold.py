@@ -195,7 +195,7 @@ class _Norm:
         eps: float,
     ):
         work = checks.working_dtype(weight, None)
-        shape = _channels(np.shape(running_mean))
+        shape = _channels(checks.array("running_mean", running_mean).shape)
         self.channels = shape[0]
         mean = checks.finite("running_mean", checks.statistic("running_mean", running_mean, shape))
         var = checks.finite("running_var", checks.variance("running_var", running_var, shape))
@@ -263,7 +263,8 @@ def _view(weight: Array, axis: int | None, layout: str | None, side: Side, chann
     kind = {"o": "output", "i": "input"}[side]
     if layout is not None:
         if axis is not None:
-            raise ValueError(f"axis is {axis} and layout {layout!r}; pass one of the two")
+            shown = checks.shown(axis), checks.shown(layout)
+            raise ValueError(f"axis is {shown[0]} and layout {shown[1]}; pass one of the two")
         view = view_of(weight, words_of(layout), side, channels)
         said = f"which as {layout!r} has other {kind} channels than running_mean, {channels}"
     else:

@@ -13,6 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
+from . import checks
+
 Array = NDArray[Any]
 Side = Literal["o", "i"]
 
@@ -84,5 +86,7 @@ def fitting(weight: Array, side: Side, channels: int) -> list[str]:
 def words_of(layout: str) -> tuple[str, ...]:
     """The words of a layout by its name."""
     if not isinstance(layout, str) or layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; pass one of {', '.join(map(repr, LAYOUTS))}")
+        raise ValueError(
+            f"layout is {checks.shown(layout)}; pass one of {', '.join(map(repr, LAYOUTS))}"
+        )
     return LAYOUTS[layout]

@@ -63,11 +63,11 @@ class Moments:
 
     def __post_init__(self) -> None:
         """Refuse what does not belong together; hold arrays of int64, and of float64 or wider."""
-        given = np.asarray(self.count)
+        given = checks.read("count", self.count)
         if given.dtype.kind not in "iu":
             raise TypeError(
                 f"count has dtype {given.dtype}, but integers were expected; "
-                "pass count.astype(np.int64)"
+                "pass np.asarray(count, np.int64)"
             )
         count = given.astype(np.int64, copy=False)  # narrow ones would not hold the sums of a merge
         mean, m2 = (_wide(name, getattr(self, name)) for name in ("mean", "m2"))
@@ -287,9 +287,8 @@ class Moments:
 
 def _wide(name: str, a: ArrayLike) -> Array:
     """Means or sums of squares, in float64 or wider."""
-    if np.asarray(a).dtype.kind not in "iu":
-        a = checks.array(name, a)
-    a = np.asarray(a)
+    integers = checks.read(name, a)
+    a = integers if integers.dtype.kind in "iu" else checks.array(name, a)
     return a.astype(np.promote_types(a.dtype, np.float64), copy=False)
 
 

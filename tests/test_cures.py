@@ -248,6 +248,16 @@ CURES = {
         "x is no array: .* pass lists of one length",
         lambda: nn.layer_norm_forward([[1.0, 3.0], [1.0, 2.0]]),
     ),
+    "moments of unequal length": (
+        lambda: nn.Moments([1, 1], [[1.0], [1.0, 2.0]], [0.0, 0.0]),
+        "mean is no array: .* pass lists of one length",
+        lambda: nn.Moments([1, 1], [1.0, 2.0], [0.0, 0.0]),
+    ),
+    "a mask of unequal length": (
+        lambda: nn.layer_norm_forward(X[0, :2, :2], where=[[True], [True, False]]),
+        "where is no array: .* pass lists of one length",
+        lambda: nn.layer_norm_forward(X[0, :2, :2], where=[[True, True], [True, False]]),
+    ),
     "the axis of a weight": (
         lambda: fold(axis=2),
         "axis is 2, but weight of shape",
@@ -279,9 +289,9 @@ CURES = {
         lambda: nn.update_running_stats(MEAN, VAR, nn.batch_norm_forward(X)[1]),
     ),
     "counts": (
-        lambda: nn.Moments(np.array([4.0]), np.ones(1), np.ones(1)),
-        r"pass count.astype\(np.int64\)",
-        lambda: nn.Moments(np.array([4.0]).astype(np.int64), np.ones(1), np.ones(1)),
+        lambda: nn.Moments([4.0], np.ones(1), np.ones(1)),
+        r"pass np.asarray\(count, np.int64\)",
+        lambda: nn.Moments(np.asarray([4.0], np.int64), np.ones(1), np.ones(1)),
     ),
     "count": (
         lambda: nn.Moments(4, np.ones(2), np.ones(2)),

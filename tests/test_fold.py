@@ -248,6 +248,10 @@ def test_a_square_transposed_kernel_of_keras_needs_its_layout():
 @each(
     ("options", "message"),
     [
+        (
+            {"layout": np.ones(99)},
+            r"layout is array\(\[1., [1., ]*\.\.\.; pass one of 'pytorch-linear'",
+        ),
         ({"layout": "caffe-conv"}, "layout is 'caffe-conv'; pass one of 'pytorch-linear'"),
         ({"layout": "keras-dense", "axis": 1}, "axis is 1 and layout 'keras-dense'; pass one"),
         ({"layout": "keras-dense"}, "layout it has: of 'pytorch-linear'"),
@@ -258,6 +262,15 @@ def test_a_square_transposed_kernel_of_keras_needs_its_layout():
 def test_a_layout_that_does_not_fit_is_named_with_those_that_do(options, message):
     with pytest.raises(ValueError, match=message):
         fold_batch_norm(np.ones((2, 5)), None, np.zeros(2), np.ones(2), **options)
+
+
+def test_statistics_that_are_a_type_are_no_array():
+    for call in (
+        lambda a: fold_batch_norm(np.ones((2, 5)), None, a, np.ones(2)),
+        lambda a: conventions.convert_running_var(a, 5, "pytorch", "keras"),
+    ):
+        with pytest.raises(TypeError, match="it is a type; pass an array of floats"):
+            call(np.float32)
 
 
 def test_a_small_eps_counts_beside_a_variance_of_0_in_half_precision():

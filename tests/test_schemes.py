@@ -273,7 +273,7 @@ def test_without_parameters_all_schemes_are_one(scheme, dtype, rng):
     assert_array_equal(layer_norm_backward(dy, cache)[0], layer_norm_backward(dy, exact_cache)[0])
 
 
-@each("scheme", ["Llama", "", None, 3, ["llama"]])
+@each("scheme", ["Llama", "", None, 3, ["llama"], np.ones(2)])
 @each("forward", [layer_norm_forward, rms_norm_forward])
 def test_another_scheme_is_refused_and_the_choices_named(forward, scheme):
     choices = "scheme is .*'exact', 'llama', 'gemma', 'onnx'"

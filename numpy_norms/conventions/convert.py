@@ -75,7 +75,7 @@ def convert_running_var(running_var: ArrayLike, n: int, source: str, target: str
     >>> convert_running_var(np.array([4.0]), 5, "pytorch", "keras")
     array([3.2])
     """
-    running_var = checks.variance("running_var", running_var, np.shape(running_var))
+    running_var = checks.not_negative("running_var", checks.array("running_var", running_var))
     n = checks.integer("n", n, 128)
     if not 2 <= n < 1 << 62:
         raise ValueError(
