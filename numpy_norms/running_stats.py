@@ -141,8 +141,8 @@ def _of_samples(cache: Any) -> tuple[Array, Array, Array]:
 def _weight(momentum: float) -> float:
     if momentum is None:
         raise TypeError(
-            "momentum is None, which is the average over all batches in PyTorch; pass "
-            "momentum=1 / n for the n-th batch"
+            "momentum is None, with which PyTorch's batch norm takes the average over all batches; "
+            "pass momentum=1 / n for the n-th batch"
         )
     value = checks.number("momentum", momentum, 0.1)
     if not (isfinite(value) and 0 <= value <= 1):

@@ -482,6 +482,12 @@ def test_no_momentum_is_told_and_its_cure_averages_as_pytorch_does():
         mean, var = new
     assert_allclose(mean, theirs.running_mean.numpy(), rtol=1e-12)
     assert_allclose(var, theirs.running_var.numpy(), rtol=1e-12)
+    of_instances = torch.nn.InstanceNorm1d(6, momentum=None, track_running_stats=True)
+    of_instances(torch.tensor(X, dtype=torch.float32))
+    cache = nn.instance_norm_forward(X)[1]
+    same = nn.update_running_stats(np.zeros(6), np.ones(6), cache, momentum=0)
+    for a, b in zip(same, (of_instances.running_mean, of_instances.running_var), strict=True):
+        assert_array_equal(a, b.numpy())
 
 
 @pytest.mark.parametrize(
