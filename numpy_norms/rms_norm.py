@@ -84,7 +84,8 @@ def rms_norm_forward(
     >>> 1 / cache.rstd
     array([5.])
     """
-    forward = schemes.forward_of(scheme)
+    exact = isinstance(scheme, str) and scheme == "exact"
+    forward = normalize.forward if exact else schemes.forward_of(scheme)
     axes = checks.integers("axis", axis), checks.integers_or_none("feature_axis", feature_axis)
     return forward(
         "rms_norm", layout, x, gamma, None, axes, eps=eps, dtype=dtype, out=out, where=where
