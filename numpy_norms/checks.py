@@ -440,7 +440,8 @@ def output(out: Array, x: Array, **others: Array | None) -> None:
     dtype = x.dtype.newbyteorder("=")
     if out.dtype != dtype:
         raise TypeError(
-            f"out has dtype {out.dtype}, but y has {dtype}; pass out=np.empty(x.shape, {dtype})"
+            f"out has dtype {out.dtype}, but y has {dtype}; "
+            f"pass out=np.empty(x.shape, {dtype.name!r})"
         )
     if out.shape != x.shape:
         raise ValueError(

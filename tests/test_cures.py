@@ -170,7 +170,7 @@ CURES = {
     ),
     "out of another type": (
         lambda: nn.layer_norm_forward(X, out=np.empty(X.shape, "f4")),
-        r"pass out=np.empty\(x.shape, float64\)",
+        r"pass out=np.empty\(x.shape, 'float64'\)",
         lambda: nn.layer_norm_forward(X, out=np.empty(X.shape, "float64")),
     ),
     "out of another shape": (
