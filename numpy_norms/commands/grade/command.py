@@ -24,7 +24,8 @@ The function is one of:
                                                 backward(dy, cache) -> dx, dgamma, dbeta
   FILE.py:Class                                 with forward(x) -> y and backward(dy) -> dx; gamma,
                                                 beta, eps are passed to it or set as attributes;
-                                                dgamma, dbeta are returned or kept as attributes
+                                                dgamma, dbeta are returned or kept as attributes;
+                                                or with the pair as static methods
 FILE.py alone is searched for one of these, after the norm's name first; a FOLDER is a class: every
 file in it, one after the other.
 group_norm: num_groups comes after x. rms_norm: without beta and dbeta. Parameters are passed by
