@@ -33,7 +33,7 @@ Scheme = Literal["exact", "llama", "gemma", "onnx"]
 def forward_of(scheme: Scheme) -> Callable[..., tuple[Array, Cache]]:
     """The forward pass with these roundings; its arguments are those of `normalize.forward`."""
     if not isinstance(scheme, str) or scheme not in _FORWARD:
-        choices = ", ".join(map(repr, _FORWARD))
+        choices = ", ".join(map(repr, ["exact", *_FORWARD]))
         raise ValueError(
             f"scheme is {checks.shown(scheme)}, but one of {choices} was expected; pass 'exact'"
         )
@@ -88,7 +88,6 @@ def _each_step_rounded(dtype: np.dtype[Any]) -> Any:
 
 
 _FORWARD: dict[str, Callable[..., tuple[Array, Cache]]] = {
-    "exact": normalize.forward,
     "llama": partial(_round_each_step, "llama", narrow=True),
     "gemma": partial(_scale_from_one, "gemma", narrow=True),
     "onnx": partial(_round_each_step, "onnx", narrow=True),

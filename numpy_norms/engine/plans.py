@@ -303,9 +303,9 @@ class Cut:
         parted = [a for a in plan.along if extent[a] < plan.shape[a]]
         self.disjoint = self.many and not any(a in plan.over for a in parted)
         # What each lane has of its own.
-        sums = 0 if self.many else prod(plan.parameter_shape)
+        totals = 0 if self.many else prod(plan.parameter_shape)
         averages = 0 if self.whole or self.disjoint else prod(plan.set_shape)
-        number = min(LANES, max(2, SHARES // (SUM * max(1, sums + averages))))
+        number = min(LANES, max(2, SHARES // (SUM * max(1, totals + averages))))
         self.lanes: list[list[tuple[Slices, list[Slices]]]]
         if self.many:
             runs = [(part, rests) for part in parts]
@@ -334,13 +334,13 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     # Sums for parameters that vary along a set are as long as the set. Sums down columns, of eight
     # rows each and in float64 too, take 1.5 bytes for an element. And there are some twelve numbers
     # in float64 for each set, and five for each sum over neighbours.
-    long, left = prod([shape[a] for a in over if a in plan.along]), MEMORY - SCRATCH
+    long, beside = prod([shape[a] for a in over if a in plan.along]), MEMORY - SCRATCH
     scratch = slots * plan.work.itemsize
     each = scratch + (0 if plan.inner_sum is sums.along else 1.5)
     limit = min(SCRATCH // scratch, (MEMORY - 3 * SUM * long) // each)
-    limit = min(limit, left // (12 * 8) * max(plan.m, 1))
+    limit = min(limit, beside // (12 * 8) * max(plan.m, 1))
     if plan.inner is not None:
-        limit = min(limit, left // (5 * 8) * max(shape[plan.inner], 1))
+        limit = min(limit, beside // (5 * 8) * max(shape[plan.inner], 1))
     if plane <= limit:
         _shrink(extent, sets, plan.size, limit, plan.pays)
         return extent, True
