@@ -149,7 +149,11 @@ def test_complex_numbers_in_all_directions_are_normalized_as_the_formula_says(no
 
 @parametrize(NORMS)
 @each("masked", [False, True])
-@each(("of_x", "of_dy"), [(-532, -990), (-532, 450), (-532, 997), (532, 990), (532, -480)])
+@each(
+    ("of_x", "of_dy"),
+    [(-532, -990), (-532, 450), (-532, 997), (532, 990), (532, -480)]
+    + [(404, 753), (138, 967), (-250, -900), (301, -496), (-400, -650)],
+)
 def test_dy_may_be_as_small_and_as_large_as_x(norm, masked, of_x, of_dy, rng):
     arrays, dy = norm.draw()
     moved = {**arrays, "x": np.ldexp(arrays["x"], of_x)}
@@ -164,7 +168,7 @@ def test_dy_may_be_as_small_and_as_large_as_x(norm, masked, of_x, of_dy, rng):
 
 
 @parametrize([*NORMS, rms_norm((1, 5))])
-@each("power", [500, -520])
+@each("power", [500, -520, 400, -404])
 def test_x_and_the_root_of_eps_may_be_of_any_size(norm, power):
     arrays, dy = norm.draw()
     y, gradients = norm.both(arrays, dy, eps=2.0**-17)
@@ -175,3 +179,16 @@ def test_x_and_the_root_of_eps_may_be_of_any_size(norm, power):
     assert_allclose(dx, gradients.pop("x"), rtol=1e-12, atol=1e-13)
     for name, gradient in gradients.items():
         assert_allclose(moved_gradients[name], gradient, rtol=1e-12, atol=1e-13)
+
+
+@parametrize([*NORMS, rms_norm((1, 5))])
+@each(("of_x", "of_dy"), [(-914, -650), (-979, -717), (-645, -983), (-1000, 300)])
+def test_dy_may_be_as_small_as_an_x_much_smaller_than_the_root_of_eps(norm, of_x, of_dy):
+    arrays, dy = norm.draw()
+    moved = {**arrays, "x": np.ldexp(arrays["x"], of_x)}
+    _, gradients = norm.both(moved, np.ldexp(dy, of_dy), eps=2.0**-996)
+    # x_hat is next to nothing, and so is its part of dx.
+    dx_hat = sets(norm, dy * arrays["gamma"].ravel()[norm.entries])
+    usual = dx_hat - dx_hat.mean(axis=1, keepdims=True) * norm.centered
+    dx = sets(norm, np.ldexp(gradients["x"], -of_dy - 498))
+    assert_allclose(dx, usual, rtol=0, atol=1e-14 * np.abs(usual).max())

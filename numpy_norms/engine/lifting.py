@@ -21,7 +21,8 @@ Lifted = tuple[Any, Any]  # pivot and exponent of each set; None is 0 for all
 
 NEAR = 0.25  # how far the square of a mean may lie from zero, in variances
 NEAR_WIDER = 256.0  # the same where float64 has digits to spare
-ROUGH = 16  # powers of two that a lifted set may be from 1
+ROUGH = 4  # powers of two that a lifted set may be from 1
+HIGH, LOW = 2.0**64, 2.0**-64  # variances beyond which products with dy might leave the range
 MILD = 2.0**40  # the square of a gamma whose products with dy need no care
 CHANCE = {"f": 24.0}  # the same times the elements of a set: means of few are not zero by chance
 
@@ -31,7 +32,7 @@ class Limits(NamedTuple):
 
     given: float  # how far the square of a mean that is given may lie from zero, in variances
     near: Array  # and how far the mean square of so many numbers
-    low: Any  # a variance whose squares vanish
+    lost: Any  # a variance below which squares have vanished
     bounded: bool  # whether squares of the dtype of x may overflow
     up: int
     down: int
@@ -65,47 +66,44 @@ def nearer(
     A mean far from zero costs the variance digits, so that the pivot moves there. Squares that
     overflow, or vanish where no eps hides it, call for a power of two.
     """
-    _, near, low, bounded, *_ = plan.limits
+    _, near, _, bounded, *_ = plan.limits
     (_, mean_square), (mean, var) = averages, found
     size = _size(var)
-    well = _size(mean_square) < near * size  # nor where a square is infinite
-    bare = bounded and eps < low
-    if 0 in well.tobytes() or lifted[1] is not None or (bare and (size < low).any()):
-        return _moved(plan, bare, lifted, mean, mean_square, var)
+    most = np.minimum(near * size, HIGH) if bounded else near * size
+    well = _size(mean_square) < most  # nor where a square is infinite
+    bare = bounded and eps < LOW
+    if 0 in well.tobytes() or lifted[1] is not None or (bare and (size < LOW).any()):
+        return _moved(plan, eps, lifted, mean, mean_square, var)
     return None
 
 
 def _moved(
-    plan: Plan, bare: bool, lifted: Lifted, mean: Any, mean_square: Array, var: Array
+    plan: Plan, eps: float, lifted: Lifted, mean: Any, mean_square: Array, var: Array
 ) -> Lifted | None:
-    _, near, low, bounded, up, down, _ = plan.limits
+    _, near, lost, bounded, up, down, most = plan.limits
     mean = np.zeros_like(var) if mean is None else mean
     pivot = np.zeros_like(var) if lifted[0] is None else lifted[0]
     exponent = np.zeros_like(var, np.int64) if lifted[1] is None else lifted[1]
-    finite, square = np.isfinite(mean) & np.isfinite(var), _size(mean_square)
+    finite, square, size = np.isfinite(mean) & np.isfinite(var), _size(mean_square), _size(var)
+    bare = bounded and eps < LOW
     overflown = ~finite & (exponent == 0) & bounded
-    vanished = finite & (square < low) & (exponent == 0) & bare
+    vanished = finite & (square < lost) & (exponent == 0) & bare
     moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
-    far = ~(square < near * _size(var)) & finite & ~vanished & (moved != pivot)
-    better = exponent
-    if lifted[1] is not None:
-        better = _nearer_one(plan, exponent, finite & ~far, var)
-    if not (overflown | far | vanished | (better != exponent)).any():
+    far = ~(square < near * size) & finite & ~vanished & (moved != pivot)
+    # Exponents bring sets near 1; constant ones need none, whose squares fit once they are lifted.
+    well, beyond = finite & ~far, bounded & (size >= HIGH) | bare & (size < LOW)
+    square_std = size + np.ldexp(plan.number(eps), 2 * exponent)
+    excess = np.where(well & (var != 0), np.log2(square_std) / 2, 0).astype(np.int64)
+    rough = (np.abs(excess) > ROUGH) & (beyond | (exponent != 0))
+    better = np.where(rough, np.clip(exponent - excess, -most, most), exponent)
+    better = np.where(well & (exponent < 0) & (var == 0), 0, better)
+    better = np.where(overflown, down, np.where(vanished, up, better))
+    if not (far | (better != exponent)).any():
         return None
     pivot = np.where(far, moved, np.where(overflown, 0, pivot))
-    if lifted[1] is not None:  # a pivot is in units of what it is subtracted from
-        pivot = pivot * plan.power(np.minimum(better, 0) - np.minimum(exponent, 0))
-    exponent = np.where(overflown, down, np.where(vanished, up, better))
-    return pivot, exponent if exponent.any() else None
-
-
-def _nearer_one(plan: Plan, exponent: Array, well: Array, var: Array) -> Array:
-    """Exponents that bring lifted sets near 1; 0 for constant ones, whose squares fit now."""
-    most = plan.limits.most
-    excess = np.where(well & (var != 0), np.log2(_size(var)) / 2, 0).astype(np.int64)
-    rough = (np.abs(excess) > ROUGH) & (exponent != 0)
-    better = np.where(rough, np.clip(exponent - excess, -most, most), exponent)
-    return np.where(well & (exponent < 0) & (var == 0), 0, better)
+    # A pivot is in units of what it is subtracted from.
+    pivot = pivot * plan.power(np.minimum(better, 0) - np.minimum(exponent, 0))
+    return pivot, better if better.any() else None
 
 
 def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Any]:
@@ -125,7 +123,7 @@ def of_given(plan: Plan, mean: Array, var: Array, eps: float) -> tuple[Any, Any]
 
 def eps_of(plan: Plan, eps: float, exponent: Any, var: Any) -> Any:
     """eps beside a variance that was lifted; infinite where both are 0, so that x_hat is 0."""
-    if exponent is None and eps >= plan.limits.low:
+    if exponent is None and eps >= plan.limits.lost:
         return plan.number(eps)
     lifted = plan.number(eps if exponent is None else np.ldexp(eps, 2 * exponent))
     return np.where((var + lifted).astype(plan.work) == 0, np.inf, lifted)
