@@ -409,9 +409,11 @@ def test_a_child_that_lacks_the_helper_which_has_an_item_raises():
     def waiting(item):
         barrier.wait(10)
         if get_ident() != MAIN:
+            before = len(children)
             time.sleep(0.05)
             signal.pthread_kill(MAIN, signal.SIGALRM)
-            time.sleep(0.05)
+            while len(children) == before:
+                time.sleep(0.001)
 
     for visit in (at_work, waiting) * 5:
         barrier = threading.Barrier(2)
