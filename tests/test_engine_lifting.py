@@ -24,6 +24,8 @@ KINDS = [
     (np.complex128, None),
 ]
 kinds = each(("dtype", "work"), KINDS)
+EXTREMES = [(-532, -990), (-532, 450), (-532, 997), (532, 990), (532, -480)]
+EXTREMES += [(404, 753), (138, 967), (-250, -900), (301, -496), (-400, -650)]
 many = settings(max_examples=5 * settings.default.max_examples)
 
 
@@ -149,11 +151,7 @@ def test_complex_numbers_in_all_directions_are_normalized_as_the_formula_says(no
 
 @parametrize(NORMS)
 @each("masked", [False, True])
-@each(
-    ("of_x", "of_dy"),
-    [(-532, -990), (-532, 450), (-532, 997), (532, 990), (532, -480)]
-    + [(404, 753), (138, 967), (-250, -900), (301, -496), (-400, -650)],
-)
+@each(("of_x", "of_dy"), EXTREMES)
 def test_dy_may_be_as_small_and_as_large_as_x(norm, masked, of_x, of_dy, rng):
     arrays, dy = norm.draw()
     moved = {**arrays, "x": np.ldexp(arrays["x"], of_x)}

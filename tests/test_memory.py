@@ -14,6 +14,8 @@ from jobs import environment
 
 import numpy_norms as nn
 
+pytestmark = pytest.mark.usefixtures("_without_programs")  # which take memory to be made, too
+
 LIMIT = 4 * 2**20
 SIZE = 4_500_000  # a byte for each is more than the limit
 

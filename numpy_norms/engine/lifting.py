@@ -87,7 +87,7 @@ def _moved(
     finite, square, size = np.isfinite(mean) & np.isfinite(var), _size(mean_square), _size(var)
     bare = bounded and eps < LOW
     overflown = ~finite & (exponent == 0) & bounded
-    vanished = finite & (square < lost) & (exponent == 0) & bare
+    vanished = finite & (square < lost) & (exponent == 0) & bounded & (eps < lost)
     moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
     far = ~(square < near * size) & finite & ~vanished & (moved != pivot)
     # Exponents bring sets near 1; constant ones need none, whose squares fit once they are lifted.

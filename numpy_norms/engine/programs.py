@@ -157,10 +157,10 @@ class Notes:
             self.shared.append(self.known[line][0].plain)
             return self.known[line][0]
         noted = self.array(np.asarray(found))
-        if noted.size > FEW:
-            self.large.append(noted.name)
         self.lines.append(f"{noted.name} = {line}")
-        if function is np.ndarray.astype or isinstance(function, np.ufunc):
+        if noted.size > FEW:  # too large to be kept
+            self.large.append(noted.name)
+        elif function is np.ndarray.astype or isinstance(function, np.ufunc):
             self.known[line] = noted, *[a for a in args if type(a) is Noted]
         return noted
 
