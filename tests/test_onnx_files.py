@@ -74,15 +74,14 @@ def test_a_damaged_model_that_is_given_is_told(use):
     use(good)
     said = []
     for number, node in enumerate(good.graph.node):
-        if node.input:
-            bad = onnx.ModelProto()
-            bad.CopyFrom(good)
-            del bad.graph.node[number].input[:]
-            try:
-                use(bad)
-            except ValueError as error:
-                said.append(str(error))
-    assert (use is evaluator) or said
+        for wrong in ([], ["", *node.input[1:]], list(node.input) * 6):
+            if list(node.input) != wrong:
+                bad = onnx.ModelProto()
+                bad.CopyFrom(good)
+                bad.graph.node[number].input[:] = wrong
+                with pytest.raises(ValueError, match=f"{node.op_type} node .*; export") as told:
+                    use(bad)
+                said.append(str(told.value))
     assert all(line.startswith("the model") for line in said)
 
 

@@ -235,11 +235,25 @@ X = rng.standard_normal((2, 6, 3)).astype(np.float32)
         ("LRN", (X,), {"opset": 13, "size": 0}, "size is 0"),
         ("LRN", (X,), {"opset": 13}, "attribute 'size' is missing"),
         ("MeanVarianceNormalization", (X,), {"opset": 13, "axes": [7]}, "axis is 7"),
+        ("LayerNormalization", (X, A[:3]), {"opset": 17, "axis": "last"},
+         "attribute 'axis' is of the kind STRING, but INT was expected; export"),
+        ("LayerNormalization", (X, A[:3]), {"opset": 17, "outputs": 4},
+         "4 outputs are asked for, but at most 3 were expected; export"),
     ],
 )  # fmt: skip
 def test_unknown_attributes_and_values_are_named(operator, inputs, options, message):
     with pytest.raises(ValueError, match=f"{operator} node odd: .*{message}"):
         run(operator, *inputs, name="odd", **options)
+
+
+@each("operator", [operator for operator in new_ops if operator.op_domain != "numpy_norms"])
+@each("fuse", [True, False])
+def test_inputs_that_are_missing_or_too_many_are_named(operator, fuse):
+    options = {"opset": 23, "domain": operator.op_domain}
+    for inputs, message in ([], "the input .* is missing"), ([A] * 12, "12 inputs, but at most"):
+        model = model_of(operator.__name__, inputs, name="odd", **options)
+        with pytest.raises(ValueError, match=f"{operator.__name__} node odd: .*{message}"):
+            evaluator(model, fuse=fuse)
 
 
 # Where nodes and files are found.

@@ -204,13 +204,12 @@ def _read_gguf(name: str) -> State:
 
 def _read_onnx(name: str) -> dict[str, Array]:
     needed("onnx", name)
-    from onnx.numpy_helper import to_array
-
-    from ..onnx.read import read
+    from ..onnx.graph import array_of
+    from ..onnx.read import read, told
 
     model = read(name)
-    with opened(name):
-        return {tensor.name: to_array(tensor) for tensor in model.graph.initializer}
+    with told(name, "read"):
+        return {tensor.name: array_of(tensor) for tensor in model.graph.initializer}
 
 
 def _read_hdf5(name: str) -> dict[str, Array]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
@@ -14,6 +13,7 @@ from onnx.reference.op_run import OpRun
 
 from .. import checks
 from ..cache import Cache
+from .graph import check_inputs, check_kinds, check_outputs, error_of, schema_of
 
 Array = NDArray[Any]
 
@@ -24,12 +24,20 @@ def single(value: float) -> float:
 
 
 EPSILON = single(1e-5)
+_KINDS = {  # of attributes, by what `compute` says of them
+    "int": "INT",
+    "int | None": "INT",
+    "float": "FLOAT",
+    "Sequence[int]": "INTS",
+    "Array": "TENSOR",
+}
 
 
 class Operator(OpRun):
     """Checks the attributes and names the node in an error; a subclass computes the outputs.
 
-    The keyword arguments of its `compute` are the attributes of all versions, with their defaults.
+    The positional arguments of its `compute` are the inputs, those annotated as ``Array`` needed;
+    the keyword arguments are the attributes of all versions, with their defaults.
     """
 
     op_domain = ""
@@ -38,7 +46,11 @@ class Operator(OpRun):
 
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any], schema: Any = None):
         super().__init__(node, run_params, schema)
-        self.version, known = self._registered()
+        parameters = signature(self.compute).parameters
+        inputs = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
+        needed = [name for name in inputs if parameters[name].annotation == "Array"]
+        check_inputs(node, inputs, needed, len(inputs))
+        self.version, known = self._registered(parameters)
         given = [attribute.name for attribute in node.attribute]
         for name in sorted(set(given) - set(known)):
             raise self._error(
@@ -48,51 +60,35 @@ class Operator(OpRun):
         for name in known:
             if known[name].default is Parameter.empty and name not in given:
                 raise self._error(f"attribute {name!r} is missing, and has no default")
+        check_kinds(node, {name: _KINDS[p.annotation] for name, p in known.items()})
 
-    def _registered(self) -> tuple[int, dict[str, Parameter]]:
+    def _registered(self, parameters: Mapping[str, Parameter]) -> tuple[int, dict[str, Parameter]]:
         """The operator's version for this opset, and its attributes."""
-        parameters = signature(self.compute).parameters.items()
-        ours = {name: p for name, p in parameters if p.kind is p.KEYWORD_ONLY}
-        version, names = version_of(
-            self.domain, self.op_type, self.run_params["opsets"].get(self.domain, 1)
-        )
-        return version, ours if names is None else {name: ours[name] for name in names}
+        ours = {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+        opset = self.run_params["opsets"].get(self.domain, 1)
+        schema = schema_of(self.domain, self.op_type, opset)
+        if schema is None:
+            return 1, ours
+        return schema.since_version, {name: ours[name] for name in schema.attributes}
 
     @property
     def outputs(self) -> int:
         """How many outputs are asked for, up to the last that has a name."""
-        return max(i for i, name in enumerate(self.onnx_node.output, 1) if name)
+        return max((i for i, name in enumerate(self.onnx_node.output, 1) if name), default=0)
 
     def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array | None, ...]:
         epsilon = attributes.get("epsilon", 0.0)
         if not 0 <= epsilon < np.inf:
             raise self._error(f"epsilon is {epsilon}, but a finite number >= 0 was expected")
         try:
-            return self.compute(*inputs, **attributes)
+            results = self.compute(*inputs, **attributes)
         except (ValueError, TypeError) as error:
             raise self._error(str(error)) from error
+        check_outputs(self.onnx_node, len(results))
+        return results
 
     def _error(self, message: str) -> ValueError:
-        node = self.onnx_node.name or f"that computes {self.onnx_node.output[0]!r}"
-        return ValueError(f"{self.op_type} node {node}: {message}")
-
-
-@lru_cache(maxsize=256)
-def version_of(domain: str, operator: str, opset: int) -> tuple[int, tuple[str, ...] | None]:
-    """The version of an operator that holds in `opset`, and its attributes, if ONNX defines it.
-
-    What an optimizer wrote under an opset that does not have it yet is its first version.
-    """
-    versions = {s.since_version: s for s in _schemas() if (s.domain, s.name) == (domain, operator)}
-    if not versions:
-        return 1, None
-    version = max((v for v in versions if v <= opset), default=min(versions))
-    return version, tuple(versions[version].attributes)
-
-
-@lru_cache(maxsize=1)
-def _schemas() -> Sequence[onnx.defs.OpSchema]:
-    return onnx.defs.get_all_schemas_with_history()
+        return error_of(self.onnx_node, message)
 
 
 def work_of(x: Array) -> DTypeLike | None:

@@ -98,7 +98,7 @@ def _differences(graph: Graph, node: Node) -> Iterator[tuple[str, str, str, str 
         product, lost = node.input
         for mean, k in terms_of(graph, lost, "Mul"):
             yield product, mean, k, None
-    for product, rest in terms_of(graph, node.output[0] if node.output else "", "Add"):
+    for product, rest in terms_of(graph, node.output[0], "Add"):
         difference = graph.made_by(rest, "Sub")
         if difference is not None and graph.constant(difference.input[0]) is not None:
             for mean, k in terms_of(graph, difference.input[1], "Mul"):
@@ -113,7 +113,7 @@ def _differences(graph: Graph, node: Node) -> Iterator[tuple[str, str, str, str 
 
 def _quotients(graph: Graph, node: Node) -> Iterator[tuple[str, str, str | None]]:
     """d, a and gamma of ``gamma * d / sqrt(a)``; gamma is a constant, or None."""
-    y = node.output[0] if node.output else ""
+    y = node.output[0]
     if is_a(node, "Div"):
         above, below = node.input
         under_root = root_of(graph, below)

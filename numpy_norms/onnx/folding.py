@@ -106,7 +106,7 @@ def _is_inference(graph: Graph, node: Node) -> bool:
         return False
     if graph.opset < 7 and attribute(node, "is_test", 0) != 1:
         return False
-    return sum(map(bool, node.output)) == 1 and not attribute(node, "training_mode", 0)
+    return not any(node.output[1:]) and not attribute(node, "training_mode", 0)
 
 
 def _folded(graph: Graph, norm: Node) -> tuple[Node, Array, Array] | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
+
+from ..checks import one_line
 
 Array = NDArray[Any]
 Node = onnx.NodeProto
@@ -21,6 +23,7 @@ Shape = tuple[int | None, ...]
 _OF_CONSTANTS = {"Add", "Cast", "Constant", "Div", "Identity", "Mul", "Neg", "Reciprocal"}
 _OF_CONSTANTS |= {"Reshape", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
 _OF_CONSTANTS |= {"Concat", "Gather", "Range", "Size", "Slice"}  # of shapes that are known
+_CURE = "export the model again"
 _LARGE = 2**22  # elements; what is larger takes long to compute with
 
 
@@ -35,7 +38,9 @@ class Graph:
         external: Callable[[onnx.TensorProto], Array] | None = None,
     ):
         self.opset = opset
-        self.nodes: list[Node] = list(proto.node)
+        self.nodes: list[Node] = [node for node in proto.node if any(node.output)]
+        for node in self.nodes:
+            check_by_schema(node, opset)
         self.initializers: dict[str, onnx.TensorProto] = {}
         if isinstance(proto, onnx.GraphProto):
             given = {entry.name for entry in proto.input}
@@ -94,7 +99,7 @@ class Graph:
         if tensor is not None:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 return None if self._external is None else self._external(tensor)
-            return onnx.numpy_helper.to_array(tensor)
+            return array_of(tensor)
         node = self.made_by(name, *_OF_CONSTANTS, "Shape")
         if node is None:
             return None
@@ -125,6 +130,88 @@ class Graph:
                 wanted.update(needs(node))
                 kept.append(node)
         return kept[::-1]
+
+
+def array_of(tensor: onnx.TensorProto) -> Array:
+    """The array of a tensor whose numbers are in the model."""
+    try:
+        return onnx.numpy_helper.to_array(tensor)
+    except Exception as error:  # of every kind, as the numbers are of any
+        says = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"the weight {tensor.name!r} is damaged ({says}); {_CURE}") from None
+
+
+def check_by_schema(node: Node, opset: int) -> None:
+    """Refuse inputs, outputs and attributes that a node of the standard cannot have."""
+    schema = schema_of("", node.op_type, opset) if is_a(node, node.op_type) else None
+    if schema is None:
+        return
+    inputs = [parameter.name for parameter in schema.inputs]
+    needed = [name for i, name in enumerate(inputs) if i < schema.min_input]
+    check_inputs(node, inputs, needed, schema.max_input)
+    check_outputs(node, schema.max_output)
+    check_kinds(node, {name: entry.type.name for name, entry in schema.attributes.items()})
+
+
+def check_inputs(node: Node, names: Sequence[str], needed: Sequence[str], most: int) -> None:
+    """Refuse a node that lacks an input, or has more than `most`."""
+    given = dict(zip(names, node.input, strict=False))
+    missing = [name for name in needed if not given.get(name)]
+    known = ", ".join(names) or "none"
+    if missing:
+        raise error_of(node, f"the input {missing[0]} is missing, of {known}; {_CURE}")
+    if len(node.input) > most:
+        raise error_of(
+            node,
+            f"it has {len(node.input)} inputs, but at most {most} were expected, {known}; {_CURE}",
+        )
+
+
+def check_outputs(node: Node, most: int) -> None:
+    """Refuse a node of which more outputs are asked for than there are."""
+    asked = max((i for i, name in enumerate(node.output, 1) if name), default=0)
+    if asked > most:
+        raise error_of(
+            node, f"{asked} outputs are asked for, but at most {most} were expected; {_CURE}"
+        )
+
+
+def check_kinds(node: Node, kinds: Mapping[str, str]) -> None:
+    """Refuse attributes of another kind, such as a text for an axis."""
+    for entry in node.attribute:
+        kind = onnx.AttributeProto.AttributeType.Name(entry.type)
+        expected = kinds.get(entry.name, kind)
+        if kind not in (expected, "UNDEFINED"):  # as the oldest files have it
+            raise error_of(
+                node,
+                f"attribute {entry.name!r} is of the kind {kind}, but {expected} was expected; "
+                f"{_CURE}",
+            )
+
+
+def error_of(node: Node, message: str) -> ValueError:
+    """An error that names the node."""
+    made = f"that computes {node.output[0]!r}" if node.output else "without outputs"
+    return ValueError(f"{node.op_type} node {node.name or made}: {message}")
+
+
+def schema_of(domain: str, operator: str, opset: int) -> Any:
+    """What ONNX says of an operator in the version that holds in `opset`, if it defines it.
+
+    What an optimizer wrote under an opset that does not have it yet is its first version.
+    """
+    versions = _schemas().get((domain, operator))
+    if versions is None:
+        return None
+    return versions[max((v for v in versions if v <= opset), default=min(versions))]
+
+
+@lru_cache(maxsize=1)
+def _schemas() -> dict[tuple[str, str], dict[int, Any]]:
+    found: dict[tuple[str, str], dict[int, Any]] = defaultdict(dict)
+    for schema in onnx.defs.get_all_schemas_with_history():
+        found[schema.domain, schema.name][schema.since_version] = schema
+    return dict(found)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
