@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
+from itertools import takewhile
 
 from numpy_norms import __version__
 
@@ -63,7 +64,7 @@ def _run(words: list[str]) -> int:
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     args, unknown = _parser(names).parse_known_args(list(_joined(words)))
     if unknown:  # told with the command's usage, not with that of the whole
-        args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
+        args.refuse(f"unrecognized arguments: {' '.join(unknown)}{_with_commas(words, args)}")
     try:
         status: int = args.run(args)
     except UsageError as error:
@@ -87,6 +88,18 @@ def _joined(words: Iterable[str]) -> Iterator[str]:
             yield word
     if option:
         yield option
+
+
+def _with_commas(words: list[str], args: argparse.Namespace) -> str:
+    """The cure for a list that was written in several words, ``--shape 2 6``."""
+    for start, word in enumerate(words):
+        option, _, first = word.partition("=")
+        after = takewhile(re.compile(r"-?\d[\d,]*").fullmatch, words[start + 1 :])
+        numbers = [*filter(None, [first]), *after]
+        is_list = isinstance(vars(args).get(option[2:].replace("-", "_")), tuple)
+        if is_list and len(numbers) > 1:
+            return f"; write {option} {','.join(n.strip(',') for n in numbers)}"
+    return ""
 
 
 def _leave_streams() -> None:

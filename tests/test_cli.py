@@ -115,6 +115,29 @@ def test_an_unknown_word_is_told_with_the_usage_of_its_command(words, capsys):
     assert f"show: error: unrecognized arguments: {' '.join(words)}" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        ("batch_norm --shape 2 6", "--shape 2,6"),
+        ("batch_norm --shape=2 6 4", "--shape 2,6,4"),
+        ("layer_norm --axis -2 -1", "--axis -2,-1"),
+        ("layer_norm --shape 2,3,4 --feature-axis 0 -1", "--feature-axis 0,-1"),
+        ("batch_norm --channel-axis 0 1 --shape 2,6", "--channel-axis 0,1"),
+    ],
+)
+def test_a_list_in_several_words_is_cured_by_commas(words, cure, capsys):
+    with pytest.raises(SystemExit):
+        main(["show", *words.split()])
+    assert capsys.readouterr().err.endswith(f"; write {cure}\n")
+    assert main(["show", words.split()[0], *cure.split()]) == cli.OK
+    with pytest.raises(SystemExit):
+        main(["show", "--shape", "2", "6", "batch_norm"])
+    assert "write a list of numbers as one word" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["show", "group_norm", "--groups", "2", "3"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: 3\n")
+
+
 def test_the_overview_names_every_command_with_its_help(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])

@@ -19,6 +19,8 @@ def norm_among(norms: Sequence[str]) -> Callable[[str], str]:
             return name
         close = get_close_matches(name, norms, n=1)
         meant = f"; did you mean {close[0]}?" if close else ""
+        if text.strip("-,").isdecimal():  # what was left of a list
+            meant = "; write a list of numbers as one word, 2,6,4,4 say"
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(norms)}{meant}")
 
     return norm
