@@ -441,6 +441,17 @@ def test_eps_of_parts_in_gguf_are_told_apart(tmp_path):
     assert eps_from_config(tmp_path / "m.gguf", "layer_norm", section=section) == 1e-6
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_gguf_of_more_keys_than_any_model_has_is_refused_at_once(tmp_path, order):
+    need("gguf")
+    keys = [struct.pack(f"{order}Q5sIB", 5, b"%05d" % k, 0, 1) for k in range(70_000)]
+    header = b"GGUF" + struct.pack(f"{order}IQQ", 3, 0, len(keys))
+    (tmp_path / "many.gguf").write_bytes(header + b"".join(keys))
+    for read in (read_state, lambda path: eps_from_config(path, "rms_norm")):
+        with pytest.raises(ValueError, match=r"many\.gguf says that it has 70000 keys"):
+            read(tmp_path / "many.gguf")
+
+
 def test_gguf_that_says_more_than_it_has_takes_no_memory(tmp_path):
     need("gguf")
     array = struct.pack("<QcIIQ", 1, b"a", 9, 4, 1 << 50)  # named a, of so many uint32

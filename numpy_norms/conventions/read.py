@@ -17,6 +17,8 @@ from ..files import Damage, opened, read_bytes, read_npz, size_of
 
 Array = NDArray[Any]
 
+_MOST_GGUF = 1 << 16  # keys, and arrays; a model has some thousands
+
 
 class State(dict[str, Array]):
     """Names to arrays; what NumPy has no type for raises when it is asked for.
@@ -183,6 +185,12 @@ def opened_gguf(name: str) -> Iterator[Any]:
     with opened(name) as file:
         if file.read(4) != b"GGUF":
             raise Damage("is not a .gguf file")
+        counts = np.frombuffer(file.read(20)[4:], "<u8")
+        number = int(np.minimum(counts, counts.byteswap()).max(initial=0))
+        if number > _MOST_GGUF:
+            raise Damage(
+                f"says that it has {number} keys or arrays; at most {_MOST_GGUF} were expected"
+            )
         yield Reader(name)
 
 
