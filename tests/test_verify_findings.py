@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -373,3 +375,110 @@ def test_a_number_that_is_added_everywhere_is_no_narrower_type():
     forward = plain_kernel("layer_norm")[0]
     found = first("layer_norm", lambda *a: forward(*a) + np.float32(1e-3))
     assert found.kind == "unknown"
+
+
+def of_set(change):
+    """The mean and the reciprocal root of other sets."""
+    return {
+        "x_hat": lambda w, _: (w.x - change(w.mean)) * w.rstd,
+        "rstd": lambda _, rstd: change(rstd),
+    }
+
+
+def of_blocks(size):
+    def own_means(w, _):
+        starts = np.arange(0, w.view.set_size, size)
+        counts = np.diff(np.append(starts, w.view.set_size))
+        sums = np.add.reduceat(w.x, starts, axis=3)
+        means = np.repeat(sums / counts.astype(w.x.dtype), counts, axis=3)
+        return w.average((w.x - means) ** 2)
+
+    return own_means
+
+
+def lanes(kept, of):
+    return lambda w, _: w.average((w.x - w.mean) ** 2 * (np.arange(w.view.set_size) % of < kept))
+
+
+ROLLED = partial(np.roll, shift=1, axis=0)
+IN_STATISTICS = {
+    "the variance is held at 1e-3 at least": {"var": lambda _, var: np.maximum(var, 1e-3)},
+    "the reciprocal root is held at 100 at most": {"rstd": lambda _, rstd: np.minimum(rstd, 100)},
+    "the variance is divided by m - 2 instead of m": {
+        "var": lambda w, var: var * np.float32(np.divide(w.view.set_size, w.view.set_size - 2))
+    },
+    "the mean and the reciprocal root are those of the set before": of_set(ROLLED),
+    "y is that of the row before": {"y": lambda _, y: ROLLED(y)},
+    "variances of blocks of 8 are merged without the distances of their means": {
+        "var": of_blocks(8)
+    },
+    "the variance is taken over the first half of each 32 only, of each set": {
+        "var": lanes(16, 32)
+    },
+    "the variance is taken over all but the last of each 4, of each set": {"var": lanes(3, 4)},
+}
+
+
+@pytest.mark.parametrize("words", IN_STATISTICS)
+def test_statistics_that_are_held_shifted_or_of_a_part_are_told(words):
+    forward = plain_kernel("layer_norm", IN_STATISTICS[words])[0]
+    assert first("layer_norm", forward, battery=small).what == words
+
+
+ACTIVATED = {
+    "leaky_relu": torch.nn.functional.leaky_relu,
+    "gelu": torch.nn.functional.gelu,
+    "gelu_by_tanh": partial(torch.nn.functional.gelu, approximate="tanh"),
+    "silu": torch.nn.functional.silu,
+    "tanh": torch.tanh,
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATED)
+def test_an_activation_behind_the_norm_is_told_and_its_gradients_follow(name):
+    """As a fused layer of PyTorch, differentiated by it."""
+
+    def fused(x, gamma, beta, eps):
+        return ACTIVATED[name](torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, eps))
+
+    found = small("layer_norm").of(*torch_kernel(fused)).diagnosis
+    assert found[0].what == f"y is computed as {name}(gamma x_hat + beta)"
+    assert {f.output for f in found} == {"y", "dx", "dgamma", "dbeta"}
+    assert {f.what for f in found[1:]} == {FOLLOWS}
+
+
+def to_float16(a):
+    return a.astype(np.float16).astype(a.dtype)
+
+
+def cut(a):
+    return (a.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+COARSE = {
+    "y is rounded to multiples of 1/256": lambda y: np.round(y * 256) / 256,
+    "y is rounded to multiples of 1/1000": lambda y: np.round(y, 3),
+    "y is rounded to multiples of max / 127, as int8": lambda y: (
+        np.round(y / (abs(y).max() / 127)) * (abs(y).max() / 127)
+    ),
+    "y is cut to bfloat16": cut,
+    "y is rounded to half precision": to_float16,
+}
+
+
+@pytest.mark.parametrize("words", COARSE)
+def test_numbers_that_are_coarse_are_told_by_their_steps(words):
+    forward = plain_kernel("layer_norm")[0]
+    assert first("layer_norm", lambda *a: COARSE[words](forward(*a)), battery=small).what == words
+
+
+def test_a_kernel_in_float16_is_told_and_a_rough_root_of_that_size_is_not_said_to_be_one():
+    def narrow(x, gamma, beta, eps):
+        x, gamma, beta = (a.astype(np.float16) for a in (x, gamma, beta))
+        return layer_norm(x, gamma, beta, eps)
+
+    found = first("layer_norm", narrow, battery=small)
+    assert found.what == "y is computed in float16: its errors are those of such a kernel"
+    rough = {"rstd": lambda _, rstd: rstd * np.float32(1 - 1e-3) ** (rstd * 97 % 1)}
+    found = first("layer_norm", plain_kernel("layer_norm", rough)[0], battery=small)
+    assert "float16" not in found.what

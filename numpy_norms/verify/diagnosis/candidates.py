@@ -123,7 +123,9 @@ def _concerns(fault: Fault, output: str) -> bool:
 
 def _chosen(ill: list[Piece]) -> list[Piece]:
     """Return a few pieces to judge by: small ones with much that is wrong, of several shapes."""
-    order = sorted(ill, key=lambda p: (p.size > SMALL, -p.wrong.mean() * (p.got.size > 30), p.size))
+    # Sets of one or two tell least: there m - 1 and m - 2 are 0.
+    late = {id(p): (p.size > SMALL, p.view.set_size < 3) for p in ill}
+    order = sorted(ill, key=lambda p: (late[id(p)], -p.wrong.mean() * (p.got.size > 30), p.size))
     chosen: list[Piece] = []
     for piece in order:
         if all(piece.got.shape != other.got.shape for other in chosen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -154,13 +155,14 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
     """Say where an output is wrong that no fault explains."""
     ill = [piece for piece in evidence if piece.wrong.any()]
     ratio = max(float(piece.off.max()) for piece in ill)
-    narrow = _narrower(output, ill)
+    narrow, allowed = _narrower(output, ill)
     if _unsteady(evidence):
         what = f"{output} is not the same when it is called again with the same arguments"
         fault = Fault("not repeatable", f"{what}: a race, or memory that is read unwritten")
     elif narrow:
         what = f"{output} is computed in {narrow}: its errors are those of such a kernel"
-        fault = Fault("cast too early", what, f"accumulate={narrow!r} would allow it")
+        cure = f"accumulate={narrow!r} would allow it" if allowed else ""
+        fault = Fault("cast too early", what, cure)
     elif ratio < SLIGHT:
         size = f"errors are up to {np.exp(ratio):.1f} tolerances, and no fault fits"
         fault = Fault("rounding", f"{size}: it rounds more than was declared")
@@ -201,24 +203,39 @@ def _none_finite(ill: Sequence[Piece]) -> bool:
     return not any(np.isfinite(piece.got[piece.wrong]).any() for piece in ill)
 
 
-def _narrower(output: str, ill: Sequence[Piece]) -> str:
-    """Return the type in which a right kernel would have had such errors, if there is one."""
-    roundoffs = {name: roundoff(name) for name in ("float32", "float16")}
+def _narrower(output: str, ill: Sequence[Piece]) -> tuple[str, bool]:
+    """Return the type in which a kernel seems to compute, and whether that allows its errors.
+
+    An error of the size of float16's may be a formula's as well: its numbers have to be float16's.
+    """
     own = ill[0].judge.dtype
+    types = [np.dtype(n) for n in ("float32", "float16") if roundoff(n) > roundoff(own)]
+    spread = float(np.mean([piece.wrong.mean() for piece in ill]))
+    for dtype in (*types, own) if own.itemsize == 2 else types:
+        allowed = _allowed_by(dtype, output, ill)
+        narrow = dtype.itemsize == 2 and dtype != own
+        if spread > SPREAD and (_holds(dtype, ill) if narrow else allowed):
+            return str(dtype), allowed
+    return "", False
+
+
+def _holds(dtype: np.dtype[Any], ill: Sequence[Piece]) -> bool:
+    """Return whether the results are numbers of a type, and of more than a few kinds."""
+    got = np.concatenate([piece.got[piece.wrong & np.isfinite(piece.got)] for piece in ill])
+    return bool((got == got.astype(dtype)).all()) and len(np.unique(got)) > len(got) / 10
+
+
+def _allowed_by(dtype: np.dtype[Any], output: str, ill: Sequence[Piece]) -> bool:
+    """Return whether a right kernel that adds up in a type may have such errors."""
     signs = [np.sign(piece.got - piece.expected)[piece.wrong].mean() for piece in ill]
     if abs(np.mean(signs)) > LEAST:  # rounding goes either way
-        return ""
-    types = [np.dtype(n) for n in roundoffs if roundoffs[n] > roundoff(own)]
-    for dtype in (*types, own) if own.itemsize == 2 else types:
-        within = 0.0
-        for piece in ill:
-            judge = Judge(piece.judge.case, piece.arrangement, own, dtype)
-            allowed = piece.flat(judge.tolerances[output])
-            within += float((abs(piece.got - piece.expected) <= allowed)[piece.wrong].mean())
-        spread = float(np.mean([piece.wrong.mean() for piece in ill]))
-        if within > 0.95 * len(ill) and spread > SPREAD:
-            return str(dtype)
-    return ""
+        return False
+    within = 0.0
+    for piece in ill:
+        judge = Judge(piece.judge.case, piece.arrangement, piece.judge.dtype, dtype)
+        tolerance = piece.flat(judge.tolerances[output])
+        within += float((abs(piece.got - piece.expected) <= tolerance)[piece.wrong].mean())
+    return within > 0.95 * len(ill)
 
 
 def _described(output: str, ill: Sequence[Piece]) -> str:

@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 from numpy_norms.verify.plain import Array, Edit, Work
 
-from .grammar import CENTRED, TERMS, Fault, replaced
+from .activations import ACTIVATIONS
+from .grammar import CENTRED, TERMS, Average, Fault, replaced
+from .regions import BLOCKS, over_blocks
 
 __all__ = ["formulas"]
 
 Change = Callable[[Array], Array]
 
 FIXED = ("1e-12", "1e-8", "1e-7", "1e-5", "1e-4", "1e-3")  # 1e-6 is in the catalogue
+HELD = ("1e-8", "1e-7", "1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "0.1", "1")
 PADDED = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -27,6 +31,33 @@ def _gamma_outside(w: Work, inside: Array) -> Array:
 
 def _with_eps(eps: float, w: Work) -> Array:
     return np.asarray((w.var + type(w.eps)(eps)) ** -0.5)
+
+
+def _held() -> Iterator[Fault]:
+    """Yield the variances, and roots, that are kept from being small."""
+    for bound in HELD:
+        least = float(bound)
+        yield replaced(
+            "formula",
+            f"the variance is held at {bound} at least",
+            f"r = (max(var, {bound}) + eps)^(-1/2)",
+            rstd=partial(_of_held_var, least),
+        )
+        most = f"{least**-0.5:.6g}"
+        yield replaced(
+            "formula",
+            f"the reciprocal root is held at {most} at most",
+            f"r = max(var + eps, {bound})^(-1/2)",
+            rstd=partial(_held_rstd, least),
+        )
+
+
+def _of_held_var(least: float, w: Work) -> Array:
+    return np.asarray((np.maximum(w.var, least) + w.eps) ** -0.5)
+
+
+def _held_rstd(least: float, w: Work) -> Array:
+    return np.asarray(np.maximum(w.var + w.eps, least) ** -0.5)
 
 
 def _statistics() -> Iterator[Fault]:
@@ -45,6 +76,19 @@ def _statistics() -> Iterator[Fault]:
     ):
         fault = Fault("axis", f"{words} used for all", edits=dict.fromkeys(steps, _of_the_first))
         yield fault if "mean" not in steps else fault.of(*CENTRED)
+    for by, neighbour in ((1, "before"), (-1, "behind")):
+        centred = partial(_centred_by, by)
+        rstd = partial(_made, partial(_rolled, by=by))
+        words = f"of the set {neighbour}"
+        yield Fault("axis", f"the reciprocal root is that {words}", edits={"rstd": rstd})
+        yield Fault("axis", f"the mean is that {words}", edits={"x_hat": centred}).of(*CENTRED)
+        both = {"rstd": rstd, "x_hat": centred}
+        words = f"the mean and the reciprocal root are those {words}"
+        yield Fault("axis", words, edits=both).of(*CENTRED)
+
+
+def _centred_by(by: int, w: Work, _: Any) -> Array:
+    return np.asarray((w.x - _rolled(w.mean, by)) * w.rstd)
 
 
 def _of_the_first(_: Work, value: Array) -> Array:
@@ -65,6 +109,19 @@ def _changed() -> Iterator[Fault]:
 
 def _made(change: Change, _: Work, value: Any) -> Array:
     return change(np.asarray(value))
+
+
+def _in_rows() -> Iterator[Fault]:
+    """Yield arrays whose rows, or samples, are those of a neighbour."""
+    channels = tuple(norm for norm in NORMS if norm not in FEATURE_NORMS)
+    for word, norms in (("row", FEATURE_NORMS), ("sample", channels)):
+        for by, neighbour in ((1, "before"), (-1, "behind")):
+            change = partial(np.roll, shift=by, axis=0)
+            words = f"that of the {word} {neighbour}"
+            for step in ("y", "x_hat", "dx"):
+                edits = {step: partial(_made, change)}
+                yield Fault("axis", f"{TERMS[step][0]} is {words}", edits=edits).of(*norms)
+            yield Fault("axis", f"dy is {words}", edits=_of_dy(change)).of(*norms)
 
 
 def _of_x(change: Change) -> dict[str, Edit]:
@@ -116,7 +173,9 @@ def formulas() -> Iterator[Fault]:
         projection=lambda w: w.x_hat * w.average(w.dy * w.x_hat),
     )
     yield from _statistics()
+    yield from _held()
     yield from _changed()
+    yield from _in_rows()
     others = {
         "var": {
             "the variance of all of x": lambda w: w.x.var(),
@@ -186,6 +245,17 @@ def formulas() -> Iterator[Fault]:
                 _shifted, by, by
             ),
         }
+    for size in BLOCKS:
+        yield replaced(
+            "formula",
+            f"variances of blocks of {size} are merged without the distances of their means",
+            "var = E[(x - mean of its block)^2]",
+            var=partial(_within_blocks, over_blocks(size)),
+        ).of(*CENTRED)
+    others["y"] |= {
+        f"{name}(gamma x_hat + beta)": partial(_activated, function)
+        for name, function in ACTIVATIONS.items()
+    }
     for block in PADDED:
         words = f"zeros that pad a set to a multiple of {block} count as deviations of size mean"
         formula = f"var = (sum (x - mu)^2 + (B - m) mu^2) / m, B a multiple of {block}"
@@ -225,6 +295,14 @@ def _again(a: Array, w: Work) -> Array:
     return np.asarray(centred * (w.average(centred**2) + w.eps) ** -0.5)
 
 
+def _within_blocks(over: Average, w: Work) -> Array:
+    return w.average((w.x - over(w, w.x)) ** 2)
+
+
+def _activated(function: Change, w: Work) -> Array:
+    return function(w.scale * w.x_hat + w.beta)
+
+
 def _shifted(gamma: int, beta: int, w: Work) -> Array:
     return np.asarray(_rolled(w.scale, gamma) * w.x_hat + _rolled(w.beta, beta))
 
@@ -247,8 +325,30 @@ def _reversed(a: Array) -> Array:
     return a.ravel()[::-1].reshape(a.shape)
 
 
+def _to_bfloat16(way: Change, a: Array) -> Array:
+    """Return numbers with 8 significant bits."""
+    fraction, exponent = np.frexp(np.asarray(a).real)
+    return np.asarray(np.ldexp(way(fraction * 256) / 256, exponent).astype(a.dtype))
+
+
+def _to_multiples(number: int, a: Array) -> Array:
+    return np.asarray(np.rint(a * number) / number)
+
+
+def _to_int8(a: Array) -> Array:
+    step = abs(a).max() / 127
+    return np.asarray(np.rint(a / step) * step)
+
+
 # What an array may be instead: the kind of the fault, and how it comes of the right one.
 CHANGES: dict[str, tuple[str, Change]] = {
+    "rounded to bfloat16": ("cast too early", partial(_to_bfloat16, np.rint)),
+    "cut to bfloat16": ("cast too early", partial(_to_bfloat16, np.trunc)),
+    "rounded to multiples of max / 127, as int8": ("cast too early", _to_int8),
+    **{
+        f"rounded to multiples of 1/{number}": ("cast too early", partial(_to_multiples, number))
+        for number in (16, 64, 100, 128, 256, 1000, 1024, 4096, 65536)
+    },
     "truncated to whole numbers": ("cast too early", np.trunc),
     "rounded to whole numbers": ("cast too early", np.rint),
     "rounded down to whole numbers": ("cast too early", np.floor),

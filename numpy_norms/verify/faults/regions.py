@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from numpy_norms.verify.plain import Array, Work
 from .grammar import Average
 
 __all__ = [
+    "BLOCKS",
     "axes_by_name",
     "blocks",
     "over_axes",
+    "over_blocks",
     "over_tiles",
     "over_view",
     "within_set",
@@ -97,8 +99,28 @@ def over_tiles(size: int) -> Average:
     return average
 
 
+def over_blocks(size: int) -> Average:
+    """Return an average over each block of so many neighbours in a set."""
+
+    def average(w: Work, a: Array) -> Array:
+        order = [axis for axis in range(4) if axis not in w.view.over] + [*w.view.over]
+        sets = np.transpose(np.broadcast_to(a, w.view.shape), order)
+        rows = sets.reshape(-1, w.view.set_size)
+        starts = np.arange(0, w.view.set_size, size)
+        counts = np.diff(np.append(starts, w.view.set_size))
+        means = np.add.reduceat(rows, starts, axis=1) / counts.astype(rows.dtype)
+        spread = np.repeat(means, counts, axis=1).reshape(sets.shape)
+        return np.asarray(np.transpose(spread, np.argsort(order)))
+
+    return average
+
+
 def _kept(name: str, size: int, count: int) -> Array:
     """Return which of `count` terms a region holds."""
+    index = np.arange(count)
+    if name in PARTS:
+        first, end = PARTS[name](size)
+        return np.asarray((index % size >= first) & (index % size < end))
     last_block = (count - 1) // size * size
     first, end = {
         "first": (0, size),
@@ -108,7 +130,6 @@ def _kept(name: str, size: int, count: int) -> Array:
         "but first": (size, count),
         "but last block": (0, max(last_block, 1)),
     }[name]
-    index = np.arange(count)
     return np.asarray((index >= first) & (index < end))
 
 
@@ -141,7 +162,25 @@ def within_sum(name: str, size: int, *, samples: bool = False) -> Average:
     return total
 
 
+BLOCKS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# Parts of each block of neighbours: what lanes or vectors that are lost leave.
+PARTS: dict[str, Callable[[int], tuple[int, int]]] = {
+    "first halves": lambda size: (0, size // 2),
+    "last halves": lambda size: (size // 2, size),
+    "heads": lambda size: (0, 1),
+    "bodies": lambda size: (0, size - 1),
+}
+PERIODS = {
+    "first halves": (2, 8, 32, 64, 256),
+    "last halves": (2,),
+    "heads": (4, 32),
+    "bodies": (4, 8),
+}
 WORDS = {
+    "first halves": "the first half of each {} only",
+    "last halves": "the last half of each {} only",
+    "heads": "the first of each {} only",
+    "bodies": "all but the last of each {}",
     "first": "the first {} only",
     "last block": "the last block of {} only",
     "whole blocks": "whole blocks of {} only: the rest at the end is lost",
@@ -157,6 +196,10 @@ def blocks(largest: int) -> Iterator[tuple[str, int, str]]:
     for name in ("first", "last block", "whole blocks", "but last block"):
         for size in powers if name != "whole blocks" else powers[1:]:
             yield name, size, WORDS[name].format(size)
+    for name, sizes in PERIODS.items():
+        for size in sizes:
+            if size < largest:
+                yield name, size, WORDS[name].format(size)
     for name in ("but last", "but first"):
         for size in (1, 2, 3):
             if size < largest:

@@ -24,7 +24,18 @@ from .grammar import (
     sign,
 )
 from .memory import by_address, width_for_number
-from .regions import axes_by_name, blocks, over_axes, over_tiles, over_view, within_set, within_sum
+from .regions import (
+    BLOCKS,
+    PERIODS,
+    axes_by_name,
+    blocks,
+    over_axes,
+    over_blocks,
+    over_tiles,
+    over_view,
+    within_set,
+    within_sum,
+)
 
 __all__ = ["sentences"]
 
@@ -61,6 +72,7 @@ def sentences(
         *_counts(),
         *_casts(),
         *_blocks(set_size),
+        *_own_blocks(set_size),
         *_lost_sums(sum_size),
         *(by_address(name) for name in ("x", "dy", "gamma", "beta")),
         width_for_number(),
@@ -186,10 +198,18 @@ def _blocks(longest: int) -> Iterator[Fault]:
     for name, size, words in blocks(longest):
         for steps in GROUPS:
             yield averaged(steps, within_set(name, size), "block lost", f"{words}, of each set")
-            if name != "first" or size < longest:
+            if name not in PERIODS and (name != "first" or size < longest):
                 own = within_set(name, size, own_count=True)
                 where = f"{words}, of each set, and divided by their number"
                 yield averaged(steps, own, "block lost", where)
+
+
+def _own_blocks(longest: int) -> Iterator[Fault]:
+    for size in BLOCKS:
+        if size < longest:
+            where = f"each block of {size} of a set alone"
+            yield averaged(STATISTICS, over_blocks(size), "block lost", where)
+            yield averaged(GRADIENT_MEANS, over_blocks(size), "block lost", where)
 
 
 def _lost_sums(longest: int) -> Iterator[Fault]:
