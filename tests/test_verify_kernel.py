@@ -117,6 +117,15 @@ def test_what_is_not_a_result_fails_with_a_note(wrong, note):
     assert note in str(report)
 
 
+def test_an_exception_that_names_the_shape_is_told_once():
+    def raising(x, *_):
+        raise ValueError(f"no kernel for {x.shape}, which holds {x.size} elements")
+
+    (found,) = small("layer_norm").of(raising, None).diagnosis
+    assert (found.kind, found.where) == ("raises", "")
+    assert found.what == "raises ValueError: no kernel for (5, 7, 13), which holds 455 elements"
+
+
 @pytest.mark.parametrize(
     "returned", [lambda *a: backward(*a)[0], lambda *a: (backward(*a)[0], None, None)]
 )

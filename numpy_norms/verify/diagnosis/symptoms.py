@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from numpy_norms.verify.catalogue import KNOWN
@@ -14,6 +15,8 @@ from .places import conditions
 from .saved import STATISTICS
 
 __all__ = ["failures", "overwritten"]
+
+NUMBERS = re.compile(r"\d[\d.,x× ]*")
 
 
 def overwritten(runs: Sequence[Run]) -> Iterator[Finding]:
@@ -37,9 +40,11 @@ def overwritten(runs: Sequence[Run]) -> Iterator[Finding]:
 def failures(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:
     """Yield what raised, or came back in another shape, and when."""
     notes: dict[tuple[str, str], dict[str, set[int]]] = {}
+    written: dict[str, str] = {}  # the first of those that differ in their numbers, such as shapes
     for number, (judge, made) in enumerate(zip(judges, runs, strict=True)):
         for output, note in made.failures.items():
             kind = "shape" if note.startswith("returned") else "raises"
+            note = written.setdefault(NUMBERS.sub("", note), note)
             notes.setdefault((kind, note), {}).setdefault(output, set()).add(number)
         for output, got in made.results.items():
             expected = judge.expected[output].shape
