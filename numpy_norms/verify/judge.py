@@ -19,7 +19,7 @@ from .battery import Case
 from .plain import SCHEMES, Array, Edit, Work, worked
 from .report import Row
 from .runs import Run, gradient_names
-from .tolerances import Accumulator, Tolerances, bounds, roundoff
+from .tolerances import Accumulator, Bounds, Tolerances, bounds, roundoff
 from .traits import traits
 
 __all__ = ["Judge", "distances"]
@@ -44,23 +44,12 @@ class Judge:
         self.roundoff, self.dtype = roundoff(dtype), dtype
         declared = Accumulator.declared(dtype, accumulate)
         self.rsqrt_ulp, self.order = declared.rsqrt_ulp, declared.order
-        self.scale = scale = case.gamma.astype(np.float64) + (scheme == "gemma")
+        self.scale = case.gamma.astype(np.float64) + (scheme == "gemma")
         with np.errstate(all="ignore"):
-            self.expected = _expected(case, arrangement, scale)
+            self.expected = _expected(case, arrangement, self.scale)
             self.expected |= _statistics(case, arrangement)
             self.expected["sum"] = np.asarray(case.x, np.float64)
-            found = bounds(
-                arrangement,
-                case.x,
-                scale,
-                case.beta,
-                case.dy,
-                case.eps,
-                case.num_groups,
-                dtype,
-                accumulate,
-                cast_between=scheme in ("llama", "onnx"),
-            )
+            found = self.bounds(accumulate)
         self.tolerances, self.scales = (_by_name(t) for t in found[:2])
         for name, tolerance in zip(("mean", "rstd"), found.statistics, strict=True):
             self.tolerances[name] = self.scales[name] = tolerance
@@ -72,6 +61,22 @@ class Judge:
             for name in ("y", *gradient_names(case.norm)):
                 rounded = self.expected[name].astype(dtype)
                 self.expected[name] = rounded.astype(np.float64)
+
+    def bounds(self, accumulate: Any) -> Bounds:
+        """Return how far a right kernel may be off that declares to add up so."""
+        case = self.case
+        return bounds(
+            self.arrangement,
+            case.x,
+            self.scale,
+            case.beta,
+            case.dy,
+            case.eps,
+            case.num_groups,
+            self.dtype,
+            accumulate,
+            cast_between=self.scheme in ("llama", "onnx"),
+        )
 
     @cached_property
     def traits(self) -> dict[str, Any]:

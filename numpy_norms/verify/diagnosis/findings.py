@@ -212,10 +212,11 @@ def _narrower(output: str, ill: Sequence[Piece]) -> tuple[str, bool]:
     types = [np.dtype(n) for n in ("float32", "float16") if roundoff(n) > roundoff(own)]
     spread = float(np.mean([piece.wrong.mean() for piece in ill]))
     for dtype in (*types, own) if own.itemsize == 2 else types:
-        allowed = _allowed_by(dtype, output, ill)
         narrow = dtype.itemsize == 2 and dtype != own
-        if spread > SPREAD and (_holds(dtype, ill) if narrow else allowed):
-            return str(dtype), allowed
+        if spread > SPREAD and (not narrow or _holds(dtype, ill)):
+            allowed = _allowed_by(dtype, output, ill)
+            if narrow or allowed:
+                return str(dtype), allowed
     return "", False
 
 
@@ -232,8 +233,7 @@ def _allowed_by(dtype: np.dtype[Any], output: str, ill: Sequence[Piece]) -> bool
         return False
     within = 0.0
     for piece in ill:
-        judge = Judge(piece.judge.case, piece.arrangement, piece.judge.dtype, dtype)
-        tolerance = piece.flat(judge.tolerances[output])
+        tolerance = piece.flat(getattr(piece.judge.bounds(dtype).tolerances, output))
         within += float((abs(piece.got - piece.expected) <= tolerance)[piece.wrong].mean())
     return within > 0.95 * len(ill)
 
