@@ -409,6 +409,13 @@ IN_STATISTICS = {
     },
     "the mean and the reciprocal root are those of the set before": of_set(ROLLED),
     "y is that of the row before": {"y": lambda _, y: ROLLED(y)},
+    "y is that of the first row, for all": {
+        "x_hat": lambda _, x_hat: np.broadcast_to(x_hat[:1], x_hat.shape)
+    },
+    "scale is computed as gamma[0] for all": {"scale": lambda w, _: 0 * w.gamma + w.gamma.flat[0]},
+    "rstd is computed as 1 / (sqrt(var) + sqrt(eps))": {
+        "rstd": lambda w, _: 1 / (np.sqrt(w.var) + np.sqrt(w.eps))
+    },
     "variances of blocks of 8 are merged without the distances of their means": {
         "var": of_blocks(8)
     },
@@ -445,6 +452,47 @@ def test_an_activation_behind_the_norm_is_told_and_its_gradients_follow(name):
     assert found[0].what == f"y is computed as {name}(gamma x_hat + beta)"
     assert {f.output for f in found} == {"y", "dx", "dgamma", "dbeta"}
     assert {f.what for f in found[1:]} == {FOLLOWS}
+
+
+def welford(x, gamma, beta, eps, twice):
+    """With the square of a delta where the product of both belongs."""
+    mean = square = np.zeros_like(x[..., :1])
+    for n in range(x.shape[-1]):
+        new = x[..., n : n + 1]
+        deltas = [new - mean, new - (mean + (new - mean) / np.float32(n + 1))]
+        mean, square = new - deltas[1], square + deltas[twice] ** 2
+    return layer_norm(x, gamma, beta, eps, square / np.float32(x.shape[-1]))
+
+
+@pytest.mark.parametrize("twice", [0, 1])
+def test_a_delta_of_welford_that_is_squared_is_told(twice):
+    found = first("layer_norm", partial(welford, twice=twice), battery=small)
+    assert f"counts the {('first', 'second')[twice]} delta of Welford twice" in found.what
+
+
+def test_a_gradient_that_a_residual_adds_is_told():
+    edits = {"dx": lambda w, dx: dx + w.dy}
+    found = first("layer_norm", None, plain_kernel("layer_norm", edits)[1], battery=small)
+    assert found.what == "dx is computed as dx + dy: dy is added once more"
+
+
+def test_a_nan_that_is_hidden_is_told():
+    forward = plain_kernel("layer_norm")[0]
+    found = first("layer_norm", lambda x, *a: forward(np.nan_to_num(x), *a))
+    assert found.what == "y is a number where NaN is expected: a NaN in x is hidden"
+    assert "where x holds a NaN" in found.condition
+
+
+@pytest.mark.parametrize("norm", CHANNELS)
+def test_memory_that_is_taken_for_channels_last_is_told(norm):
+    forward = plain_kernel(norm)[0]
+
+    def confused(x, *rest):
+        n, channels, *sizes = x.shape
+        y = forward(np.moveaxis(x.reshape(n, *sizes, channels), -1, 1), *rest)
+        return np.moveaxis(y, 1, -1).reshape(x.shape)
+
+    assert first(norm, confused).what == "x is read as if channels were last"
 
 
 def to_float16(a):

@@ -240,6 +240,9 @@ def _allowed_by(dtype: np.dtype[Any], output: str, ill: Sequence[Piece]) -> bool
 
 def _described(output: str, ill: Sequence[Piece]) -> str:
     got = np.concatenate([piece.got[piece.wrong] for piece in ill])
+    expected = np.concatenate([piece.expected[piece.wrong] for piece in ill])
+    if np.isnan(expected).all():
+        return f"{output} is a number where NaN is expected: a NaN in x is hidden"
     if not np.isfinite(got).any():
         kind = "NaN" if np.isnan(got).all() else "infinite"
         return f"{output} is {kind} where a number is expected"

@@ -14,13 +14,14 @@ from numpy_norms.verify.plain import Array, Edit, Work
 
 from .activations import ACTIVATIONS
 from .grammar import CENTRED, TERMS, Average, Fault, replaced
-from .regions import BLOCKS, over_blocks
+from .regions import BLOCKS, in_rows, over_blocks
 
 __all__ = ["formulas"]
 
 Change = Callable[[Array], Array]
 
-FIXED = ("1e-12", "1e-8", "1e-7", "1e-5", "1e-4", "1e-3")  # 1e-6 is in the catalogue
+# Of eps; 1e-6 is in the catalogue.
+FIXED = ("1e-12", "1e-8", "1e-7", "1e-5", "1e-4", "1e-3", "1e-2", "0.1")
 HELD = ("1e-8", "1e-7", "1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "0.1", "1")
 PADDED = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -115,13 +116,19 @@ def _in_rows() -> Iterator[Fault]:
     """Yield arrays whose rows, or samples, are those of a neighbour."""
     channels = tuple(norm for norm in NORMS if norm not in FEATURE_NORMS)
     for word, norms in (("row", FEATURE_NORMS), ("sample", channels)):
-        for by, neighbour in ((1, "before"), (-1, "behind")):
-            change = partial(np.roll, shift=by, axis=0)
-            words = f"that of the {word} {neighbour}"
+        for change, words in (
+            (partial(np.roll, shift=1, axis=0), f"that of the {word} before"),
+            (partial(np.roll, shift=-1, axis=0), f"that of the {word} behind"),
+            (_first_for_all, f"that of the first {word}, for all"),
+        ):
             for step in ("y", "x_hat", "dx"):
                 edits = {step: partial(_made, change)}
                 yield Fault("axis", f"{TERMS[step][0]} is {words}", edits=edits).of(*norms)
             yield Fault("axis", f"dy is {words}", edits=_of_dy(change)).of(*norms)
+
+
+def _first_for_all(a: Array) -> Array:
+    return np.broadcast_to(a[:1], a.shape)
 
 
 def _of_x(change: Change) -> dict[str, Edit]:
@@ -180,10 +187,22 @@ def formulas() -> Iterator[Fault]:
         "var": {
             "the variance of all of x": lambda w: w.x.var(),
             "E|x - mu|, not squared": lambda w: w.average(abs(w.x - w.mean)),
+            "E[(x - x[0])^2], about the first value: the shift is not made up for": lambda w: (
+                w.average((w.x - _first_value(w)) ** 2)
+            ),
+            "E[(x - mean so far)^2], which counts the first delta of Welford twice": lambda w: (
+                w.average((w.x - in_rows(w, w.x, _means_before)) ** 2)
+            ),
+            "E[(x - mean with x)^2], which counts the second delta of Welford twice": lambda w: (
+                w.average((w.x - in_rows(w, w.x, _means_so_far)) ** 2)
+            ),
             "(E|x - mu|)^2, the square of a mean": lambda w: w.average(abs(w.x - w.mean)) ** 2,
         },
         "rstd": {
             "var + eps: the root is missing": lambda w: 1 / (w.var + w.eps),
+            "1 / (sqrt(var) + sqrt(eps))": lambda w: 1 / (w.var**0.5 + w.eps**0.5),
+            "1 / max(sqrt(var), eps)": lambda w: 1 / np.maximum(w.var**0.5, w.eps),
+            "var^(-1/2) + eps": lambda w: w.var**-0.5 + w.eps,
             "(var + eps^2)^(-1/2)": lambda w: (w.var + w.eps**2) ** -0.5,
             "(var + eps)^(1/2): not its reciprocal": lambda w: (w.var + w.eps) ** 0.5,
             "the standard deviation, not its reciprocal": lambda w: w.var**0.5,
@@ -212,10 +231,14 @@ def formulas() -> Iterator[Fault]:
             "y - beta = gamma x_hat": lambda w: w.scale * (w.x - w.mean) * w.rstd,
         },
         "dgamma": {
+            "sum dy x_hat over the first position of each sample": lambda w: w.total(
+                (w.dy * w.x_hat)[..., :1]
+            ),
             "sum dy (x - mu)": lambda w: w.total(w.dy * (w.x - w.mean)),
             "sum dy y": lambda w: w.total(w.dy * (w.scale * w.x_hat + w.beta)),
         },
         "dbeta": {
+            "sum dy over the first position of each sample": lambda w: w.total(w.dy[..., :1]),
             "sum dy x_hat": lambda w: w.total(w.dy * w.x_hat),
         },
         "dx_hat": {
@@ -225,13 +248,19 @@ def formulas() -> Iterator[Fault]:
         "dx": {
             "dy": lambda w: w.dy,
             "gamma dy": lambda w: w.dx_hat,
+            "dx + dy: dy is added once more": lambda w: _dx(w) + w.dy,
+            "dx + gamma dy: dx_hat is added once more": lambda w: _dx(w) + w.dx_hat,
         },
         "scale": {
             "|gamma|": lambda w: abs(w.gamma),
             "beta": lambda w: w.beta,
+            "gamma[0] for all": lambda w: np.full_like(w.gamma, w.gamma.flat[0]),
+            "exp(gamma)": lambda w: np.exp(w.gamma),
         },
         "y": {
             "beta x_hat + gamma": lambda w: w.beta * w.x_hat + w.scale,
+            "gamma x_hat + beta[0]": lambda w: w.scale * w.x_hat + w.beta.flat[0],
+            "r (gamma (x - mu) + beta)": lambda w: w.rstd * (w.scale * (w.x - w.mean) + w.beta),
             "gamma (x_hat + beta)": lambda w: w.scale * (w.x_hat + w.beta),
             "x + gamma x_hat + beta: x is added once more": lambda w: (
                 w.x + w.scale * w.x_hat + w.beta
@@ -283,6 +312,23 @@ def formulas() -> Iterator[Fault]:
         for words, way in ways.items():
             edits = {step: lambda w, value, way=way: way(w)}
             yield Fault("formula", f"{step} is computed as {words}", edits=edits)
+
+
+def _dx(w: Work) -> Array:
+    return np.asarray(w.rstd * (w.dx_hat - w.centre - w.projection))
+
+
+def _first_value(w: Work) -> Array:
+    return in_rows(w, w.x, lambda rows: np.repeat(rows[:, :1], rows.shape[1], axis=1))
+
+
+def _means_so_far(rows: Array) -> Array:
+    sums = np.cumsum(rows, axis=1, dtype=np.result_type(rows, np.float64))
+    return np.asarray(sums / np.arange(1, rows.shape[1] + 1)).astype(rows.dtype)
+
+
+def _means_before(rows: Array) -> Array:
+    return np.insert(_means_so_far(rows), 0, 0, axis=1)[:, :-1]
 
 
 def _between_ends(w: Work) -> Array:

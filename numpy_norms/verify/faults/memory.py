@@ -12,6 +12,7 @@ from .grammar import Fault
 
 __all__ = [
     "accumulating",
+    "as_if_channels_were_last",
     "by_address",
     "dx_into_dy",
     "interleaved_groups",
@@ -110,6 +111,30 @@ def interleaved_groups() -> Fault:
 
     what = "channel c belongs to group c mod G, not to group c // (C / G)"
     return Fault("axis", what, "group of c = c mod G", norms=("group_norm",), around=around)
+
+
+def as_if_channels_were_last() -> Fault:
+    """The memory of (N, C, *S) is taken for that of (N, *S, C)."""
+
+    def taken(a: Any) -> Array:
+        return np.moveaxis(np.reshape(a, (a.shape[0], *a.shape[2:], a.shape[1])), -1, 1)
+
+    def given(a: Array, shape: tuple[int, ...]) -> Array:
+        return np.moveaxis(a, 1, -1).reshape(shape)
+
+    def around(forward: Kernel, backward: Kernel) -> tuple[Kernel, Kernel]:
+        def ahead(x: Any, *rest: Any) -> Any:
+            return given(forward(taken(x), *rest), x.shape)
+
+        def back(dy: Any, x: Any, *rest: Any) -> Any:
+            dx, *others = backward(taken(dy), taken(x), *rest)
+            return (given(dx, x.shape), *others)
+
+        return ahead, back
+
+    what = "x is read as if channels were last"
+    norms = ("batch_norm", "group_norm", "instance_norm")
+    return Fault("axis", what, "x as (N, S, C)", norms=norms, around=around)
 
 
 def width_for_number() -> Fault:

@@ -16,6 +16,7 @@ __all__ = [
     "BLOCKS",
     "axes_by_name",
     "blocks",
+    "in_rows",
     "over_axes",
     "over_blocks",
     "over_tiles",
@@ -102,17 +103,21 @@ def over_tiles(size: int) -> Average:
 def over_blocks(size: int) -> Average:
     """Return an average over each block of so many neighbours in a set."""
 
-    def average(w: Work, a: Array) -> Array:
-        order = [axis for axis in range(4) if axis not in w.view.over] + [*w.view.over]
-        sets = np.transpose(np.broadcast_to(a, w.view.shape), order)
-        rows = sets.reshape(-1, w.view.set_size)
-        starts = np.arange(0, w.view.set_size, size)
-        counts = np.diff(np.append(starts, w.view.set_size))
-        means = np.add.reduceat(rows, starts, axis=1) / counts.astype(rows.dtype)
-        spread = np.repeat(means, counts, axis=1).reshape(sets.shape)
-        return np.asarray(np.transpose(spread, np.argsort(order)))
+    def means(rows: Array) -> Array:
+        starts = np.arange(0, rows.shape[1], size)
+        counts = np.diff(np.append(starts, rows.shape[1]))
+        blocks = np.add.reduceat(rows, starts, axis=1) / counts.astype(rows.dtype)
+        return np.repeat(blocks, counts, axis=1)
 
-    return average
+    return lambda w, a: in_rows(w, a, means)
+
+
+def in_rows(w: Work, a: Array, change: Callable[[Array], Array]) -> Array:
+    """Return what a change makes of an array whose rows are the sets."""
+    order = [axis for axis in range(4) if axis not in w.view.over] + [*w.view.over]
+    sets = np.transpose(np.broadcast_to(a, w.view.shape), order)
+    changed = change(sets.reshape(-1, w.view.set_size)).reshape(sets.shape)
+    return np.asarray(np.transpose(changed, np.argsort(order)))
 
 
 def _kept(name: str, size: int, count: int) -> Array:

@@ -23,7 +23,7 @@ from .grammar import (
     replaced,
     sign,
 )
-from .memory import by_address, width_for_number
+from .memory import as_if_channels_were_last, by_address, width_for_number
 from .regions import (
     BLOCKS,
     PERIODS,
@@ -76,6 +76,7 @@ def sentences(
         *_lost_sums(sum_size),
         *(by_address(name) for name in ("x", "dy", "gamma", "beta")),
         width_for_number(),
+        as_if_channels_were_last(),
     ]
     return tuple(fault for fault in found if norm in fault.norms)
 
