@@ -31,7 +31,7 @@ def layer_norm(x, gamma, beta, eps, var=None):
     return gamma * ((x - mean) / np.sqrt(var + x.dtype.type(eps))) + beta
 
 
-@pytest.mark.parametrize("eps", ["1e-12", "1e-8", "1e-5", "1e-3"])
+@pytest.mark.parametrize("eps", ["1e-12", "1e-10", "1e-8", "1e-5", "1e-3", "0.1"])
 def test_an_eps_that_is_hard_coded_is_told_with_its_value(eps):
     found = first("layer_norm", lambda x, gamma, beta, _: layer_norm(x, gamma, beta, float(eps)))
     assert found.what == f"eps is always {eps}"

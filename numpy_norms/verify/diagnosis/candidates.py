@@ -21,7 +21,7 @@ from .fitting import clamped, fitted
 __all__ = ["SMALL", "Candidates"]
 
 SMALL = 20_000  # elements: larger cases are asked only about what is likely
-MOST, SHORTLIST = 200, 6  # that are kept after the first cases, and after the last
+MOST, SHORTLIST = 200, 9  # that are kept after the first cases, and after the last
 STATISTICS = {"mean", "var", "rstd", "x_hat", "scale"}
 # The steps that an output depends on.
 STEPS = {
