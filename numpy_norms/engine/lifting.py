@@ -63,8 +63,8 @@ def nearer(
 ) -> Lifted | None:
     """How to lift sets better, whose averages came out so; None where all is well.
 
-    A mean far from zero costs the variance digits, so that the pivot moves there. Squares that
-    overflow, or vanish where no eps hides it, call for a power of two.
+    A mean far from zero costs the variance digits, so that the pivot moves there. Squares and
+    products that might overflow, or vanish where no eps hides it, call for a power of two.
     """
     _, near, _, bounded, *_ = plan.limits
     (_, mean_square), (mean, var) = averages, found
