@@ -348,6 +348,22 @@ def test_a_mean_that_rms_norm_does_not_subtract_is_told():
     assert "mean is subtracted" in small("rms_norm").of(None, passes[1]).diagnosis[0].what
 
 
+@pytest.mark.parametrize("factor", [1.0003, 0.9, 0.37])
+@pytest.mark.parametrize("words", ["the mean", "the variance", "eps", "x in x - mu"])
+def test_a_number_that_multiplies_within_a_step_is_told(words, factor):
+    def forward(x, gamma, beta, eps):
+        by = dict.fromkeys(("the mean", "the variance", "eps", "x in x - mu"), 1.0)
+        by[words] = factor
+        mean = by["the mean"] * x.mean(-1, keepdims=True)
+        var = by["the variance"] * ((x - mean) ** 2).mean(-1, keepdims=True)
+        rstd = 1 / np.sqrt(var + by["eps"] * x.dtype.type(eps))
+        return gamma * (by["x in x - mu"] * x - mean) * rstd + beta
+
+    found = first("layer_norm", forward)
+    assert (found.kind, found.what) == ("factor", f"{words} is multiplied by {factor}")
+    assert found.share > 0.9
+
+
 def test_what_is_unknown_has_no_place_that_holds_little_of_it():
     forward = plain_kernel("layer_norm")[0]
 

@@ -16,7 +16,7 @@ from numpy_norms.verify.plain import SCHEMES, Array, Kernel, worked_again
 from numpy_norms.verify.runs import Run, run
 
 from .evidence import Piece
-from .fitting import clamped, fitted
+from .fitting import clamped, fitted, scaled
 
 __all__ = ["SMALL", "Candidates"]
 
@@ -43,7 +43,7 @@ class Candidates:
         self._runs: dict[tuple[int, int, bool], Run] = {}
 
     def of(self, output: str, ill: list[Piece]) -> Iterator[list[Fault]]:
-        """Yield shortlists for an output: what is known or fitted, all sentences, and slips."""
+        """Yield shortlists for an output: known or fitted, all sentences, slips, and factors."""
         chosen = _chosen(ill)
         norm, case = self.arrangement.norm, chosen[0].judge.case
         known = [f for f in KNOWN if norm in f.norms and _concerns(f, output)]
@@ -53,6 +53,7 @@ class Candidates:
         every = sentences(norm, rank, case.gamma.ndim, *longest)
         for pool in (every, slips(norm), slips(norm, otherwise=True)):
             yield self._shortlist(chosen, [fault for fault in pool if _concerns(fault, output)])
+        yield self._shortlist(chosen, [*scaled(chosen, self._predicted)])
 
     def predicted(
         self, pieces: Sequence[Piece], fault: Fault, most: float = np.inf

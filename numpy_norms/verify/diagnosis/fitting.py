@@ -1,8 +1,9 @@
-"""Terms of the equations fitted to what came back, their factors recognised by name."""
+"""Factors of terms and of steps that are fitted to what came back, and recognised by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy_norms.verify.plain import Array, Work
 
 from .evidence import Piece
 
-__all__ = ["clamped", "fitted"]
+__all__ = ["clamped", "fitted", "scaled"]
 
 # The terms of each output, and their signs in it.
 TERMS: dict[str, dict[str, tuple[int, Any]]] = {
@@ -32,6 +33,23 @@ WORDS = {
     "r E[dx_hat]": "the mean term r E[dx_hat]",
     "r x_hat E[dx_hat x_hat]": "the variance term r x_hat E[dx_hat x_hat]",
 }
+# What a number may multiply within a step: its name, the step, and what that is then.
+Scaled = Callable[[float, Work, Any], Any]
+WITHIN: dict[str, tuple[str, Scaled]] = {
+    "the mean": ("mean", lambda c, _, mean: c * mean),
+    "the variance": ("var", lambda c, _, var: c * var),
+    "x in the variance": ("var", lambda c, w, _: w.average((c * w.x - w.mean) ** 2)),
+    "mu in the variance": ("var", lambda c, w, _: w.average((w.x - c * w.mean) ** 2)),
+    "eps": ("rstd", lambda c, w, _: (w.var + c * w.eps) ** -0.5),
+    "the reciprocal root": ("rstd", lambda c, _, rstd: c * rstd),
+    "x in x - mu": ("x_hat", lambda c, w, _: (c * w.x - w.mean) * w.rstd),
+    "mu in x - mu": ("x_hat", lambda c, w, _: (w.x - c * w.mean) * w.rstd),
+    "x_hat": ("x_hat", lambda c, _, x_hat: c * x_hat),
+    "dx_hat": ("dx_hat", lambda c, _, dx_hat: c * dx_hat),
+    "the mean term": ("centre", lambda c, _, centre: c * centre),
+    "the variance term": ("projection", lambda c, _, projection: c * projection),
+}
+NEWTON = 8  # steps at most
 SAME = 2e-4
 SEVERAL = 3
 
@@ -64,6 +82,48 @@ def fitted(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
         return
     named = dict(zip(terms, (name or "" for name in names), strict=True))
     yield _fault(output, terms, named)
+
+
+def scaled(
+    pieces: Sequence[Piece], predicted: Callable[[Piece, Fault], Array | None]
+) -> Iterator[Fault]:
+    """Yield what is multiplied within a step, by the number that fits best, found by Newton."""
+    for words, (step, change) in WITHIN.items():
+        factor, moved = 1.0, np.inf
+        for _ in range(NEWTON):
+            moved = _correction(pieces, predicted, partial(_times_within, step, change), factor)
+            factor += moved
+            if not abs(moved) > 1e-7:  # or NaN
+                break
+        if abs(moved) <= 1e-7 < abs(factor - 1):
+            fault = _times_within(step, change, factor)
+            yield replace(fault, what=f"{words} is multiplied by {factor:.6g}")
+
+
+def _times_within(step: str, change: Scaled, factor: float) -> Fault:
+    return Fault("factor", "", edits={step: partial(change, factor)})
+
+
+def _correction(
+    pieces: Sequence[Piece],
+    predicted: Callable[[Piece, Fault], Array | None],
+    fault: Callable[[float], Fault],
+    factor: float,
+) -> float:
+    """Return by how much a factor is too small, by least squares about what it predicts."""
+    change = 0.01 * factor
+    both = 0.0, 0.0
+    for piece in pieces:
+        here, there = (predicted(piece, fault(c)) for c in (factor, factor + change))
+        if here is None or there is None:
+            return np.nan
+        weights = 1 / np.maximum(piece.sample.tolerance, 1e-300)
+        slope = (there - here)[piece.some] / change * weights
+        error = (piece.got - here)[piece.some] * weights
+        usable = np.isfinite(slope) & np.isfinite(error)
+        products = slope[usable] @ error[usable], slope[usable] @ slope[usable]
+        both = both[0] + float(products[0]), both[1] + float(products[1])
+    return both[0] / both[1] if both[1] else np.nan
 
 
 def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
