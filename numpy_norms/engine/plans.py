@@ -101,8 +101,11 @@ class Plan:
         self.set_shape, self.parameter_shape, self.row = self._few_shapes()
         # Whether few numbers are not yet as the array takes them.
         self.spreads = self.few != work or len(self.row) > 1
-        # Whether rows after `inner` are short enough to lie whole in a tile, and several of them.
-        self.together = self.flat and prod(self.row) <= SEVERAL * widest
+        # Whether rows after `inner` lie whole in a tile, several of them: they are short, and parts
+        # of them would be too short to be lifted or, where nothing is, be copied for each sum.
+        part = SCRATCH // (self.slots * work.itemsize) // max(1, self.shape[self.inner or 0])
+        parted = not self.in_place and part >= SHORT
+        self.together = self.flat and prod(self.row) <= SEVERAL * widest and not parted
         self.buffer = 16 if prod(self.row or self.shape[-1:]) >= SHORT else 8192
         self.inner_sum = sums.inner_sum(ndim, self.inner or 0)
         self.sums = self._sums()

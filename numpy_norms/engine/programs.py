@@ -90,7 +90,7 @@ def repeated(work: Pass) -> Pass:
 
 def _program(work: Pass, plan: Plan, args: tuple[Any, ...]) -> Pass | None:
     """The program of a pass, which is run for notes; None where it cannot be noted."""
-    notes = Notes()
+    notes = Notes(plan.size)
     try:
         noted = [notes.array(a) if type(a) is np.ndarray else a for a in args]
         inputs = ", ".join(notes.names)
@@ -120,7 +120,8 @@ def _compiled(source: str) -> CodeType:
 class Notes:
     """The lines of a program, and what its names stand for."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.lines: list[str] = []
         self.names: list[str] = []
         self.constants: dict[str, Any] = {"__name__": __name__}
@@ -158,9 +159,10 @@ class Notes:
             return self.known[line][0]
         noted = self.array(np.asarray(found))
         self.lines.append(f"{noted.name} = {line}")
-        if noted.size > FEW:  # too large to be kept
+        if noted.size > FEW:
             self.large.append(noted.name)
-        elif function is np.ndarray.astype or isinstance(function, np.ufunc):
+        few = noted.size <= max(FEW, self.size // 16)  # others take memory while they are known
+        if few and (function is np.ndarray.astype or isinstance(function, np.ufunc)):
             self.known[line] = noted, *[a for a in args if type(a) is Noted]
         return noted
 
