@@ -50,14 +50,15 @@ def mask_of(plan: Plan, where: Array, x: Array) -> Mask:
     if not x.size:
         return Mask(where, np.ones(plan.set_shape, plan.few), None)
     seen = _in_view(plan, where, x)
-    alike = prod([plan.shape[a] for a in plan.over if seen.shape[a] == 1])
-    counts = alike * np.count_nonzero(seen, axis=plan.over, keepdims=True)
-    portion = np.broadcast_to(np.divide(counts, plan.m, dtype=plan.wide), plan.set_shape)
-    portion, empty = portion.astype(plan.few), portion == 0
-    hidden = np.broadcast_to(~seen, plan.shape)
-    if not empty.any():
-        return Mask(hidden, portion, None)
-    return Mask(hidden, np.where(empty, 1, portion).astype(plan.few), empty)
+    portion = np.add.reduce(seen, axis=plan.over, dtype=plan.wide, keepdims=True)
+    portion *= prod([plan.shape[a] for a in plan.over if seen.shape[a] == 1])
+    portion /= plan.m
+    empty = portion == 0
+    portion[empty] = 1
+    portion = portion.astype(plan.few, copy=False)
+    if portion.shape != plan.set_shape:
+        portion, empty = (np.broadcast_to(a, plan.set_shape).copy() for a in (portion, empty))
+    return Mask(np.broadcast_to(~seen, plan.shape), portion, empty if empty.any() else None)
 
 
 def _in_view(plan: Plan, where: Array, x: Array) -> Array:

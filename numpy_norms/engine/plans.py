@@ -333,6 +333,8 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     last: Any = plan.inner if plan.together else max(over, default=len(shape))
     tail = [a for a in axes if a > last and a not in over]
     sets = [a for a in axes if a not in over and a not in tail]
+    if SUM * prod(plan.parameter_shape) > SHARES:  # so that a tile has sums for few of them
+        sets.sort(key=lambda a: a not in plan.along)
     plane, set_size = prod([shape[a] for a in (*over, *tail)]), prod([shape[a] for a in over])
     # Sums for parameters that vary along a set are as long as the set. Sums down columns, of eight
     # rows each and in float64 too, take 1.5 bytes for an element. And there are some twelve numbers
