@@ -247,7 +247,7 @@ def integer(name: str, value: Any, example: object = -1, kind: str = "an integer
     try:
         if not isinstance(value, bool | np.bool_):
             return index(value)
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of a Dask array whose size is not known
         pass
     raise TypeError(
         f"{name} is {shown(value)}, but {kind} was expected; pass {name}={example}, say"

@@ -185,10 +185,10 @@ class Moments:
         >>> m.mean, m.var(correction=1)
         (array(5.5), array(13.))
         """
-        if isinstance(parts, Moments) or not isinstance(parts, Iterable):
+        if hasattr(parts, "compute") or not np.iterable(parts):
             raise TypeError(
                 f"parts is a {type(parts).__name__}, but an iterable of Moments was expected; "
-                "pass [Moments.of(x, axis)], say"
+                f"pass [{_cure(parts)}], say"
             )
         waiting: list[Moments] = []  # of 2**k parts each, with k falling, as the digits of n are
         for n, part in enumerate(parts, 1):
@@ -295,10 +295,13 @@ def _wide(name: str, a: ArrayLike) -> Array:
 def _checked(part: Any) -> Moments:
     if not isinstance(part, Moments):
         raise TypeError(
-            f"a part is a {type(part).__name__}, but Moments were expected; "
-            "pass Moments.of(x, axis)"
+            f"a part is a {type(part).__name__}, but Moments were expected; pass {_cure(part)}"
         )
     return part
+
+
+def _cure(part: Any) -> str:
+    return "what its compute() returns" if hasattr(part, "compute") else "Moments.of(x, axis)"
 
 
 def of_statistics(plan: Plan, count: Array, of_sets: Statistics) -> Moments:

@@ -230,6 +230,14 @@ def test_chunks_of_unknown_size_are_refused_with_the_cure(lazily):
         (lambda: batch_norm(D, dtype=np.float16), TypeError, "dtype is float16"),
         (lambda: layer_norm(D, dtype="spin"), TypeError, "dtype is 'spin', which names no type"),
         (lambda: rms_norm(D, MASKED[0]), TypeError, r"pass da\.ma\.filled\(gamma, value\)"),
+        (lambda: layer_norm(D, axis=UNKNOWN), TypeError, "axis is dask.array.*, but an integer"),
+        (lambda: nn.group_norm_forward(np.ones((2, 6)), UNKNOWN), TypeError, "num_groups is dask"),
+        (
+            lambda: nn.Moments.merged(moments(D, 0)),
+            TypeError,
+            r"parts is a Delayed, .* pass \[what its compute",
+        ),
+        (lambda: nn.Moments.merged([moments(D, 0)]), TypeError, "pass what its compute"),
         (lambda: moments(D, (0, -2)), ValueError, "names an axis twice"),
         (lambda: rms_norm(MASKED), TypeError, r"pass da\.ma\.filled\(x, value\)"),
         (

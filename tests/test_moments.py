@@ -347,6 +347,7 @@ def test_a_wrong_value_is_named(call, message):
         (lambda: Moments.merged([ONES]), "a part is a ndarray"),
         (lambda: Moments.merged(Moments.empty(3)), "parts is a Moments"),
         (lambda: Moments.merged(5), "parts is a int"),
+        (lambda: Moments.merged(np.array(5)), r"parts is a ndarray, .* pass \[Moments.of"),
     ],
 )
 def test_a_wrong_type_is_named(call, message):
