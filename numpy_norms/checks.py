@@ -45,7 +45,9 @@ def read(name: str, a: ArrayLike) -> Array:
     try:
         return np.asarray(a)
     except ValueError as error:  # of lists that differ in length
-        raise ValueError(f"{name} is no array: {error}; pass lists of one length") from None
+        pair = isinstance(a, tuple) and len(a) == 2 and isinstance(a[1], tuple)
+        cure = f"pass {name}[0], without the cache" if pair else "pass lists of one length"
+        raise ValueError(f"{name} is no array: {error}; {cure}") from None
     except (RuntimeError, TypeError) as error:  # of tensors that hold more than numbers
         raise TypeError(
             f"{name} is a {type(a).__name__} that NumPy cannot read ({one_line(error)}); "

@@ -75,8 +75,8 @@ def group_norm_forward(
     array([[ 2., 20.]])
     """
     axes = (
-        checks.integers("channel_axis", channel_axis),
-        checks.integers("num_groups", num_groups, 2),
+        checks.integer("channel_axis", channel_axis),
+        checks.integer("num_groups", num_groups, 2),
     )
     return normalize.forward(
         "group_norm", layout, x, gamma, beta, axes, eps=eps, dtype=dtype, out=out, where=where

@@ -198,6 +198,16 @@ CURES = {
         "pass dy first",
         lambda: nn.layer_norm_backward(DY, nn.layer_norm_forward(X)[1]),
     ),
+    "y with its cache for dy": (
+        lambda: nn.layer_norm_backward(nn.layer_norm_forward(X), nn.layer_norm_forward(X)[1]),
+        r"pass dy\[0\], without the cache",
+        lambda: nn.layer_norm_backward(*nn.layer_norm_forward(X)),
+    ),
+    "groups of no integer": (
+        lambda: nn.group_norm_forward(X, 3.0),
+        "num_groups is 3.0, but an integer was expected; pass num_groups=2, say",
+        lambda: nn.group_norm_forward(X, num_groups=2),
+    ),
     "another norm's cache": (
         lambda: nn.rms_norm_backward(DY, nn.layer_norm_forward(X)[1]),
         "call layer_norm_backward",
