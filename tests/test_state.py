@@ -111,6 +111,18 @@ def test_a_wrong_array_is_named(framework, which, value, message):
         load(state, framework, prefix)
 
 
+def test_a_prefix_that_was_not_given_is_asked_for():
+    with pytest.raises(ValueError, match=r"no prefix was given; prefixes that do exist: a\.bn"):
+        load(state_of("pytorch")[1], "pytorch")
+    with pytest.raises(ValueError, match="under '' there are weight; name the parameters"):
+        load({"weight": np.ones(3)}, "pytorch")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ValueError, match="is a folder; pass a file of weights in it"):
+        read_state(tmp_path)
+
+
 def test_integers_and_unknown_words_are_refused():
     prefix, state = state_of("pytorch", weight=np.ones(3, int))
     with pytest.raises(TypeError, match=r"a.bn.weight has dtype int64"):

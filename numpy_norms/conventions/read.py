@@ -88,6 +88,8 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
             return read(name)
     if name.lower().endswith((".pt", ".pth", ".bin", ".ckpt")):
         raise ValueError(f"{name} {_CONVERT.format(name, name.rpartition('.')[0] + '.npz')}")
+    if os.path.isdir(name):
+        raise ValueError(f"{name} is a folder; pass a file of weights in it")
     raise ValueError(f"{name} is of no kind that is read here; save it as .npz or .safetensors")
 
 

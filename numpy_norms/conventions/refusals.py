@@ -49,7 +49,7 @@ def cure(arrays: Mapping[str, Any], path: str, names: Mapping[str, str]) -> str:
     """What to do about a name that is missing."""
     if not arrays:
         return "the state is empty"
-    here = [name for name in arrays if name.startswith(path)]
+    here = [n for n in arrays if n.startswith(path) and (path or not {".", "/"} & {*n})]
     if here:
         return (
             f"under {path!r} there are {', '.join(sorted(here)[:8])}; name the parameters that the "
@@ -58,7 +58,8 @@ def cure(arrays: Mapping[str, Any], path: str, names: Mapping[str, str]) -> str:
     last = next(iter(names.values())).removeprefix(path)
     others = sorted(name.removesuffix(last)[:-1] for name in arrays if name.endswith(last))
     if others:
-        return f"no name begins with {path!r}; prefixes that do exist: {', '.join(others[:8])}"
+        wrong = f"no name begins with {path!r}" if path else "no prefix was given"
+        return f"{wrong}; prefixes that do exist: {', '.join(others[:8])}"
     return (
         f"no name begins with {path!r}, and none ends in {last!r}; there are "
         f"{', '.join(sorted(arrays)[:8])}; pass the framework and prefix that norms_in(state) lists"
