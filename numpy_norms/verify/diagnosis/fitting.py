@@ -46,6 +46,10 @@ WITHIN: dict[str, tuple[str, Scaled]] = {
     "mu in x - mu": ("x_hat", lambda c, w, _: (w.x - c * w.mean) * w.rstd),
     "x_hat": ("x_hat", lambda c, _, x_hat: c * x_hat),
     "dx_hat": ("dx_hat", lambda c, _, dx_hat: c * dx_hat),
+    "the first term r dx_hat": (
+        "dx",
+        lambda c, w, _: w.rstd * (c * w.dx_hat - w.centre - w.projection),
+    ),
     "the mean term": ("centre", lambda c, _, centre: c * centre),
     "the variance term": ("projection", lambda c, _, projection: c * projection),
 }
