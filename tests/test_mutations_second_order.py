@@ -136,6 +136,7 @@ def of_masks():
             yield masked.test_a_set_in_which_nothing_counts_gives_beta_and_no_dx, norm
         yield masked.test_an_empty_batch_has_the_statistics_that_it_has_without_a_mask, norm
         yield masked.test_numbers_whose_squares_leave_the_range, norm, 511, masked.EPS
+    yield (masked.test_a_mask_that_broadcasts_is_the_whole_one,)
     for test in (
         masked.test_padded_sequences_are_pytorch_s_without_the_padding,
         masked.test_running_statistics_of_instance_norm_are_of_the_samples_that_count,
