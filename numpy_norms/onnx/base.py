@@ -13,7 +13,7 @@ from onnx.reference.op_run import OpRun
 
 from .. import checks
 from ..cache import Cache
-from .graph import check_inputs, check_kinds, check_outputs, error_of, schema_of
+from .graph import check_inputs, check_kinds, check_outputs, error_of, outputs_of, schema_of
 
 Array = NDArray[Any]
 
@@ -74,7 +74,7 @@ class Operator(OpRun):
     @property
     def outputs(self) -> int:
         """How many outputs are asked for, up to the last that has a name."""
-        return max((i for i, name in enumerate(self.onnx_node.output, 1) if name), default=0)
+        return outputs_of(self.onnx_node)
 
     def _run(self, *inputs: Array, **attributes: Any) -> tuple[Array | None, ...]:
         epsilon = attributes.get("epsilon", 0.0)

@@ -167,9 +167,14 @@ def check_inputs(node: Node, names: Sequence[str], needed: Sequence[str], most: 
         )
 
 
+def outputs_of(node: Node) -> int:
+    """How many outputs are asked for, up to the last that has a name."""
+    return max((i for i, name in enumerate(node.output, 1) if name), default=0)
+
+
 def check_outputs(node: Node, most: int) -> None:
     """Refuse a node of which more outputs are asked for than there are."""
-    asked = max((i for i, name in enumerate(node.output, 1) if name), default=0)
+    asked = outputs_of(node)
     if asked > most:
         raise error_of(
             node, f"{asked} outputs are asked for, but at most {most} were expected; {_CURE}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -46,10 +45,7 @@ WITHIN: dict[str, tuple[str, Scaled]] = {
     "mu in x - mu": ("x_hat", lambda c, w, _: (w.x - c * w.mean) * w.rstd),
     "x_hat": ("x_hat", lambda c, _, x_hat: c * x_hat),
     "dx_hat": ("dx_hat", lambda c, _, dx_hat: c * dx_hat),
-    "the first term r dx_hat": (
-        "dx",
-        lambda c, w, _: w.rstd * (c * w.dx_hat - w.centre - w.projection),
-    ),
+    "the first term r dx_hat": ("dx", lambda c, w, dx: dx + (c - 1) * w.rstd * w.dx_hat),
     "the mean term": ("centre", lambda c, _, centre: c * centre),
     "the variance term": ("projection", lambda c, _, projection: c * projection),
 }
@@ -92,33 +88,34 @@ def scaled(
     pieces: Sequence[Piece], predicted: Callable[[Piece, Fault], Array | None]
 ) -> Iterator[Fault]:
     """Yield what is multiplied within a step, by the number that fits best, found by Newton."""
-    for words, (step, change) in WITHIN.items():
+    for words in WITHIN:
         factor, moved = 1.0, np.inf
         for _ in range(NEWTON):
-            moved = _correction(pieces, predicted, partial(_times_within, step, change), factor)
+            moved = _correction(pieces, predicted, words, factor)
             factor += moved
             if not abs(moved) > 1e-7:  # or NaN
                 break
         if abs(moved) <= 1e-7 < abs(factor - 1):
-            fault = _times_within(step, change, factor)
-            yield replace(fault, what=f"{words} is multiplied by {factor:.6g}")
+            yield _times_within(words, factor)
 
 
-def _times_within(step: str, change: Scaled, factor: float) -> Fault:
-    return Fault("factor", "", edits={step: partial(change, factor)})
+def _times_within(words: str, factor: float) -> Fault:
+    step, change = WITHIN[words]
+    what = f"{words} is multiplied by {factor:.6g}"
+    return Fault("factor", what, edits={step: partial(change, factor)})
 
 
 def _correction(
     pieces: Sequence[Piece],
     predicted: Callable[[Piece, Fault], Array | None],
-    fault: Callable[[float], Fault],
+    words: str,
     factor: float,
 ) -> float:
     """Return by how much a factor is too small, by least squares about what it predicts."""
     change = 0.01 * factor
     both = 0.0, 0.0
     for piece in pieces:
-        here, there = (predicted(piece, fault(c)) for c in (factor, factor + change))
+        here, there = (predicted(piece, _times_within(words, c)) for c in (factor, factor + change))
         if here is None or there is None:
             return np.nan
         weights = 1 / np.maximum(piece.sample.tolerance, 1e-300)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
-from numpy_norms.verify.plain import Array, Edit, Work
+from numpy_norms.verify.plain import STEPS, Array, Edit, Work
 
 from .activations import ACTIVATIONS
 from .grammar import CENTRED, TERMS, Average, Fault, replaced
@@ -23,7 +23,6 @@ Change = Callable[[Array], Array]
 # Of eps; 1e-6 is in the catalogue.
 FIXED = ("1e-12", "1e-10", "1e-8", "1e-7", "1e-5", "1e-4", "1e-3", "1e-2", "0.1")
 HELD = ("1e-8", "1e-7", "1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "0.1", "1")
-PADDED = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def _gamma_outside(w: Work, inside: Array) -> Array:
@@ -248,8 +247,8 @@ def formulas() -> Iterator[Fault]:
         "dx": {
             "dy": lambda w: w.dy,
             "gamma dy": lambda w: w.dx_hat,
-            "dx + dy: dy is added once more": lambda w: _dx(w) + w.dy,
-            "dx + gamma dy: dx_hat is added once more": lambda w: _dx(w) + w.dx_hat,
+            "dx + dy: dy is added once more": lambda w: STEPS["dx"](w) + w.dy,
+            "dx + gamma dy: dx_hat is added once more": lambda w: STEPS["dx"](w) + w.dx_hat,
         },
         "scale": {
             "|gamma|": lambda w: abs(w.gamma),
@@ -285,7 +284,7 @@ def formulas() -> Iterator[Fault]:
         f"{name}(gamma x_hat + beta)": partial(_activated, function)
         for name, function in ACTIVATIONS.items()
     }
-    for block in PADDED:
+    for block in BLOCKS:
         words = f"zeros that pad a set to a multiple of {block} count as deviations of size mean"
         formula = f"var = (sum (x - mu)^2 + (B - m) mu^2) / m, B a multiple of {block}"
         var = partial(_padded, block)
@@ -312,10 +311,6 @@ def formulas() -> Iterator[Fault]:
         for words, way in ways.items():
             edits = {step: lambda w, value, way=way: way(w)}
             yield Fault("formula", f"{step} is computed as {words}", edits=edits)
-
-
-def _dx(w: Work) -> Array:
-    return np.asarray(w.rstd * (w.dx_hat - w.centre - w.projection))
 
 
 def _first_value(w: Work) -> Array:
@@ -346,7 +341,7 @@ def _within_blocks(over: Average, w: Work) -> Array:
 
 
 def _activated(function: Change, w: Work) -> Array:
-    return function(w.scale * w.x_hat + w.beta)
+    return function(STEPS["y"](w))
 
 
 def _shifted(gamma: int, beta: int, w: Work) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -91,25 +92,22 @@ def over_tiles(size: int) -> Average:
 
     def average(w: Work, a: Array) -> Array:
         means = w.average(np.broadcast_to(a, w.view.shape))
-        flat = means.reshape(-1)
-        starts = np.arange(0, flat.size, size)
-        counts = np.diff(np.append(starts, flat.size))
-        tiles = np.add.reduceat(flat, starts) / counts.astype(flat.dtype)
-        return np.asarray(np.repeat(tiles, counts).reshape(means.shape))
+        return _of_neighbours(size, means.reshape(-1)).reshape(means.shape)
 
     return average
 
 
 def over_blocks(size: int) -> Average:
     """Return an average over each block of so many neighbours in a set."""
+    return lambda w, a: in_rows(w, a, partial(_of_neighbours, size))
 
-    def means(rows: Array) -> Array:
-        starts = np.arange(0, rows.shape[1], size)
-        counts = np.diff(np.append(starts, rows.shape[1]))
-        blocks = np.add.reduceat(rows, starts, axis=1) / counts.astype(rows.dtype)
-        return np.repeat(blocks, counts, axis=1)
 
-    return lambda w, a: in_rows(w, a, means)
+def _of_neighbours(size: int, rows: Array) -> Array:
+    """Return for each number the mean of the block of so many along the last axis that it is in."""
+    starts = np.arange(0, rows.shape[-1], size)
+    counts = np.diff(np.append(starts, rows.shape[-1]))
+    means = np.add.reduceat(rows, starts, axis=-1) / counts.astype(rows.dtype)
+    return np.asarray(np.repeat(means, counts, axis=-1))
 
 
 def in_rows(w: Work, a: Array, change: Callable[[Array], Array]) -> Array:
