@@ -15,7 +15,6 @@ from .cache import Array, Cache
 from .engine.lifting import careful, moderate
 from .engine.plans import Asked, Plan, plan_for
 from .engine.programs import repeated
-from .engine.rounding import native
 from .engine.tiles import run
 from .normalize import Kind
 
@@ -99,11 +98,11 @@ def batch_norm_inference_forward(
     plan = _plan(checks.integers("channel_axis", channel_axis), dtype, *kinds)
     checks.not_negative("running_var", running_var)
     eps = checks.epsilon(eps)
-    given = {"running_mean": running_mean, "running_var": running_var}
-    y, kept = normalize.place(plan, x, out, gamma=gamma, beta=beta, **given)
+    others = dict(zip(ARRAYS[1:], (running_mean, running_var, gamma, beta), strict=True))
+    y, kept = (None, x) if out is None else normalize.place(x, out, **others)
     with np.errstate(all="ignore"):
         mean, var = running_mean.astype(plan.wide), running_var.astype(plan.wide)
-        plan = _filled(plan, x, mean, var, gamma, beta, eps, y)
+        y, plan = _filled(plan, x, mean, var, gamma, beta, eps, y)
     y = y if out is None else normalize.delivered(y, out)
     statistics = passes.Statistics(None, None, mean, var)
     cache = Cache("batch_norm_inference", kept, gamma, beta, eps, plan, statistics)
@@ -172,9 +171,8 @@ def batch_norm_inference_backward(
     _, _, mean, var = cache.statistics
     assert mean is not None
     assert cache.given is not None
-    dx = np.empty(x.shape, native(x.dtype))
     with np.errstate(all="ignore"):
-        gradients = _gradients(cache.plan, dy, x, mean, var, cache.gamma, cache.eps, dx)
+        dx, *gradients = _gradients(cache.plan, dy, x, mean, var, cache.gamma, cache.eps)
     parameters = *cache.given, cache.gamma, cache.beta
     return dx, *normalize.gradients_of(parameters, gradients)
 
@@ -188,12 +186,13 @@ def _filled(
     gamma: Array | None,
     beta: Array | None,
     eps: float,
-    y: Array,
-) -> Plan:
-    """Fill y; return the plan that did."""
+    y: Array | None,
+) -> tuple[Array, Plan]:
+    """Fill y; return it, and the plan that did."""
+    y = plan.result_like(x) if y is None else y
     plan, given = careful(plan, gamma, eps), plan.parameters(mean, var)
     run(passes.inference, plan, (x, y), (gamma, beta), given, eps, slots=1)
-    return plan
+    return y, plan
 
 
 @repeated
@@ -205,11 +204,11 @@ def _gradients(
     var: Array,
     gamma: Array | None,
     eps: float,
-    dx: Array,
-) -> tuple[Array, Array, Array, Array]:
-    given = plan.parameters(mean, var)
+) -> tuple[Array, ...]:
+    """dx, and the gradients of the parameters, not yet rounded."""
+    dx, given = plan.result_like(x), plan.parameters(mean, var)
     (gamma,), views = plan.parameters(gamma), (x, dy, dx)
     gamma, power = moderate(plan, gamma)
     work, slots = passes.inference_backward, plan.slots
     _, sums = run(work, plan, views, (gamma,), given, eps, power, slots=slots)
-    return passes.inference_gradients(plan, sums, given[1], gamma, eps, power)
+    return dx, *passes.inference_gradients(plan, sums, given[1], gamma, eps, power)

@@ -61,11 +61,12 @@ def forward(
     eps = checks.epsilon(eps)
     if where is not None:
         where = checks.mask(where, x)
-    y, kept = place(plan, x, out, gamma=gamma, beta=beta, where=where)
+    y, kept = (None, x) if out is None else place(x, out, gamma=gamma, beta=beta, where=where)
     mask = None if where is None else masks.mask_of(plan, where, x)
     if mask is None:
-        plan, statistics = _filled(plan, x, gamma, beta, eps, y, output)
+        y, plan, statistics = _filled(plan, x, gamma, beta, eps, output, y)
     else:
+        y = plan.result_like(x) if y is None else y
         plan = careful(plan, gamma, eps) if plan.joins else plan
         if norm == "batch_norm":
             checks.none_empty(None if mask.empty is None else plan.in_order(mask.empty))
@@ -76,17 +77,12 @@ def forward(
     return y, Cache(norm, kept, gamma, beta, eps, plan, statistics, mask)
 
 
-def place(
-    plan: Plan, x: Array, out: Array | None, **others: Array | None
-) -> tuple[Array, Array | None]:
-    """Where to fill y: in `out`, which may be x; and x, unless it will be overwritten."""
-    if out is None:
-        return np.empty(x.shape, plan.result), x
+def place(x: Array, out: Array, **others: Array | None) -> tuple[Array | None, Array | None]:
+    """Where to fill y, which may be x, or None for elsewhere; and x, unless it is overwritten."""
     checks.output(out, x, **others)
     same = checks.same_memory(x, out)
-    if not out.flags.carray:  # contiguous and aligned
-        return np.empty(x.shape, plan.result), None if same else x
-    return (x, None) if same else (out, x)
+    y = x if same else np.asarray(out)  # of a memory map, its array
+    return y if out.flags.carray else None, None if same else x  # contiguous and aligned
 
 
 def delivered(y: Array, out: Array) -> Array:
@@ -102,12 +98,12 @@ def backward(
     """dx, dgamma and dbeta of the norm that made `cache`; `ds` joins dx before it is rounded."""
     dy, x = checks.upstream(dy, cache, norm)
     plan, gamma, beta, eps = cache.plan, cache.gamma, cache.beta, cache.eps
-    dx = np.empty(x.shape, plan.result)
     if cache.mask is None:
-        gradients = _gradients(
-            plan, dy, x, gamma, beta, cache.scale, eps, dx, ds, *cache.statistics
+        dx, dgamma, dbeta = _gradients(
+            plan, dy, x, gamma, beta, cache.scale, eps, ds, *cache.statistics
         )
-        return dx, *gradients
+        return dx, dgamma, dbeta
+    dx = plan.result_like(x)
     scale, power = moderate(plan, gamma if cache.scale is None else cache.scale)
     about, views = (*cache.statistics, *cache.mask.of_sets), (x, cache.mask.hidden, dy, dx)
     _, sums = run(masks.backward, plan, views, (scale,), about, eps, power, slots=3)
@@ -121,14 +117,15 @@ def _filled(
     gamma: Array | None,
     beta: Array | None,
     eps: float,
-    y: Array,
     output: Callable[..., Any],
-) -> tuple[Plan, passes.Statistics]:
-    """Fill y; return the plan that did, and the statistics."""
+    y: Array | None,
+) -> tuple[Array, Plan, passes.Statistics]:
+    """Fill y; return it, the plan that did, and the statistics."""
+    y = plan.result_like(x) if y is None else y
     plan = careful(plan, gamma, eps) if plan.joins else plan
     about = None, None
     kept, _ = run(passes.forward, plan, (x, y), (gamma, beta), about, eps, output, slots=1)
-    return plan, passes.Statistics.of(plan, kept)
+    return y, plan, passes.Statistics.of(plan, kept)
 
 
 @repeated
@@ -140,16 +137,16 @@ def _gradients(
     beta: Array | None,
     scale: Array | None,
     eps: float,
-    dx: Array,
     ds: Array | None,
     *statistics: Any,
 ) -> Any:
-    """Fill dx; return dgamma and dbeta, rounded."""
+    """dx, and dgamma and dbeta, rounded."""
+    dx = plan.result_like(x)
     scale, power = moderate(plan, gamma if scale is None else scale)
     slots = plan.slots + (ds is not None)
     views = x, dy, dx, ds
     _, sums = run(passes.backward, plan, views, (scale,), statistics, eps, power, slots=slots)
-    return gradients_of((gamma, beta), sums)
+    return dx, *gradients_of((gamma, beta), sums)
 
 
 @np.errstate(all="ignore")

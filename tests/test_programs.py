@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cases import FIVE, INFERENCE, batch_norm, group_norm, instance_norm, layer_norm, parametrize
 from each import each
+from layouts import LAYOUTS
 from small_tiles import small_tiles
 
 import numpy_norms
@@ -228,6 +229,16 @@ def test_x_may_be_overwritten_by_a_program_of_other_numbers(norm, made):
         found, _ = forward(**{**arrays, "x": x}, **options, out=x)
         assert found is x
         assert bits([x]) == bits([y])
+
+
+@parametrize([*FIVE, INFERENCE])
+@each("layout", LAYOUTS)
+def test_programs_of_any_memory_layout_give_the_same_bits(norm, layout, made):
+    arrays, dy = drawn(norm, 0, "near", "f")
+    expected = outcome(norm, arrays, dy)
+    laid_out = {k: layout(a) for k, a in arrays.items()}
+    for _ in range(3):
+        assert outcome(norm, laid_out, layout(dy)) == expected
 
 
 @each("scheme", ["llama", "gemma", "onnx"])

@@ -226,6 +226,10 @@ class Plan:
             parameters.append(a if a is None else a.reshape(shape))
         return parameters
 
+    def result_like(self, x: Array) -> Array:
+        """A new array for results, of the shape of x."""
+        return np.empty_like(x, self.result, "C")
+
     def in_order(self, a: Array) -> Array:
         """One number for each set, without the axes of length one, as the layout orders them."""
         shape, _, _, sets = self.layout

@@ -27,8 +27,6 @@ METHODS = [
     getattr(np.ndarray, name)
     for name in ("__getitem__", "astype", "copy", "reshape", "swapaxes", "transpose", "view")
 ]
-ALIGNED = 0x100  # NPY_ARRAY_ALIGNED
-IN_A_ROW = ALIGNED | 0x1  # NPY_ARRAY_CARRAY_RO
 OFTEN = 16  # times that a kind comes before it is written down, which pays within some 50
 
 
@@ -46,7 +44,8 @@ kind = lru_cache(maxsize=512)(Kind)
 def repeated(work: Pass) -> Pass:
     """The pass ``work(plan, *args)`` over one tile, or for a kind that comes often its program.
 
-    Arguments are arrays, or what can be hashed.
+    Arguments are arrays, or what can be hashed. Only the first array may come again, as one that is
+    written to.
     """
 
     @wraps(work)
@@ -57,20 +56,11 @@ def repeated(work: Pass) -> Pass:
         key: list[Any] = [work, plan]
         for a in args:
             if type(a) is np.ndarray:
-                flags = a.flags.num & IN_A_ROW
-                if flags != IN_A_ROW:
-                    if not flags & ALIGNED:
-                        return work(plan, *args)
-                    key.append(a.strides)
+                if arrays and a is arrays[0]:  # to note the pass would be to run it twice
+                    return work(plan, *args)
                 arrays.append(a)
-                key.append(a.dtype)
-                key.append(a.shape)
-            elif isinstance(a, np.ndarray):
-                return work(plan, *args)
-            else:
-                key.append(a)
-        if len({*map(id, arrays)}) < len(arrays):  # one may be written to
-            return work(plan, *args)
+                a = a.dtype, a.shape, a.strides, a.flags.aligned
+            key.append(a)
         here = kind(*key)
         program = here.program
         if program is not None:
