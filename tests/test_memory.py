@@ -180,6 +180,14 @@ def test_masks(norm, shape, others, options, dtype):
     call_within_the_limit(nn.jvp, cache, x_dot=x)
 
 
+def test_a_mask_of_its_own_for_each_of_many_small_sets():
+    x, gamma = draw(22, 134_292), draw(134_292)
+    _, cache = call_within_the_limit(
+        nn.batch_norm_forward, x, gamma, gamma, where=draw(*x.shape) < 1.8, dtype=np.float32
+    )
+    call_within_the_limit(nn.batch_norm_backward, x, cache)
+
+
 @each("scheme", ["llama", "gemma"])
 def test_schemes(scheme):
     x, gamma = draw(*ROWS), draw(*ROWS[1:])

@@ -111,7 +111,7 @@ class Notes:
     """The lines of a program, and what its names stand for."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.room = max(16 * FEW, size // 4)  # elements of what is known, which takes memory
         self.lines: list[str] = []
         self.names: list[str] = []
         self.constants: dict[str, Any] = {"__name__": __name__}
@@ -151,8 +151,9 @@ class Notes:
         self.lines.append(f"{noted.name} = {line}")
         if noted.size > FEW:
             self.large.append(noted.name)
-        few = noted.size <= max(FEW, self.size // 16)  # others take memory while they are known
-        if few and (function is np.ndarray.astype or isinstance(function, np.ufunc)):
+        made_anew = function is np.ndarray.astype or isinstance(function, np.ufunc)
+        if made_anew and noted.size <= self.room:
+            self.room -= noted.size
             self.known[line] = noted, *[a for a in args if type(a) is Noted]
         return noted
 
