@@ -1,6 +1,7 @@
 """What is found in a state: the names of every framework, the norms it holds, and eps."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_darknet_s_eps_outside_the_root_is_brought_inside():
 
 def test_mxnet_s_fixed_gamma_is_never_silent():
     state = {f"bn0_{n}": 1 + draw(3) ** 2 for n in ("gamma", "beta", "moving_mean", "moving_var")}
-    with pytest.raises(ValueError, match=r"bn0_gamma is not 1, .* pass fix_gamma=True or False"):
+    with pytest.raises(ValueError, match=r"state\['bn0_gamma'\] is not 1, .* pass fix_gamma=True or False"):
         load(state, "mxnet", "bn0")
     assert_array_equal(load(state, "mxnet", "bn0", fix_gamma=True)["gamma"], np.ones(3))
     assert load(state, "mxnet", "bn0", fix_gamma=False)["gamma"] is state["bn0_gamma"]
@@ -317,9 +318,31 @@ def test_a_state_with_other_names_is_shown():
         load({"bn.Gamma": draw(3), "bn.Beta": draw(3)}, "keras", "bn")
     with pytest.raises(ValueError, match="the state is empty"):
         load({}, "keras", "bn")
-    state = {"bn.weight": draw(1, 3, 1, 1), "bn.bias": draw(1, 3, 1, 1)}
-    with pytest.raises(ValueError, match=r"pass bn.weight.reshape\(-1\)"):
-        load(state, "pytorch", "bn", norm="group_norm")
+
+
+ODD = {
+    "flat": (lambda a: {"bn.weight": a}, "pytorch", "state['bn.weight']"),
+    "nested": (lambda a: {"params": {"bn": {"scale": a}}}, "flax", "['params']['bn']['scale']"),
+    "tuples": (lambda a: {("params", "bn", "scale"): a}, "flax", "[('params', 'bn', 'scale')]"),
+    "lists": (lambda a: {"bn": [{"weight": a}]}, "mlx", "state['bn'][0]['weight']"),
+    "tagged": (lambda a: {"bn/gamma:0": a}, "keras", "state['bn/gamma:0']"),
+}
+
+
+@pytest.mark.parametrize(("state_of", "framework", "said"), ODD.values(), ids=ODD)
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [(draw(1, 3, 1, 1), ValueError), (np.arange(3), TypeError), ([1, 2, 3], TypeError)],
+)
+def test_the_cure_for_an_array_is_python_that_can_be_typed(state_of, framework, said, wrong, error):
+    state = state_of(wrong)
+    prefix = "bn.0" if framework == "mlx" else "bn"
+    options = {"norm": "group_norm", "without": ["beta"]}
+    with pytest.raises(error, match=re.escape(said)) as caught:
+        load(state, framework, prefix, **options)
+    cure = re.search(r"pass (.*?\))(, or another|$)", str(caught.value))[1]
+    state = state_of(eval(cure, {"state": state, "np": np}))
+    assert load(state, framework, prefix, **options)["gamma"].shape == (3,)
 
 
 # Configurations.

@@ -36,16 +36,16 @@ def arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str,
     """The arrays of an HDF5 file by name; `configured` names those of a layer."""
     import h5py
 
+    found, total = {}, 0
     with h5py.File(file) as root:
-        found: dict[str, Any] = {}
         for name, dataset in _datasets(root, configured or {}, set()):
             if dataset is None or dataset.external or dataset.is_virtual:
                 raise Damage(f"has {name!r} in another file, or nowhere; save all in one file")
-            found[name] = dataset
-        total = sum(dataset.nbytes for dataset in found.values())
-        if total > max(SMALL, RATIO * size):
-            raise Damage(f"would take {total} bytes of memory, but has {size} itself")
-        return {name: np.asarray(dataset[()]) for name, dataset in found.items()}
+            total += dataset.nbytes
+            if total > max(SMALL, RATIO * size):
+                raise Damage(f"would take {total} bytes of memory or more, but has {size} itself")
+            found[name] = np.asarray(dataset[()])  # at once: many open ones are slow to close
+        return found
 
 
 def arrays_of_archive(file: IO[bytes], size: int) -> dict[str, Array]:

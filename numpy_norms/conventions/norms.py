@@ -100,7 +100,7 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
 def _norms_of(state: Mapping[str, Any], framework: str) -> tuple[list[FoundNorm], ...]:
     """The norms whose names are joined in any way; as the framework does; the latter, if any."""
     rows = [row for row in _ROWS if row.framework == framework]
-    shapes = {name: tuple(np.shape(a)) for name, a in flat(state, framework)}
+    shapes = {name: tuple(np.shape(a)) for name, a, _ in flat(state, framework)}
     groups = _groups(shapes | getattr(state, "unread_shapes", {}))
     found = {place: _norm_of(rows, place[0], group) for place, group in groups.items()}
     every = {place: norm for place, norm in found.items() if norm is not None}

@@ -94,7 +94,9 @@ def load(
     {'gamma': array([1., 1.]), 'beta': array([0., 0.]), 'eps': 0.001}
     """
     check_kinds(prefix, names, without, fix_gamma)
-    arrays = dict(flat(state, framework))
+    arrays, said = {}, {}
+    for name, a, expression in flat(state, framework):
+        arrays[name], said[name] = a, expression
     given = dict(names or {})
     row = convention(framework, norm or _guess(arrays, framework, prefix, given))
     if framework == "paper":
@@ -112,19 +114,22 @@ def load(
                 f"{name!r} is missing for {row.norm}; {cure(arrays, path, places)}"
             )
     check_unused(arrays, path, places, row, {*without, *given})
-    found = {ours: checks.array(name, arrays[name]) for ours, name in places.items()}
+    shown = {ours: said[name] for ours, name in places.items()}
+    found = {ours: checks.array(shown[ours], arrays[name]) for ours, name in places.items()}
     factor = found.pop(FACTOR, None)
-    check_shapes(found, places, row)
-    check_statistics(found, places)
-    found = _as_used(found, row, places, factor, fix_gamma)
+    check_shapes(found, shown, row)
+    check_statistics(found, shown)
+    found = _as_used(found, row, shown, factor, fix_gamma)
     if eps is None and (row.framework, row.norm) == ("pytorch", "rms_norm"):
         work = np.promote_types(np.float32, found["gamma"].dtype if "gamma" in found else "f4")
         eps = float(np.finfo(work).eps)  # of the type that it computes in (pytorch#142848)
     return {**found, "eps": _eps(row, eps)}
 
 
-def flat(state: Mapping[str, Any], framework: str, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Full names and arrays of a nested state."""
+def flat(
+    state: Mapping[str, Any], framework: str, path: str = "", expression: str = "state"
+) -> Iterator[tuple[str, Any, str]]:
+    """Full names and arrays of a nested state, and what Python calls each."""
     if not hasattr(state, "items"):
         raise TypeError(
             f"state is a {type(state).__name__}, but names with their arrays were expected; pass "
@@ -132,15 +137,16 @@ def flat(state: Mapping[str, Any], framework: str, path: str = "") -> Iterator[t
         )
     separator = convention(framework, "batch_norm").separator
     for key, value in state.items():
+        here = f"{expression}[{key!r}]"
         if isinstance(key, tuple):  # as Flax' flatten_dict has them
             key = separator.join(map(str, key))
         is_list = isinstance(value, list | tuple)
         if is_list and (framework == "caffe" or any(isinstance(a, Mapping) for a in value)):
-            value = {str(i): a for i, a in enumerate(value)}  # pycaffe's blobs, MLX' layers
+            value = dict(enumerate(value))  # pycaffe's blobs, MLX' layers
         if isinstance(value, Mapping):
-            yield from flat(value, framework, f"{path}{key}{separator}")
+            yield from flat(value, framework, f"{path}{key}{separator}", here)
         else:
-            yield _bare(f"{path}{key}", framework), value
+            yield _bare(f"{path}{key}", framework), value, here
 
 
 def _bare(name: str, framework: str) -> str:
