@@ -82,7 +82,9 @@ def test_darknet_s_eps_outside_the_root_is_brought_inside():
 
 def test_mxnet_s_fixed_gamma_is_never_silent():
     state = {f"bn0_{n}": 1 + draw(3) ** 2 for n in ("gamma", "beta", "moving_mean", "moving_var")}
-    with pytest.raises(ValueError, match=r"state\['bn0_gamma'\] is not 1, .* pass fix_gamma=True or False"):
+    with pytest.raises(
+        ValueError, match=r"state\['bn0_gamma'\] is not 1, .* pass fix_gamma=True or False"
+    ):
         load(state, "mxnet", "bn0")
     assert_array_equal(load(state, "mxnet", "bn0", fix_gamma=True)["gamma"], np.ones(3))
     assert load(state, "mxnet", "bn0", fix_gamma=False)["gamma"] is state["bn0_gamma"]

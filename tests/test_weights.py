@@ -168,6 +168,37 @@ def test_a_file_of_pytorch_is_refused_with_the_lines_that_convert_it(tmp_path, e
     assert_array_equal(got["b"], [1, 1])
 
 
+TABLE = 0xDB4775248B80FB57.to_bytes(8, "little")  # the end of its files, as its sources have it
+OF_TENSORFLOW = {
+    "version 1": (["net.ckpt"], "net.ckpt"),
+    "version 2": (["net.ckpt.index", "net.ckpt.data-00000-of-00001"], "net.ckpt"),
+    "with a step": (["net.ckpt-100.index", "net.ckpt-100.meta"], "net.ckpt-100"),
+    "of a saved model": (["variables.index", "variables.data-00000-of-00002"], "variables"),
+}
+
+
+@pytest.mark.parametrize(("files", "checkpoint"), OF_TENSORFLOW.values(), ids=OF_TENSORFLOW)
+def test_a_checkpoint_of_tensorflow_is_told_as_such(tmp_path, files, checkpoint):
+    for name in files:
+        (tmp_path / name).write_bytes(b"1234567" + TABLE * name.endswith((".ckpt", ".index")))
+    for name in {*files, checkpoint}:  # as TensorFlow is given it, too
+        with pytest.raises(ValueError, match="is of a checkpoint of TensorFlow") as caught:
+            read_state(tmp_path / name)
+        _, lines = str(caught.value).split("\n", 1)
+        compile(lines, name, "exec")
+        assert f"load_checkpoint({str(tmp_path / checkpoint)!r})" in lines
+    with pytest.raises(FileNotFoundError, match=r"other\.ckpt"):
+        read_state(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize("name", ["ggml.bin", "faiss.index", "x.ckpt", "x.data-00000-of-00001"])
+def test_what_is_neither_of_pytorch_nor_of_tensorflow_is_not_said_to_be(tmp_path, name):
+    for content in (b"", b"lmgg" + bytes(20)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is of no kind that is read here"):
+            read_state(tmp_path / name)
+
+
 def write_gguf(path):
     """Write a norm's weight, and one array of other types; return them."""
     need("gguf")

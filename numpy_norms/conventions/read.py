@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -51,10 +52,11 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     ``.onnx``              onnx                 initializers
     ====================== ==================== =================================================
 
-    Nothing in a file is executed: pickled objects are refused, and so are PyTorch's own files, with
-    the lines that convert them. bfloat16 needs the package ml_dtypes. Arrays of other types that
-    NumPy does not have (8-bit floats, quantized blocks) leave the rest readable: each raises an
-    error when it is asked for by name. HDF5's own library can crash on a damaged file.
+    Nothing in a file is executed: pickled objects are refused, and so are the files of PyTorch and
+    checkpoints of TensorFlow, with the lines that convert them. bfloat16 needs the package
+    ml_dtypes. Arrays of other types that NumPy does not have (8-bit floats, quantized blocks) leave
+    the rest readable: each raises an error when it is asked for by name. HDF5's own library can
+    crash on a damaged file.
 
     Parameters
     ----------
@@ -78,27 +80,49 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
 
     Examples
     --------
-    >>> read_state("weights.caffemodel")
+    >>> read_state(".")
     Traceback (most recent call last):
-    ValueError: weights.caffemodel is of no kind that is read here; save it as .npz or .safetensors
+    ValueError: . is a folder; pass a file of weights in it
     """
     name = os.fsdecode(path)
     for ending, read in _READERS.items():
         if name.lower().endswith(ending):
             return read(name)
-    if name.lower().endswith((".pt", ".pth", ".bin", ".ckpt")):
-        raise ValueError(f"{name} {_CONVERT.format(name, name.rpartition('.')[0] + '.npz')}")
     if os.path.isdir(name):
         raise ValueError(f"{name} is a folder; pass a file of weights in it")
+    checkpoint = _OF_CHECKPOINT.sub("", name)
+    if any(_read(n, -8) == _END_OF_TABLE for n in (checkpoint, f"{checkpoint}.index")):
+        raise ValueError(f"{name} {_OF_TENSORFLOW.format(checkpoint, checkpoint + '.npz')}")
+    with opened(name) as file:
+        of_pytorch = file.read(1) in (b"P", b"\x80")  # zip, pickle
+    if of_pytorch and name.lower().endswith((".pt", ".pth", ".bin", ".ckpt")):
+        raise ValueError(f"{name} {_OF_PYTORCH.format(name, name.rpartition('.')[0] + '.npz')}")
     raise ValueError(f"{name} is of no kind that is read here; save it as .npz or .safetensors")
 
 
-_CONVERT = """is PyTorch's, and can run code when it is read; convert it where PyTorch is:
+def _read(name: str, start: int) -> bytes:
+    """What an ordinary file holds from `start` on, counted from its end; of others, nothing."""
+    if not os.path.isfile(name):
+        return b""
+    with opened(name) as file:
+        file.seek(max(0, size_of(file) + start))
+        return file.read()
+
+
+_OF_PYTORCH = """is PyTorch's, and can run code when it is read; convert it where PyTorch is:
 import numpy, torch; file = torch.load({!r}, map_location="cpu", weights_only=True)
 state = next(s for s in (file, *file.values()) if isinstance(s, dict) and \
 any(map(torch.is_tensor, s.values())))
 numpy.savez({!r}, **{{k: (v.float() if v.dtype == torch.bfloat16 else v).detach().numpy() for k, v \
 in state.items() if torch.is_tensor(v)}})"""
+
+_OF_CHECKPOINT = re.compile(r"\.(?:index|meta|data-\d+-of-\d+)$")  # one of its files
+_END_OF_TABLE = 0xDB4775248B80FB57.to_bytes(8, "little")
+_OF_TENSORFLOW = """is of a checkpoint of TensorFlow; convert it where that is:
+import numpy, tensorflow; file = tensorflow.train.load_checkpoint({!r})
+kinds = file.get_variable_to_dtype_map()
+numpy.savez({!r}, **{{k: numpy.asarray(file.get_tensor(k), "f4" if t.name == "bfloat16" else None) \
+for k, t in kinds.items() if t.is_floating}})"""
 
 
 def _read_safetensors(name: str) -> State:
