@@ -234,6 +234,11 @@ def test_every_float_array_of_an_archive_is_checked(tmp_path, capsys):
     assert "skipped instance_norm of h: it needs 3 axes, x has shape (4, 6)\n" in out
 
 
+def test_names_in_an_archive_write_nothing_else_to_the_terminal(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"x\n\x1b[31m": random((4, 6), "f4")})
+    assert list(load_activations(f"{tmp_path}/a.npz")) == [r"'x\n\x1b[31m'"]
+
+
 def test_nothing_to_check_is_an_error(tmp_path, capsys):
     np.save(tmp_path / "x.npy", random(5, "f4"))
     assert main(["check", "batch_norm", "--input", f"{tmp_path}/x.npy"]) == 2
@@ -274,6 +279,7 @@ BAD_FILES = {
     "no axes": (write_array(1.0), "found x float64 ()"),
     "no arrays": (write_archive(), "found no array"),
     "bfloat16": (write_array(np.zeros(3, "V2")), "save x.astype(np.float32)"),
+    "fields": (write_array(np.zeros(3, "f4,f4")), "with at least one axis and one element\n"),
     "too large": (write_array([[1e100, 2e100]]), "up to 2e+100, but there is nothing to compare"),
     "too small": (write_array([[1e-300, 2e-300]]), "beyond 1e-270 to 1e+90; pass x / 2e-300"),
     "NaN": (write_array([[1.0, np.nan], [np.inf, 4.0]]), "NaN or infinity at 2 of 4 indices"),

@@ -75,7 +75,16 @@ def test_an_interrupt_is_no_traceback(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["compare"], ["check", "--sed", "x"], ["check", "--seed", "-1"]]
+    "words",
+    [
+        [],
+        ["compare"],
+        ["check", "--sed", "x"],
+        ["check", "--seed", "-1"],
+        ["check", "--input", ""],  # "$FILE" where that is not set
+        ["sweep", "layer_norm", "--png="],
+        ["golden", "export", ""],
+    ],
 )
 def test_wrong_words_exit_with_status_2(words, capsys):
     with pytest.raises(SystemExit) as stop:

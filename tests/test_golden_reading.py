@@ -77,15 +77,15 @@ CONTENTS = {
     "a case less": (lambda c, g: g[0]["cases"].pop(), "is missing"),
     "a case more": (
         lambda c, g: g[0]["cases"].append(g[0]["cases"][0] | {"name": "another"}),
-        "the case another is none that this version makes",
+        "the case 'another' is none that this version makes",
     ),
     "no outputs": (
         lambda c, g: g[0]["cases"][0]["outputs"].clear(),
         "is not told as this version makes it",
     ),
     "another eps": (lambda c, g: g[0]["cases"][0].update(eps="0x1p0"), "is not told as"),
-    "another norm": (lambda c, g: g[0].update(norm="batch_norm"), "norm is 'batch_norm', but"),
-    "a key less": (lambda c, g: drop(g[0], "dtype"), "dtype is None, but 'float32' was expected"),
+    "another norm": (lambda c, g: g[0].update(norm="batch_norm"), "'norm' is 'batch_norm', but"),
+    "a key less": (lambda c, g: drop(g[0], "dtype"), "'dtype' is None, but 'float32' was expected"),
     "an unknown file": (
         lambda c, g: g.append(g[0] | {"file": "nothing.npz"}),
         "nothing.npz is not in SHA256SUMS",

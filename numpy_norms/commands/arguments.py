@@ -43,6 +43,13 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def filename(text: str) -> str:
+    """Take the name of a file or folder, which an unset variable of a shell is not."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no name; pass that of a file or folder")
+    return text
+
+
 def seconds(text: str) -> float:
     """Take a limit of time: a number of seconds above 0, a day at most."""
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
-from numpy_norms.commands.arguments import Progress
+from numpy_norms.commands.arguments import Progress, filename
 from numpy_norms.commands.table import print_table, print_text
 
 if TYPE_CHECKING:
@@ -30,8 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument("action", choices=("export", "verify"))
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of vectors")
+    parser.add_argument("folder", metavar="DIR", type=_folder, help="folder of vectors")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _folder(text: str) -> Path:
+    return Path(filename(text))
 
 
 def run(args: argparse.Namespace) -> int:

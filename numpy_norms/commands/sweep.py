@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 import numpy_norms
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
-from numpy_norms.commands.arguments import norm_among, seed
+from numpy_norms.commands.arguments import filename, norm_among, seed
 from numpy_norms.commands.check.cases import Array, Case, small_case
 from numpy_norms.commands.check.oracles import complex_step
 from numpy_norms.commands.table import print_table, print_text
@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random array; 0")
     parser.add_argument("--json", action="store_true", help="print every figure, as JSON")
-    parser.add_argument("--png", metavar="FILE", help="draw the curves too; needs matplotlib")
+    parser.add_argument(
+        "--png", type=filename, metavar="FILE", help="draw the curves too; needs matplotlib"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

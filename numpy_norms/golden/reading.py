@@ -65,7 +65,7 @@ def groups(folder: Path) -> dict[str, dict[str, Any]]:
         if len(found) < len(contents["groups"]):
             raise ValueError("two groups are of one file")
         for file, group in found.items():
-            if not isinstance(file, str):
+            if not isinstance(file, str) or not file.isprintable():
                 raise ValueError(f"{file!r:.80} is the file of a group; a name was expected")
             if len({case["name"] for case in group["cases"]}) < len(group["cases"]):
                 raise ValueError(f"two cases of {file} have one name")
@@ -107,13 +107,13 @@ def differences(group: Mapping[str, Any], members: list[Case]) -> Iterator[str]:
     for name in ours.keys() - theirs.keys():
         yield f"the case {name} is missing"
     for name in theirs.keys() - ours.keys():
-        yield f"the case {name!s:.80} is none that this version makes"
+        yield f"the case {name!r:.80} is none that this version makes"
     for name in ours.keys() & theirs.keys():
         if ours[name] != theirs[name]:
             yield f"the case {name} is not told as this version makes it"
     for key in expected.keys() | group.keys():
         if key != "cases" and expected.get(key) != group.get(key):
-            yield f"{key!s:.80} is {group.get(key)!r:.80}, but {expected.get(key)!r} was expected"
+            yield f"{key!r:.80} is {group.get(key)!r:.80}, but {expected.get(key)!r} was expected"
 
 
 def arrays(folder: Path, file: str, members: list[Case]) -> dict[str, Array]:

@@ -27,6 +27,7 @@ def load_activations(path: str) -> dict[str, Array]:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
+    arrays = {name if name.isprintable() else repr(name): a for name, a in arrays.items()}
     floats = {name: array for name, array in arrays.items() if _is_usable(array)}
     if not floats:
         raise UsageError(_nothing_usable(path, arrays))
@@ -53,7 +54,7 @@ def _is_usable(array: Array) -> bool:
 def _nothing_usable(path: str, arrays: dict[str, Array]) -> str:
     found = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()) or "no array"
     cure = f"expected an array of {', '.join(DTYPES)} with at least one axis and one element"
-    if any(array.dtype.kind == "V" for array in arrays.values()):
+    if any(array.dtype == "V2" for array in arrays.values()):
         cure += "; np.save drops the type of bfloat16 arrays: save x.astype(np.float32)"
     return f"{path} has no float array: found {found}; {cure}"
 

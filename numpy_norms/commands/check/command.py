@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from numpy_norms.cli import DISAGREEMENT, OK, UsageError
-from numpy_norms.commands.arguments import Progress, norm_among, seed
+from numpy_norms.commands.arguments import Progress, filename, norm_among, seed
 from numpy_norms.commands.check.activations import load_activations
 from numpy_norms.commands.check.cases import (
     Array,
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(SIX_NORMS)}; default: all of them",
     )
     parser.add_argument(
-        "--input", metavar="FILE", help="a .npy or .npz file of your own activations"
+        "--input", type=filename, metavar="FILE", help="a .npy or .npz file of your own activations"
     )
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="of every random array; default: 0"
