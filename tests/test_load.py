@@ -388,6 +388,12 @@ def test_a_configuration_without_a_clear_eps_is_named(tmp_path, config, options,
         eps_from_config(path, "layer_norm", **options)
 
 
+@each("name", ["w.npz", "w.safetensors", "w.pt", "w.onnx", "m.safetensors.index.json"])
+def test_weights_are_no_configuration(name):
+    with pytest.raises(ValueError, match=f"{name} holds weights, but no configuration; pass the"):
+        eps_from_config(name, "layer_norm")
+
+
 def test_a_section_of_a_configuration(tmp_path):
     config = {"a": {"layer_norm_eps": 1e-3}, "b": {"layer_norm_eps": 1e-4}}
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -507,6 +507,51 @@ def test_keras_2_files_and_those_of_others(tmp_path):
     assert_array_equal(state["data/scale/0"], blob)
 
 
+def test_a_type_with_a_name_is_no_array(tmp_path):
+    need("h5py")
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as root:
+        root["kind"], root["w"] = np.dtype("f4"), draw(3)
+    assert list(read_state(tmp_path / "a.h5")) == ["w"]
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_model_of_keras_is_told_by_what_it_is_not_by_its_ending(tmp_path, ending, archive):
+    need("h5py")
+    with_layers(tmp_path / "m.keras", bn=1e-4)
+    with_layers(tmp_path / "m.h5", bn=1e-4)
+    path = (tmp_path / ("m.keras" if archive else "m.h5")).rename(tmp_path / f"x{ending}")
+    assert eps_from_config(path, "batch_norm") == 1e-4
+    if archive:
+        with pytest.raises(ValueError, match="is damaged"):  # it has no weights
+            read_state(path)
+    else:
+        assert read_state(path) == {}
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5"])
+def test_bfloat16_of_which_two_bytes_were_kept_gets_its_type_back(tmp_path, ending, monkeypatch):
+    path, w = tmp_path / f"w{ending}", draw(2, 3).astype(ml_dtypes.bfloat16)
+    if ending == ".npz":
+        np.savez(path, w=w)
+    else:
+        need("h5py")
+        import h5py
+
+        with h5py.File(path, "w") as root:
+            root["w"] = w
+    assert read_state(path)["w"].dtype == ml_dtypes.bfloat16
+    assert_array_equal(read_state(path)["w"], w)
+    find = sys.modules["numpy_norms.conventions.read"].find_spec
+    monkeypatch.setattr(
+        "numpy_norms.conventions.read.find_spec", lambda n: None if n == "ml_dtypes" else find(n)
+    )
+    with pytest.raises(TypeError, match=r"pass state\['w'\]\.view\(ml_dtypes\.bfloat16\)"):
+        load(read_state(path), "pytorch", norm="rms_norm", names={"gamma": "w"})
+
+
 def test_hdf5_that_would_unpack_to_much_more_is_refused(tmp_path):
     need("h5py")
     import h5py

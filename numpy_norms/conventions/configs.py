@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import checks
 from ..files import opened, read_bytes, size_of
-from .read import needed, opened_gguf
+from .read import OF_WEIGHTS, needed, opened_gguf
 
 _MOST = 16 << 20  # bytes
 _OF_KERAS = (".keras", ".h5", ".hdf5")
@@ -101,13 +101,14 @@ def _configuration(name: str) -> dict[str, Any]:
         return _config_of_gguf(name)
     if ending.endswith(_OF_KERAS):
         needed("h5py", name)
-        from . import keras_files
+        from .keras_files import config_of_model
 
         with opened(name) as file:
-            if ending.endswith(".keras"):
-                config = keras_files.config_of_archive(file, size_of(file))
-            else:
-                config = keras_files.config_of(file)
+            config = config_of_model(file, size_of(file))
+    elif ending.endswith(OF_WEIGHTS):
+        raise ValueError(
+            f"{name} holds weights, but no configuration; pass the config.json of the network"
+        )
     else:
         text = read_bytes(name, _MOST)
         with opened(name):

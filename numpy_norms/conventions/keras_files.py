@@ -32,7 +32,7 @@ _CERTAIN: dict[str, tuple[tuple[str, ...], ...]] = {  # where so many weights ca
 }
 
 
-def arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str, Array]:
+def _arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str, Array]:
     """The arrays of an HDF5 file by name; `configured` names those of a layer."""
     import h5py
 
@@ -48,28 +48,31 @@ def arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str,
         return found
 
 
-def arrays_of_archive(file: IO[bytes], size: int) -> dict[str, Array]:
-    """The arrays of a ``.keras`` file."""
+def arrays_of_model(file: IO[bytes], size: int) -> dict[str, Array]:
+    """The arrays of a file of Keras: an archive, or HDF5, whatever its name ends in."""
+    if not _is_archive(file):
+        return _arrays_of(file, size, None)
     with _archive(file, size) as archive:
         configured = dict(_configured(json.loads(archive.read("config.json"))))
         weights = archive.read("model.weights.h5")
-    return arrays_of(io.BytesIO(weights), len(weights), configured)
+    return _arrays_of(io.BytesIO(weights), len(weights), configured)
 
 
-def config_of_archive(file: IO[bytes], size: int) -> Any:
-    """The configuration in a ``.keras`` file."""
-    with _archive(file, size) as archive:
-        return json.loads(archive.read("config.json"))
-
-
-def config_of(file: IO[bytes]) -> Any:
-    """The configuration in an HDF5 file of Keras, which a file of weights alone has not."""
+def config_of_model(file: IO[bytes], size: int) -> Any:
+    """The configuration in a file of Keras, which a file of weights alone has not."""
     import h5py
 
+    if _is_archive(file):
+        with _archive(file, size) as archive:
+            return json.loads(archive.read("config.json"))
     with h5py.File(file) as root:
         if "model_config" not in root.attrs:
             raise Damage("holds weights, but no configuration; pass eps= as the network has it")
         return json.loads(_text(root.attrs["model_config"]))
+
+
+def _is_archive(file: IO[bytes]) -> bool:
+    return file.read(2) == b"PK"
 
 
 def _archive(file: IO[bytes], size: int) -> zipfile.ZipFile:
@@ -128,8 +131,10 @@ def _datasets(
         return
     for key, value in group.items():
         here = f"{path}/{key}".strip("/")
-        if not hasattr(value, "items"):  # a data set
+        if value is None or hasattr(value, "shape"):  # a data set, or a link to nothing
             yield here, value
+        elif not hasattr(value, "items"):  # a type that has a name
+            continue
         elif key == "vars" and "name" in value.attrs:
             names = _names(value, group.name.rpartition("/")[2], configured.get(path))
             for i, dataset in value.items():

@@ -54,9 +54,9 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
 
     Nothing in a file is executed: pickled objects are refused, and so are the files of PyTorch and
     checkpoints of TensorFlow, with the lines that convert them. bfloat16 needs the package
-    ml_dtypes. Arrays of other types that NumPy does not have (8-bit floats, quantized blocks) leave
-    the rest readable: each raises an error when it is asked for by name. HDF5's own library can
-    crash on a damaged file.
+    ml_dtypes; two bytes without a type are taken for it. Arrays of other types that NumPy does not
+    have (8-bit floats, quantized blocks) leave the rest readable: each raises an error when it is
+    asked for by name. HDF5's own library can crash on a damaged file.
 
     Parameters
     ----------
@@ -87,17 +87,28 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     name = os.fsdecode(path)
     for ending, read in _READERS.items():
         if name.lower().endswith(ending):
-            return read(name)
+            return _typed(read(name))
     if os.path.isdir(name):
         raise ValueError(f"{name} is a folder; pass a file of weights in it")
     checkpoint = _OF_CHECKPOINT.sub("", name)
     if any(_read(n, -8) == _END_OF_TABLE for n in (checkpoint, f"{checkpoint}.index")):
-        raise ValueError(f"{name} {_OF_TENSORFLOW.format(checkpoint, checkpoint + '.npz')}")
+        raise ValueError(f"{name} {_CONVERT_TENSORFLOW.format(checkpoint, checkpoint + '.npz')}")
     with opened(name) as file:
         of_pytorch = file.read(1) in (b"P", b"\x80")  # zip, pickle
-    if of_pytorch and name.lower().endswith((".pt", ".pth", ".bin", ".ckpt")):
-        raise ValueError(f"{name} {_OF_PYTORCH.format(name, name.rpartition('.')[0] + '.npz')}")
+    if of_pytorch and name.lower().endswith(_OF_TORCH):
+        raise ValueError(f"{name} {_CONVERT_TORCH.format(name, name.rpartition('.')[0] + '.npz')}")
     raise ValueError(f"{name} is of no kind that is read here; save it as .npz or .safetensors")
+
+
+def _typed(state: dict[str, Array]) -> dict[str, Array]:
+    """Give back its type to bfloat16, of which NumPy and HDF5 keep the two bytes alone."""
+    untyped = [key for key, a in state.items() if a.dtype == "V2"]
+    if untyped and find_spec("ml_dtypes") is not None:
+        import ml_dtypes
+
+        for key in untyped:
+            state[key] = state[key].view(ml_dtypes.bfloat16)
+    return state
 
 
 def _read(name: str, start: int) -> bytes:
@@ -109,7 +120,8 @@ def _read(name: str, start: int) -> bytes:
         return file.read()
 
 
-_OF_PYTORCH = """is PyTorch's, and can run code when it is read; convert it where PyTorch is:
+_OF_TORCH = (".pt", ".pth", ".bin", ".ckpt")
+_CONVERT_TORCH = """is PyTorch's, and can run code when it is read; convert it where PyTorch is:
 import numpy, torch; file = torch.load({!r}, map_location="cpu", weights_only=True)
 state = next(s for s in (file, *file.values()) if isinstance(s, dict) and \
 any(map(torch.is_tensor, s.values())))
@@ -118,7 +130,7 @@ in state.items() if torch.is_tensor(v)}})"""
 
 _OF_CHECKPOINT = re.compile(r"\.(?:index|meta|data-\d+-of-\d+)$")  # one of its files
 _END_OF_TABLE = 0xDB4775248B80FB57.to_bytes(8, "little")
-_OF_TENSORFLOW = """is of a checkpoint of TensorFlow; convert it where that is:
+_CONVERT_TENSORFLOW = """is of a checkpoint of TensorFlow; convert it where that is:
 import numpy, tensorflow; file = tensorflow.train.load_checkpoint({!r})
 kinds = file.get_variable_to_dtype_map()
 numpy.savez({!r}, **{{k: numpy.asarray(file.get_tensor(k), "f4" if t.name == "bfloat16" else None) \
@@ -246,20 +258,12 @@ def _read_onnx(name: str) -> dict[str, Array]:
         return {tensor.name: array_of(tensor) for tensor in model.graph.initializer}
 
 
-def _read_hdf5(name: str) -> dict[str, Array]:
-    needed("h5py", name)
-    from .keras_files import arrays_of
-
-    with opened(name) as file:
-        return arrays_of(file, size_of(file), None)
-
-
 def _read_keras(name: str) -> dict[str, Array]:
     needed("h5py", name)
-    from .keras_files import arrays_of_archive
+    from .keras_files import arrays_of_model
 
     with opened(name) as file:
-        return arrays_of_archive(file, size_of(file))
+        return arrays_of_model(file, size_of(file))
 
 
 def needed(package: str, name: str) -> None:
@@ -272,9 +276,10 @@ _READERS: dict[str, Callable[[str], dict[str, Array]]] = {
     ".npz": read_npz,
     ".safetensors": _read_safetensors,
     ".safetensors.index.json": _read_parts,
-    ".h5": _read_hdf5,
-    ".hdf5": _read_hdf5,
+    ".h5": _read_keras,
+    ".hdf5": _read_keras,
     ".keras": _read_keras,
     ".gguf": _read_gguf,
     ".onnx": _read_onnx,
 }
+OF_WEIGHTS = (*_READERS, *_OF_TORCH)
