@@ -456,6 +456,20 @@ def test_eps_is_read_from_gguf(tmp_path):
         eps_from_config(tmp_path / "cut.gguf", "rms_norm")
 
 
+@pytest.mark.parametrize(("kind", "value"), [("string", "1e-6"), ("array", [1e-6, 1e-5])])
+def test_an_eps_in_gguf_that_is_no_number_is_named(tmp_path, kind, value):
+    need("gguf")
+    import gguf
+
+    writer, key = gguf.GGUFWriter(tmp_path / "m.gguf", "llama"), "llama.layer_norm_epsilon"
+    getattr(writer, f"add_{kind}")(key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match=rf"m\.gguf has a wrong {key}: one float was expected"):
+        eps_from_config(tmp_path / "m.gguf", "layer_norm")
+
+
 def test_eps_of_parts_in_gguf_are_told_apart(tmp_path):
     need("gguf")
     import gguf

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import Any
 
 from .. import checks
-from ..files import opened, read_bytes, size_of
+from ..files import Damage, opened, read_bytes, size_of
 from .read import OF_WEIGHTS, needed, opened_gguf
 
 _MOST = 16 << 20  # bytes
@@ -124,6 +124,8 @@ def _config_of_gguf(name: str) -> dict[str, Any]:
         for key, field in reader.fields.items():
             if key.endswith("epsilon"):
                 section, _, last = key.rpartition(".")
+                if [kind.name for kind in field.types] not in (["FLOAT32"], ["FLOAT64"]):
+                    raise Damage(f"has a wrong {key}: one float was expected")
                 value = float(str(field.parts[field.data[0]][0]))  # float32, in its few digits
                 config.setdefault(section, {})[last] = value
         return config
