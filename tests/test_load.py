@@ -282,7 +282,13 @@ def test_a_batch_norm_without_its_statistics_is_no_layer_norm(framework, prefix,
     assert got["eps"] == conventions.convention(framework, "batch_norm").eps
 
 
+def test_what_is_left_out_may_be_said_by_any_iterable():
+    state = {"ln.weight": draw(3), "ln.bias": draw(3)}
+    assert "beta" not in load(state, "pytorch", "ln", without=(n for n in ["beta"]))
+
+
 def test_what_is_no_norm_is_not_listed():
+    assert norms_in({"losses": [[0.5], [0.4, 0.3]], "lr": None, "ln.weight": "x"}) == []
     keras = {f"normalization/vars/{i}": a for i, a in enumerate([draw(3), draw(3), np.ones(1)])}
     assert norms_in(keras) == []
     assert norms_in({"WeightNorm_0/Dense_0/kernel/scale": draw(3)}) == []
@@ -298,6 +304,7 @@ def test_what_is_no_norm_is_not_listed():
         ({"names": "gamma"}, "names is 'gamma'"),
         ({"names": {"gamma": 1}}, "names is {'gamma': 1}"),
         ({"without": "beta"}, r"without is 'beta'.*pass \['beta'\]"),
+        ({"without": None}, r"without is None.*pass without=\['beta'\]"),
         ({"fix_gamma": "False"}, "fix_gamma is 'False'"),
         ({"state": [1.0]}, "state is a list"),
     ],

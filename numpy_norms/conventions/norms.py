@@ -100,12 +100,19 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
 def _norms_of(state: Mapping[str, Any], framework: str) -> tuple[list[FoundNorm], ...]:
     """The norms whose names are joined in any way; as the framework does; the latter, if any."""
     rows = [row for row in _ROWS if row.framework == framework]
-    shapes = {name: tuple(np.shape(a)) for name, a, _ in flat(state, framework)}
+    shapes = {name: _shape_of(a) for name, a, _ in flat(state, framework)}
     groups = _groups(shapes | getattr(state, "unread_shapes", {}))
     found = {place: _norm_of(rows, place[0], group) for place, group in groups.items()}
     every = {place: norm for place, norm in found.items() if norm is not None}
     own = [norm for (_, end), norm in every.items() if end in (rows[0].separator, "")]
     return list(every.values()), own, own or list(every.values())
+
+
+def _shape_of(a: Any) -> tuple[int, ...]:
+    try:
+        return tuple(np.shape(a))
+    except ValueError:  # of lists that differ in length, a log in a checkpoint for example
+        return ()
 
 
 def _groups(arrays: Shapes) -> dict[Place, dict[str, tuple[int, ...]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -28,8 +28,11 @@ def check_kinds(prefix: Any, names: Any, without: Any, fix_gamma: Any) -> None:
             f"names is {checks.shown(names)}, but our names with those of the state were expected; "
             "pass names={'gamma': 'g'}, say"
         )
-    if isinstance(without, str):
-        raise TypeError(f"without is {without!r}, but several were expected; pass [{without!r}]")
+    if isinstance(without, str) or not isinstance(without, Iterable):
+        cure = f"[{without!r}]" if isinstance(without, str) else "without=['beta'], say"
+        raise TypeError(
+            f"without is {checks.shown(without)}, but several names were expected; pass {cure}"
+        )
     if fix_gamma not in (None, True, False):
         raise TypeError(f"fix_gamma is {fix_gamma!r}; pass True or False")
 

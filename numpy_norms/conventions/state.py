@@ -94,6 +94,7 @@ def load(
     {'gamma': array([1., 1.]), 'beta': array([0., 0.]), 'eps': 0.001}
     """
     check_kinds(prefix, names, without, fix_gamma)
+    without = frozenset(without)
     arrays, said = {}, {}
     for name, a, expression in flat(state, framework):
         arrays[name], said[name] = a, expression
