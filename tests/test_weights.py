@@ -150,6 +150,7 @@ CHECKPOINTS = {
     ".pth": lambda state: {n: torch.nn.Parameter(a.float()) for n, a in state.items()},
     ".PT": lambda state: {"epoch": 3, "lr": [0.1], "state_dict": state, "ema": state},
     ".ckpt": lambda state: {"optimizer": {"state": {}}, "model": {**state, "version": 1}},
+    ".bin": lambda state: {"best": torch.tensor(0.9), "state_dict": state},
 }
 
 
@@ -157,6 +158,7 @@ CHECKPOINTS = {
 def test_a_file_of_pytorch_is_refused_with_the_lines_that_convert_it(tmp_path, ending):
     path, module = tmp_path / f"net{ending}", torch.nn.BatchNorm1d(3)
     state = module.state_dict() | {"b": torch.ones(2, dtype=torch.bfloat16)}
+    state |= {"e": torch.ones(2).to(torch.float8_e5m2), "h": torch.ones(2).half()}
     torch.save(CHECKPOINTS[ending](state), path)
     with pytest.raises(ValueError, match="is PyTorch's, and can run code") as caught:
         read_state(path)
@@ -165,7 +167,8 @@ def test_a_file_of_pytorch_is_refused_with_the_lines_that_convert_it(tmp_path, e
     got = read_state(tmp_path / "net.npz")
     assert set(got) == set(state)
     assert got["running_var"].dtype == np.float32
-    assert_array_equal(got["b"], [1, 1])
+    assert [got[name].dtype.name for name in "be"] == ["float32"] * 2
+    assert all((got[name] == 1).all() for name in "beh")
 
 
 TABLE = 0xDB4775248B80FB57.to_bytes(8, "little")  # the end of its files, as its sources have it

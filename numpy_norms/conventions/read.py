@@ -123,10 +123,10 @@ def _read(name: str, start: int) -> bytes:
 _OF_TORCH = (".pt", ".pth", ".bin", ".ckpt")
 _CONVERT_TORCH = """is PyTorch's, and can run code when it is read; convert it where PyTorch is:
 import numpy, torch; file = torch.load({!r}, map_location="cpu", weights_only=True)
-state = next(s for s in (file, *file.values()) if isinstance(s, dict) and \
-any(map(torch.is_tensor, s.values())))
-numpy.savez({!r}, **{{k: (v.float() if v.dtype == torch.bfloat16 else v).detach().numpy() for k, v \
-in state.items() if torch.is_tensor(v)}})"""
+state = max((s for s in (file, *file.values()) if isinstance(s, dict) and \
+any(map(torch.is_tensor, s.values()))), key=len)
+numpy.savez({!r}, **{{k: (v if hasattr(numpy, str(v.dtype)[6:]) else v.float()).detach().numpy() \
+for k, v in state.items() if torch.is_tensor(v)}})"""
 
 _OF_CHECKPOINT = re.compile(r"\.(?:index|meta|data-\d+-of-\d+)$")  # one of its files
 _END_OF_TABLE = 0xDB4775248B80FB57.to_bytes(8, "little")
