@@ -457,7 +457,7 @@ def test_a_variance_from_which_eps_was_subtracted_is_told_and_cured(eps):
         assert "if eps was subtracted before it was stored" in str(caught.value)
         assert_allclose(call(stored + eps, eps=0), expected, rtol=1e-5)
     state = OF_BN | {"bn.running_var": stored}
-    with pytest.raises(ValueError, match=r"pass bn.running_var \+ eps, and eps=0"):
+    with pytest.raises(ValueError, match=r"pass state\['bn.running_var'\] \+ eps, and eps=0"):
         conventions.load(state, "pytorch", "bn")
     loaded = conventions.load(state | {"bn.running_var": stored + eps}, "pytorch", "bn")
     assert_array_equal(loaded["running_var"], stored + eps)
