@@ -62,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     # Only the chosen command is imported; the overview imports them all for their HELP.
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
-    args, unknown = _parser(names).parse_known_args(list(_joined(words)))
+    parser = _parser(names)
+    if not words:
+        parser.error(f"no command was given; pass one of {', '.join(COMMANDS)}")
+    args, unknown = parser.parse_known_args(list(_joined(words)))
     if unknown:  # told with the command's usage, not with that of the whole
         args.refuse(f"unrecognized arguments: {' '.join(unknown)}{_with_commas(words, args)}")
     try:

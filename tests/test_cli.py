@@ -93,6 +93,12 @@ def test_wrong_words_exit_with_status_2(words, capsys):
     assert "error:" in capsys.readouterr().err
 
 
+def test_without_a_command_they_are_listed(capsys):
+    with pytest.raises(SystemExit):
+        main([])
+    assert f"pass one of {', '.join(cli.COMMANDS)}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "gamma"),
     [
