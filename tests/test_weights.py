@@ -524,6 +524,18 @@ def test_keras_2_files_and_those_of_others(tmp_path):
     assert_array_equal(state["data/scale/0"], blob)
 
 
+def test_names_of_weights_that_are_in_several_attributes_are_put_together(tmp_path):
+    need("h5py")
+    import h5py
+
+    with h5py.File(tmp_path / "large.h5", "w") as root:  # a model within a model, as Keras does
+        group = root.create_group("model_weights/inner")
+        for i in range(12):
+            group.attrs[f"weight_names{i}"] = [f"inner/bn{i}/gamma:0".encode()]
+            group[f"inner/bn{i}/gamma:0"] = draw(3)
+    assert list(read_state(tmp_path / "large.h5")) == [f"inner/bn{i}/gamma" for i in range(12)]
+
+
 def test_a_type_with_a_name_is_no_array(tmp_path):
     need("h5py")
     import h5py

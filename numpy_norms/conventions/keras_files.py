@@ -1,9 +1,9 @@
 """Keras' HDF5 files: the paths of weights, as Keras gives them, from all ways of storing them.
 
-Up to version 2, and in its ``.h5`` still, groups have the attribute ``weight_names``. From version
-3 on, weights are numbered in their layer's group ``vars``, which has the layer's name: a norm's
-weights get their names back from the configuration in a ``.keras``, or, where the group or the name
-is that of the class, from how many there are.
+Up to version 2, and in its ``.h5`` still, groups have the attribute ``weight_names``, or
+``weight_names0`` and so on. From version 3 on, weights are numbered in their layer's group
+``vars``, which has the layer's name: a norm's weights get their names back from the configuration
+in a ``.keras``, or, where the group or the name is that of the class, from how many there are.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from itertools import count, takewhile
 from typing import IO, Any
 
 import numpy as np
@@ -125,8 +126,8 @@ def _datasets(
     if group in seen:  # links can make more paths of a few groups than there is time for
         raise Damage(f"is damaged: it has the group {group.name} twice")
     seen.add(group)
-    if "weight_names" in group.attrs:
-        for name in map(_text, group.attrs["weight_names"]):
+    if weights := _weight_names(group.attrs):
+        for name in map(_text, weights):
             yield name.removesuffix(":0"), group[name]
         return
     for key, value in group.items():
@@ -145,6 +146,13 @@ def _datasets(
             own = value["vars"].attrs.get("name") if "vars" in value else None
             inner = f"{path}/{_text(own) if own is not None else key}".strip("/")
             yield from _datasets(value, configured, seen, inner)
+
+
+def _weight_names(attrs: Any) -> list[Any]:
+    """The names of a layer's weights, for which an attribute may be too short: then in several."""
+    several = takewhile(attrs.__contains__, (f"weight_names{i}" for i in count()))
+    keys = ["weight_names"] if "weight_names" in attrs else several
+    return [name for key in keys for name in attrs[key]]
 
 
 def _names(group: Any, kind: str, names: tuple[str, ...] | None) -> dict[str, str]:
