@@ -372,6 +372,39 @@ def test_keras_archives_tell_which_weights_a_layer_has(tmp_path):
     }
 
 
+def test_keras_2_archives_have_groups_called_after_classes(tmp_path):
+    need("h5py")
+    import h5py
+
+    def layer(kind, name, **config):
+        return {"class_name": kind, "config": {"name": name, **config}}
+
+    inside = layer("Sequential", "inner", layers=[layer("LayerNormalization", "ln", center=False)])
+    layers = [
+        layer("BatchNormalization", "first"),
+        layer("Conv2D", "conv", layers=[64]),
+        layer("BatchNormalization", "batch_normalization"),
+        inside,
+    ]
+    buffer = io.BytesIO()
+    groups = {"batch_normalization": 4, "batch_normalization_1": 4, "conv2d": 1}
+    groups |= {"sequential/layers/layer_normalization": 1}
+    with h5py.File(buffer, "w") as root:
+        for group, many in groups.items():
+            for i in range(many):
+                root[f"layers/{group}/vars/{i}"] = np.array([len(group), i], np.float32)
+    with zipfile.ZipFile(tmp_path / "k.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+        archive.writestr("model.weights.h5", buffer.getvalue())
+    state = read_state(tmp_path / "k.keras")
+    for name, group in (("first", "batch_normalization"),
+                        ("batch_normalization", "batch_normalization_1")):  # fmt: skip
+        for i, weight in enumerate(["gamma", "beta", "moving_mean", "moving_variance"]):
+            assert_array_equal(state[f"{name}/{weight}"], [len(group), i])
+    assert state.keys() >= {"conv/vars/0", "inner/ln/gamma"}
+    assert len(state) == 10
+
+
 def test_keras_layers_of_one_name_in_two_models_are_two(tmp_path):
     need("h5py")
     import h5py

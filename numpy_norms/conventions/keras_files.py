@@ -4,16 +4,20 @@ Up to version 2, and in its ``.h5`` still, groups have the attribute ``weight_na
 ``weight_names0`` and so on. From version 3 on, weights are numbered in their layer's group
 ``vars``, which has the layer's name: a norm's weights get their names back from the configuration
 in a ``.keras``, or, where the group or the name is that of the class, from how many there are.
+Version 2 numbers them without the name, which the configuration in a ``.keras`` tells by the order
+of the layers.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import count, takewhile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +25,14 @@ from numpy.typing import NDArray
 from ..files import RATIO, SMALL, Damage
 
 Array = NDArray[Any]
-Names = Mapping[str, tuple[str, ...]]
+
+
+class Configured(NamedTuple):
+    """What a model's configuration says of its layers."""
+
+    weights: Mapping[str, tuple[str, ...]]  # the names of a norm's, by its path
+    layers: Mapping[str, str]  # their names, by the groups in which Keras 2 has them
+
 
 _AFFINE = ("gamma", "beta")
 _STATISTICS = ("moving_mean", "moving_variance")
@@ -33,13 +44,13 @@ _CERTAIN: dict[str, tuple[tuple[str, ...], ...]] = {  # where so many weights ca
 }
 
 
-def _arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str, Array]:
-    """The arrays of an HDF5 file by name; `configured` names those of a layer."""
+def _arrays_of(file: IO[bytes], size: int, configured: Configured) -> dict[str, Array]:
+    """The arrays of an HDF5 file by name."""
     import h5py
 
     found, total = {}, 0
     with h5py.File(file) as root:
-        for name, dataset in _datasets(root, configured or {}, set()):
+        for name, dataset in _datasets(root, configured, set()):
             if dataset is None or dataset.external or dataset.is_virtual:
                 raise Damage(f"has {name!r} in another file, or nowhere; save all in one file")
             total += dataset.nbytes
@@ -52,9 +63,10 @@ def _arrays_of(file: IO[bytes], size: int, configured: Names | None) -> dict[str
 def arrays_of_model(file: IO[bytes], size: int) -> dict[str, Array]:
     """The arrays of a file of Keras: an archive, or HDF5, whatever its name ends in."""
     if not _is_archive(file):
-        return _arrays_of(file, size, None)
+        return _arrays_of(file, size, Configured({}, {}))
     with _archive(file, size) as archive:
-        configured = dict(_configured(json.loads(archive.read("config.json"))))
+        config = json.loads(archive.read("config.json")).get("config")
+        configured = Configured(dict(_weights(config)), dict(_layers(config)))
         weights = archive.read("model.weights.h5")
     return _arrays_of(io.BytesIO(weights), len(weights), configured)
 
@@ -99,9 +111,9 @@ def norm_layers(config: Any, path: str = "") -> Iterator[tuple[str, str, Mapping
             yield from norm_layers(value, path)
 
 
-def _configured(config: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _weights(config: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Each norm layer's path, and the names of its weights in their order."""
-    for path, layer, inner in norm_layers(config.get("config")):
+    for path, layer, inner in norm_layers(config):
         flags = zip(_AFFINE, ("scale", "center"), strict=True)
         given = [name for name, flag in flags if inner.get(flag, True)]
         if layer == "RMSNormalization":
@@ -111,6 +123,21 @@ def _configured(config: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield path, (*given, *statistics)
 
 
+def _layers(config: Any, group: str = "") -> Iterator[tuple[str, str]]:
+    """The name of each layer, by its group, which is called after its class and counted."""
+    seen: Counter[str] = Counter()
+    layers = config.get("layers") if isinstance(config, dict) else None
+    for layer in layers if isinstance(layers, list) else ():
+        inner = layer.get("config") if isinstance(layer, dict) else None
+        if isinstance(inner, dict):
+            kind = _WORDS.sub("_", str(layer.get("class_name"))).lower()
+            here = f"{group}/layers/{kind}" + (f"_{seen[kind]}" if seen[kind] else "")
+            seen[kind] += 1
+            yield here, str(inner.get("name"))
+            yield from _layers(inner, here)
+
+
+_WORDS = re.compile(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])")  # where one begins in CamelCase
 LAYERS = {
     "batch_norm": "BatchNormalization",
     "layer_norm": "LayerNormalization",
@@ -121,7 +148,7 @@ LAYERS = {
 
 
 def _datasets(
-    group: Any, configured: Names, seen: set[Any], path: str = ""
+    group: Any, configured: Configured, seen: set[Any], path: str = ""
 ) -> Iterator[tuple[str, Any]]:
     if group in seen:  # links can make more paths of a few groups than there is time for
         raise Damage(f"is damaged: it has the group {group.name} twice")
@@ -136,14 +163,15 @@ def _datasets(
             yield here, value
         elif not hasattr(value, "items"):  # a type that has a name
             continue
-        elif key == "vars" and "name" in value.attrs:
-            names = _names(value, group.name.rpartition("/")[2], configured.get(path))
+        elif key == "vars" and ("name" in value.attrs or group.name in configured.layers):
+            names = _names(value, group.name.rpartition("/")[2], configured.weights.get(path))
             for i, dataset in value.items():
                 yield f"{path}/{names.get(i, f'vars/{i}')}".strip("/"), dataset
         elif key == "layers":
             yield from _datasets(value, configured, seen, path)
         else:
             own = value["vars"].attrs.get("name") if "vars" in value else None
+            own = configured.layers.get(value.name) if own is None else own
             inner = f"{path}/{_text(own) if own is not None else key}".strip("/")
             yield from _datasets(value, configured, seen, inner)
 
@@ -157,7 +185,7 @@ def _weight_names(attrs: Any) -> list[Any]:
 
 def _names(group: Any, kind: str, names: tuple[str, ...] | None) -> dict[str, str]:
     """The names of a norm's numbered weights; none where it is not certain which they are."""
-    own = _text(group.attrs["name"])
+    own = _text(group.attrs.get("name", ""))
     if names is None:
         norm = next((n for n in _CERTAIN if kind.startswith(n) or own.startswith(n)), "")
         names = next((ns for ns in _CERTAIN.get(norm, ()) if len(ns) == len(group)), ())
