@@ -551,8 +551,12 @@ def test_keras_2_files_and_those_of_others(tmp_path):
         group = root.create_group("model_weights/bn")
         group.attrs["weight_names"] = [b"bn/gamma:0"]
         group.create_dataset("bn/gamma:0", data=gamma)
+        group = root.create_group("optimizer_weights")
+        group.attrs["weight_names"] = [b"Adam/m/bn/gamma:0"]
+        group.create_dataset("Adam/m/bn/gamma:0", data=gamma)
         root.create_dataset("data/scale/0", data=blob)
     state = read_state(tmp_path / "old.h5")
+    assert state.keys() == {"bn/gamma", "data/scale/0"}
     assert_array_equal(state["bn/gamma"], gamma)
     assert_array_equal(state["data/scale/0"], blob)
 

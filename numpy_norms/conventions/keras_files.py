@@ -161,8 +161,8 @@ def _datasets(
         here = f"{path}/{key}".strip("/")
         if value is None or hasattr(value, "shape"):  # a data set, or a link to nothing
             yield here, value
-        elif not hasattr(value, "items"):  # a type that has a name
-            continue
+        elif not hasattr(value, "items") or here == "optimizer_weights":
+            continue  # a type that has a name; what trained a model, under names as of its layers
         elif key == "vars" and ("name" in value.attrs or group.name in configured.layers):
             names = _names(value, group.name.rpartition("/")[2], configured.weights.get(path))
             for i, dataset in value.items():

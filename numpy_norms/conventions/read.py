@@ -46,7 +46,8 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     ``.npz``                                    as they were saved
     ``.safetensors``       safetensors          as they were saved; those of all parts, of a
                                                 ``.safetensors.index.json``
-    ``.h5``, ``.hdf5``     h5py                 Keras' paths of weights; those of the file elsewhere
+    ``.h5``, ``.hdf5``     h5py                 Keras' paths of weights, without the optimizer's;
+                                                those of the file elsewhere
     ``.keras``             h5py                 ``layer/weight``
     ``.gguf``              gguf                 as they were saved
     ``.onnx``              onnx                 initializers
