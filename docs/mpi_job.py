@@ -16,7 +16,7 @@ def mpiexec(ranks: int, script: str) -> None:
     print(f"$ mpiexec -n {ranks} python -m mpi4py {script}")
     beside = Path(sys.executable).with_name("mpiexec")
     command = str(beside) if beside.exists() else shutil.which("mpiexec")
-    assert command, "needs mpiexec: pip install 'numpy_norms[mpi]'"
+    assert command, "needs mpiexec: pip install '.[mpi]'"
     paths = [str(DOCS.parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [command, "-n", str(ranks), sys.executable, "-m", "mpi4py", script],

@@ -509,11 +509,11 @@ def test_no_momentum_is_told_and_its_cure_averages_as_pytorch_does():
         ("verify.strategies", "hypothesis", "strategies"),
     ],
 )
-def test_where_a_package_is_missing_the_import_names_the_extra(module, package, extra):
+def test_where_a_package_is_missing_the_import_names_it(module, package, extra):
     code = f"import sys; sys.modules[{package!r}] = None; import numpy_norms.{module}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    says = f"ImportError: numpy_norms.{module} needs {package}: pip install 'numpy_norms[{extra}]'"
-    assert says in result.stderr
+    says = f"ImportError: numpy_norms.{module} needs {package}: pip install {package}\n"
+    assert result.stderr.endswith(says)
     extras = tomllib.loads((Path(nn.__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
     brought = extras["project"]["optional-dependencies"][extra]
     assert any(requirement.startswith(package) for requirement in brought)

@@ -39,7 +39,7 @@ def model_file(name: str) -> Path:
     package = find_spec("rapidocr_onnxruntime")
     if package is None or not package.submodule_search_locations:
         raise ImportError(
-            "the models are not installed: pip install 'numpy_norms[models]'"
+            "the models are not installed: pip install '.[models]'"
         )
     folder = Path(package.submodule_search_locations[0]) / "models"
     return folder / FILES[name]

@@ -20,9 +20,7 @@ try:
         vspace,
     )
 except ImportError as error:
-    raise ImportError(
-        "numpy_norms.autograd needs autograd: pip install 'numpy_norms[autograd]'"
-    ) from error
+    raise ImportError("numpy_norms.autograd needs autograd: pip install autograd") from error
 
 import numpy_norms
 

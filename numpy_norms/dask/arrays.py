@@ -15,7 +15,7 @@ try:
     from dask import delayed
     from dask.delayed import Delayed
 except ImportError as error:
-    raise ImportError("numpy_norms.dask needs dask: pip install 'numpy_norms[dask]'") from error
+    raise ImportError("numpy_norms.dask needs dask: pip install dask") from error
 
 from .. import checks, pieces
 from ..cache import Array

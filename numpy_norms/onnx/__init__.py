@@ -18,7 +18,7 @@ from __future__ import annotations
 try:
     import onnx as _onnx  # noqa: F401
 except ImportError as error:
-    raise ImportError("numpy_norms.onnx needs onnx: pip install 'numpy_norms[onnx]'") from error
+    raise ImportError("numpy_norms.onnx needs onnx: pip install onnx") from error
 
 from .evaluator import evaluator, new_ops
 from .folding import fold

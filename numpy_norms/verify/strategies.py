@@ -15,7 +15,7 @@ try:
     from hypothesis import target
 except ImportError as error:
     raise ImportError(
-        "numpy_norms.verify.strategies needs hypothesis: pip install 'numpy_norms[strategies]'"
+        "numpy_norms.verify.strategies needs hypothesis: pip install hypothesis"
     ) from error
 
 from numpy_norms.oracle.sets import FEATURE_NORMS

@@ -104,7 +104,7 @@ def _target(target: str) -> tuple[Path, str]:
     if path.suffix != ".py":
         raise UsageError(f"{file} is not a Python file; its name should end in .py")
     if find_spec("torch") is None:
-        raise UsageError("judge needs PyTorch: pip install 'numpy_norms[torch]'")
+        raise UsageError("judge needs PyTorch: pip install torch")
     return path, name
 
 
