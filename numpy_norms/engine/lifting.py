@@ -81,17 +81,23 @@ def _moved(
     plan: Plan, eps: float, lifted: Lifted, mean: Any, mean_square: Array, var: Array
 ) -> Lifted | None:
     _, near, lost, bounded, up, down, most = plan.limits
-    mean = np.zeros_like(var) if mean is None else mean
-    pivot = np.zeros_like(var) if lifted[0] is None else lifted[0]
-    exponent = np.zeros_like(var, np.int64) if lifted[1] is None else lifted[1]
-    finite, square, size = np.isfinite(mean) & np.isfinite(var), _size(mean_square), _size(var)
-    bare = bounded and eps < LOW
-    overflown = ~finite & (exponent == 0) & bounded
-    vanished = finite & (square < lost) & (exponent == 0) & bounded & (eps < lost)
-    moved = plan.representable(pivot + mean * plan.power(-np.maximum(exponent, 0)))
-    far = ~(square < near * size) & finite & ~vanished & (moved != pivot)
+    exponent, bare, finite = lifted[1], eps < LOW, np.isfinite(var)
+    square, size = _size(mean_square), _size(var)
+    pivot = plan.number(0.0) if lifted[0] is None else lifted[0]
+    step = plan.number(0.0) if mean is None else mean
+    if exponent is not None:
+        step = step * plan.power(-np.maximum(exponent, 0))
+    moved = plan.representable(pivot + step)
+    far = ~(square < near * size) & finite & (moved != pivot)
+    even = exponent is None and not bare and 0 not in (square < HIGH).tobytes()
+    if even or not bounded:
+        return (np.where(far, moved, pivot), None) if 1 in far.tobytes() else None
+    exponent = np.zeros_like(var, np.int64) if exponent is None else exponent
+    overflown = ~finite & (exponent == 0)
+    vanished = finite & (square < lost) & (exponent == 0) & (eps < lost)
+    far &= ~vanished
     # Exponents bring sets near 1; constant ones need none, whose squares fit once they are lifted.
-    well, beyond = finite & ~far, bounded & (size >= HIGH) | bare & (size < LOW)
+    well, beyond = finite & ~far, (size >= HIGH) | bare & (size < LOW)
     square_std = size + np.ldexp(plan.number(eps), 2 * exponent)
     excess = np.where(well & (var != 0), np.log2(square_std) / 2, 0).astype(np.int64)
     rough = (np.abs(excess) > ROUGH) & (beyond | (exponent != 0))
