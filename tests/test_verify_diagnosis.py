@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from trials import small, trial, without_large
@@ -14,7 +16,7 @@ from numpy_norms.verify.faults.drawn import confined, drawn
 from numpy_norms.verify.faults.factors import QUANTITIES, SIZES
 from numpy_norms.verify.faults.grammar import factor, left_out, sign
 from numpy_norms.verify.faults.place import Condition, Place
-from numpy_norms.verify.plain import plain_kernel
+from numpy_norms.verify.plain import OUTPUTS, STEPS, plain_kernel, worked_again
 
 # Some of those that `benchmarks.labelled_faults` tries.
 PUBLIC = ("FlagGems#59", "MIOpen#104", "oneDNN#3543", "pytorch#183861", "quack#88", "llm.c#852")
@@ -193,3 +195,15 @@ def test_drawn_faults_are_the_same_for_the_same_seed_and_carry_their_label():
 )
 def test_a_place_is_a_set_of_indices(place, size, held):
     assert list(np.flatnonzero(place.holds(size))) == held
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "rms_norm"])
+def test_a_pass_with_edits_takes_every_step_again_that_they_reach(norm):
+    judge = small(norm).judges[0]
+    for step, output in product(STEPS, OUTPUTS):
+        edits = {step: lambda _, value: 1.5 * value + 1}
+        again, whole = (
+            worked_again(judge.plain, edits, output),
+            judge.worked_on(*judge.arrays(), edits),
+        )
+        assert np.array_equal(getattr(again, output), getattr(whole, output), equal_nan=True)

@@ -348,11 +348,14 @@ class Trial:
         with ThreadPoolExecutor(self.threads) as pool:
             found = list(pool.map(call, own))
         for i, n in enumerate(small):
+            several = found[i * self.threads : (i + 1) * self.threads]
+            wanted = first[n].bits()
+            if first[n].failures or all(one.bits() == wanted for one in several):
+                continue
             wanted = call(own[i * self.threads]).bits()  # of these copies, which are contiguous
-            for one in found[i * self.threads : (i + 1) * self.threads]:
-                if one.bits() != wanted and not first[n].failures:
-                    yield n, one
-                    break
+            other = next((one for one in several if one.bits() != wanted), None)
+            if other is not None:
+                yield n, other
 
     def _remarks(self, first: Sequence[Run], outputs: Sequence[str]) -> Iterator[str]:
         absent = dict.fromkeys(name for found in first for name in found.absent)

@@ -164,6 +164,21 @@ STEPS: dict[str, Step] = {
     "projection": lambda w: w.x_hat * w.average(w.dx_hat * w.x_hat),
     "dx": lambda w: w.rstd * (w.dx_hat - w.centre - w.projection),  # (12), (13)
 }
+# The steps before it that a step needs.
+NEEDED: dict[str, tuple[str, ...]] = {
+    "mean": (),
+    "var": ("mean",),
+    "rstd": ("var",),
+    "x_hat": ("mean", "rstd"),
+    "scale": (),
+    "y": ("x_hat", "scale"),
+    "dbeta": (),
+    "dgamma": ("x_hat",),
+    "dx_hat": ("scale",),
+    "centre": ("dx_hat",),
+    "projection": ("x_hat", "dx_hat"),
+    "dx": ("rstd", "dx_hat", "centre", "projection"),
+}
 NAMES = tuple(STEPS)
 NUMBERS = {name: number for number, name in enumerate(NAMES)}
 OUTPUTS = ("y", "dx", "dgamma", "dbeta")  # which no other step needs
@@ -222,26 +237,34 @@ def worked(
     norm: str, arrays: tuple[Any, ...], dy: Any, edits: Sequence[Mapping[str, Edit]]
 ) -> Work:
     """Return every step of a pass on (x, gamma, beta, eps), backward where there is a dy."""
-    return _taken(_start(norm, arrays, dy), FORWARD if dy is None else NAMES, edits)
-
-
-def worked_again(work: Work, edits: Sequence[Mapping[str, Edit]], last: str) -> Work:
-    """Return a pass with edits, up to a step; what comes before the first edit is as it was."""
-    first = min((NUMBERS[name] for chosen in edits for name in chosen), default=len(NUMBERS))
-    again = object.__new__(Work)
-    vars(again).update(vars(work), **dict.fromkeys(NAMES[first:]))
-    needed = [s for s in NAMES[first : NUMBERS[last] + 1] if s == last or s not in OUTPUTS]
-    return _taken(again, needed, edits)
-
-
-def _taken(work: Work, steps: Sequence[str], edits: Sequence[Mapping[str, Edit]]) -> Work:
+    work = _start(norm, arrays, dy)
     with np.errstate(all="ignore"):
-        for name in steps:
+        for name in FORWARD if dy is None else NAMES:
             value = STEPS[name](work)
             for chosen in edits:
                 value = chosen[name](work, value) if name in chosen else value
             setattr(work, name, value)
     return work
+
+
+def worked_again(work: Work, edits: Mapping[str, Edit], last: str) -> Work:
+    """Return a pass with further edits, up to a step; what they do not reach is as it was."""
+    first = min((NUMBERS[name] for name in edits), default=len(NUMBERS))
+    again, known = object.__new__(Work), vars(work)
+    steps = vars(again)
+    steps.update(known, **dict.fromkeys(NAMES[first:]))
+    reached = set(edits)
+    with np.errstate(all="ignore"):
+        for name in NAMES[first : NUMBERS[last] + 1]:
+            if name in OUTPUTS and name != last:
+                continue
+            steps[name] = known[name]
+            if not reached.isdisjoint(NEEDED[name]):
+                steps[name] = STEPS[name](again)
+                reached.add(name)
+            if name in edits:
+                steps[name] = edits[name](again, steps[name])
+    return again
 
 
 def _start(norm: str, arrays: tuple[Any, ...], dy: Any) -> Work:

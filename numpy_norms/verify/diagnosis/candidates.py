@@ -12,7 +12,7 @@ from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.sentences import sentences
 from numpy_norms.verify.faults.slips import slips
-from numpy_norms.verify.plain import SCHEMES, Array, Kernel, worked_again
+from numpy_norms.verify.plain import Array, Kernel, worked_again
 from numpy_norms.verify.runs import Run, run
 
 from .evidence import Piece
@@ -55,13 +55,8 @@ class Candidates:
             yield self._shortlist(chosen, [fault for fault in pool if _concerns(fault, output)])
         yield self._shortlist(chosen, [*scaled(chosen, self._predicted)])
 
-    def predicted(
-        self, pieces: Sequence[Piece], fault: Fault, most: float = np.inf
-    ) -> list[Array | None]:
-        """Return what a kernel with the fault would have returned in each piece, if not larger."""
-        return [self._once(p, fault) if p.size <= most else None for p in pieces]
-
-    def _once(self, piece: Piece, fault: Fault) -> Array | None:
+    def predicted(self, piece: Piece, fault: Fault) -> Array | None:
+        """Return what a kernel with the fault would have returned in a piece."""
         key = id(fault), id(piece.judge), piece.output
         if key not in self._kept:
             self._kept[key] = fault, self._predicted(piece, fault)
@@ -75,7 +70,7 @@ class Candidates:
         right = judge.plain_forward if ahead else judge.plain
         edits = fault.edits if ahead else {**fault.edits, **fault.backward}
         try:
-            wrong = worked_again(right, (SCHEMES[judge.scheme], edits), output)
+            wrong = worked_again(right, edits, output)
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return None  # what it is about is not there: groups, elements, dy in a forward pass
         return piece.rounded(getattr(wrong, output))

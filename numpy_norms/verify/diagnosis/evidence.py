@@ -77,7 +77,7 @@ class Piece:
         like = {"dgamma": case.gamma, "dbeta": case.beta}.get(self.output, case.x)
         if np.size(a) != self.got.size:
             return None
-        return np.asarray(a).reshape(-1).astype(like.dtype).astype(np.float64)
+        return np.asarray(np.asarray(a, like.dtype).reshape(-1), np.float64)
 
     @cached_property
     def some(self) -> Array:
@@ -100,8 +100,8 @@ class Piece:
         """Return how far the results are from what a fault predicts, as a logarithm."""
         size = np.maximum(abs(self.got), abs(prediction))
         allowed = self._allowed + 8 * self.judge.roundoff * size
-        endless = ~np.isfinite(allowed)
-        allowed[endless] = self.tolerance[endless]
+        if not np.isfinite(allowed).all():
+            allowed = np.where(np.isfinite(allowed), allowed, self.tolerance)
         return log_off(self.got, prediction, allowed)
 
     @cached_property
@@ -114,7 +114,9 @@ class Piece:
 def log_off(got: Array, expected: Array, tolerance: Array) -> Array:
     """Return log of |got - expected| / tolerance, 0 where that is below 1."""
     ratio = distances(got, expected, tolerance)
-    return np.asarray(np.log(np.maximum(np.minimum(ratio, CAP), 1.0)))
+    if ratio.max(initial=0) <= 1:
+        return np.zeros(ratio.shape)
+    return np.asarray(np.log(ratio.clip(1.0, CAP)))
 
 
 def pieces(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,14 @@ from numpy_norms.verify.tolerances import roundoff
 from .candidates import SMALL, Candidates
 from .derived import derived_from
 from .evidence import CAP, Piece, log_off, pieces
-from .placing import CERTAIN, Likely, everywhere, placed
+from .placing import CERTAIN, Likely, Predict, everywhere, placed
 from .saved import saved
 from .sharpening import Probe, sharpened
 from .symptoms import failures, overwritten
 
 __all__ = ["diagnose"]
 
+MORE = 0.06  # that one may be worth beyond its score: it explains other outputs, or has a name
 LEAST = 0.5  # of the evidence that a sentence has to explain
 SLIGHT = np.log(30)  # errors in tolerances, below which rounding may do it
 SPREAD = 0.05  # of the elements, that a narrower type leaves wrong at least
@@ -88,26 +90,23 @@ class _Doctor:
         ill = [piece for piece in evidence if piece.wrong.any()]
         if not ill:
             return
-        predicted, y = self.candidates.predicted, self.of_y
-        same = [everywhere(evidence, y, predicted(evidence, y))] if y is not None else []
-        if y is not None and same[0].share <= CERTAIN:
+        predict, y = self.candidates.predicted, self.of_y
+        likely = [everywhere(evidence, y, predict, CERTAIN)] if y is not None else []
+        if y is not None and likely[0].share <= CERTAIN:
+            likely = []
             share = derived_from(y, ill)
             if share:
                 yield Finding(output, y.kind, FOLLOWS, share=round(share, 3))
                 return
-        plain = everywhere(evidence, NO_FAULT, predicted(evidence, NO_FAULT)).share
-        likely = [one for one in same if one.share > CERTAIN]
+        least = max(LEAST, everywhere(evidence, NO_FAULT, predict, LEAST).share)
         for faults in self.candidates.of(output, ill):
-            likely += [everywhere(evidence, fault, predicted(evidence, fault)) for fault in faults]
+            likely += [everywhere(evidence, fault, predict, CERTAIN - MORE) for fault in faults]
             if any(one.share > CERTAIN for one in likely):
                 break
         else:
-            likely = [placed(evidence, o.fault, predicted(evidence, o.fault)) for o in likely]
-            likely += _stale(evidence)
-        likely = [one for one in likely if one.score > max(LEAST, plain)]
-        if _none_finite(ill):  # which any fault explains that gives one somewhere
-            likely = [one for one in likely if one.place is None and one.when is None]
-        one = max(likely, key=self._order) if likely else _unknown(output, evidence)
+            likely = list(_placed(evidence, [one.fault for one in likely], predict, least))
+        likely = [one for one in likely if one.score > least]
+        one = self._best(likely) if likely else _unknown(output, evidence)
         fault, when = one.fault, one.when
         if output == "y" and one.score > CERTAIN:
             self.of_y = fault
@@ -125,12 +124,19 @@ class _Doctor:
             fault.issue,
         )
 
+    def _best(self, likely: Sequence[Likely]) -> Likely:
+        """Return the likeliest."""
+        most = max(one.score for one in likely)
+        close = [one for one in likely if one.score > most - MORE]
+        return max(close, key=self._order) if len(close) > 1 else close[0]
+
     def _order(self, one: Likely) -> float:
         """Prefer, among equals, what explains all outputs together, and what has a name."""
         total = left = 0.0
         for evidence in self.evidence.values():
-            predicted = self.candidates.predicted(evidence, one.fault, SMALL)
-            for piece, prediction in zip(evidence, predicted, strict=True):
+            for piece in evidence:
+                small = piece.size <= SMALL
+                prediction = self.candidates.predicted(piece, one.fault) if small else None
                 if prediction is not None:
                     total += piece.total
                     left += piece.weight * float(piece.off_of(prediction).sum())
@@ -138,17 +144,33 @@ class _Doctor:
         return one.score + 0.05 * together + 0.01 * bool(one.fault.name)
 
 
-def _stale(evidence: Sequence[Piece]) -> Iterator[Likely]:
+def _placed(
+    evidence: Sequence[Piece], faults: Sequence[Fault], predict: Predict, least: float
+) -> Iterator[Likely]:
+    """Yield the faults, and what earlier calls may have left, where they explain most."""
+    stale = _stale(evidence) if any(_has_earlier(piece) for piece in evidence) else ()
+    somewhere = any(np.isfinite(piece.got[piece.wrong]).any() for piece in evidence)
+    for fault, by in (*((fault, predict) for fault in faults), *stale):
+        one = placed(evidence, fault, by, least)
+        # What is nowhere finite is explained by any fault that gives no number somewhere.
+        if somewhere or (one.place is None and one.when is None):
+            least = max(least, one.score - MORE)
+            yield one
+
+
+def _stale(evidence: Sequence[Piece]) -> Iterator[tuple[Fault, Predict]]:
     """Yield what an earlier call may have left: added to, or in place of, the results."""
     output = evidence[0].output
     for what, added in (("added to what an earlier call left", 1), ("that of an earlier call", 0)):
-        fault = Fault("stale buffer", f"{output} is {what}")
-        predicted = [
-            None if p.earlier is None or not p.earlier.size else p.earlier + added * p.expected
-            for p in evidence
-        ]
-        if any(prediction is not None for prediction in predicted):
-            yield placed(evidence, fault, predicted)
+        yield Fault("stale buffer", f"{output} is {what}"), partial(_left, added)
+
+
+def _left(added: int, piece: Piece, _: Fault) -> Array | None:
+    return piece.earlier + added * piece.expected if _has_earlier(piece) else None
+
+
+def _has_earlier(piece: Piece) -> bool:
+    return piece.earlier is not None and piece.earlier.size > 0
 
 
 def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
@@ -169,17 +191,19 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
     else:
         fault = Fault("unknown", _described(output, ill))
     typical = float(np.median([_in_scales(piece)[piece.wrong].mean() for piece in ill]))
-    predicted: list[np.ndarray | None] = []
-    for piece in evidence:  # as if it were right to find all wrong where such errors would show
+
+    def predict(piece: Piece, _: Fault) -> Array:
+        """As if it were right to find all wrong where such errors would show."""
         silent = piece.judge.dull(output) or bool(narrow and piece.judge.case.exact_for)
         right = ~piece.wrong & (not silent)
         scale = piece.flat(piece.judge.scales[output])
-        predicted.append(np.where(right, piece.got + typical * scale, piece.got))
-    found = placed(evidence, fault, predicted)
+        return np.where(right, piece.got + typical * scale, piece.got)
+
+    found = placed(evidence, fault, predict)
     if fault.kind == "not repeatable":  # which explains all, wherever it showed this time
         return found._replace(share=1.0) if found.share > LEAST else Likely(fault, 1.0, 1.0)
     # A place says something where it holds nearly all that is wrong, and leaves much that is right.
-    anywhere = everywhere(evidence, fault, predicted)
+    anywhere = everywhere(evidence, fault, predict)
     return found if found.share > max(SETTLED, anywhere.share + LEAVES) else anywhere
 
 
@@ -197,10 +221,6 @@ def _unsteady(evidence: Sequence[Piece]) -> bool:
         if log_off(piece.got, other.got, piece.tolerance).any():
             return True
     return False
-
-
-def _none_finite(ill: Sequence[Piece]) -> bool:
-    return not any(np.isfinite(piece.got[piece.wrong]).any() for piece in ill)
 
 
 def _narrower(output: str, ill: Sequence[Piece]) -> tuple[str, bool]:

@@ -51,7 +51,7 @@ WITHIN: dict[str, tuple[str, Scaled]] = {
 }
 NEWTON = 8  # steps at most
 SAME = 2e-4
-SEVERAL = 3
+SEVERAL, FEW = 3, 100
 
 
 def fitted(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
@@ -134,17 +134,12 @@ def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
         off: list[Array] = []
         for piece in pieces:
             usable = piece.wrong & np.isfinite(piece.got) & np.isfinite(piece.expected)
-            scale, shift = 1.0, 0.0
-            if step != output:
-                work = piece.judge.worked(np.float64)
-                scale, shift = ((a + 0 * work.x).ravel()[usable] for a in (work.scale, work.beta))
+            scale, shift = (1.0, 0.0) if step == output else _affine(piece, usable)
             lying.append((piece.got[usable] - shift) / scale)
             off.append((piece.got - piece.expected)[usable] / scale)
         values, moved = np.concatenate(lying), np.concatenate(off)
-        low, high = (
-            _bound(values[there], moved[there], none)
-            for there, none in ((moved > 0, -np.inf), (moved < 0, np.inf))
-        )
+        low = _bound(values, moved, moved > 0, -np.inf)
+        high = low if np.isnan(low) else _bound(values, moved, moved < 0, np.inf)
         if low < high and np.isfinite([low, high]).any():
             to = f"[{low:.4g}, {high:.4g}]" if np.isfinite(high - low) else ""
             to = to or (f"{low:.4g} at least" if np.isfinite(low) else f"{high:.4g} at most")
@@ -152,11 +147,22 @@ def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
             yield Fault("formula", f"{step} is clamped to {to}", edits=edits)
 
 
-def _bound(values: Array, moved: Array, none: float) -> float:
+def _affine(piece: Piece, usable: Array) -> tuple[Array, Array]:
+    """Return gamma and beta of each element that is usable."""
+    case, view = piece.judge.case, piece.view
+    scale, shift = (
+        np.broadcast_to(np.asarray(a, np.float64).reshape(view.params), view.shape)
+        for a in (piece.judge.scale, case.beta)
+    )
+    return scale.ravel()[usable], shift.ravel()[usable]
+
+
+def _bound(values: Array, moved: Array, there: Array, none: float) -> float:
     """Return the number at which several that were different lie; NaN if they still are."""
-    if len(np.unique(moved)) < SEVERAL:
+    moved = moved[there]
+    if len(np.unique(moved[:FEW])) < SEVERAL and len(np.unique(moved)) < SEVERAL:
         return none
-    low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
+    low, middle, high = np.quantile(values[there], (0.1, 0.5, 0.9))
     return float(middle) if high - low <= 1e-2 * abs(middle) + 1e-5 else np.nan
 
 

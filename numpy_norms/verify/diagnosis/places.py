@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,7 +84,7 @@ def _between(low: float, high: float) -> float:
     return low
 
 
-def places(ground: Sequence[Ground]) -> Iterator[Place]:
+def places(ground: Sequence[Ground], promising: Callable[[str], bool]) -> Iterator[Place]:
     """Yield the index conditions that the pattern of wrong elements suggests, simplest first."""
     axes: dict[str, list[tuple[int, Array]]] = {}
     for g in ground:
@@ -96,6 +96,8 @@ def places(ground: Sequence[Ground]) -> Iterator[Place]:
             if not ill.all():
                 axes.setdefault(axis, []).append((len(ill), ill))
     for axis, patterns in axes.items():
+        if not promising(axis):
+            continue
         found: dict[tuple[str, tuple[int, ...]], None] = {}
         for size, ill in sorted(patterns, key=lambda pattern: -pattern[0])[:4]:
             found |= dict.fromkeys(_forms(size, np.flatnonzero(ill)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
+
+import numpy as np
 
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.place import Condition, Place
@@ -18,6 +21,8 @@ CERTAIN = 0.99
 PRICE = 0.02  # of the evidence that a condition has to explain
 AXES = ("feature", "channel", "row", "sample", "group")  # that others are measured by
 
+Predict = Callable[[Piece, Fault], Array | None]
+
 
 class Likely(NamedTuple):
     """A fault with where it is, how much it explains, and that less the price of its words."""
@@ -29,26 +34,41 @@ class Likely(NamedTuple):
     when: Condition | None = None
 
 
-def everywhere(pieces: Sequence[Piece], fault: Fault, predicted: Sequence[Array | None]) -> Likely:
-    """Return how much a fault explains if it is everywhere."""
-    gains, total = _gains(pieces, predicted)
-    share = sum(float(gain.sum()) for gain in gains) / total
+def everywhere(
+    pieces: Sequence[Piece], fault: Fault, predict: Predict, least: float = -np.inf
+) -> Likely:
+    """Return how much a fault explains if it is everywhere; nothing if not more than `least`."""
+    gains = _gains(pieces, fault, predict, least, lambda gain: float(gain.sum()))
+    share = _share(pieces, gains) if gains else -np.inf
     return Likely(fault, share, share)
 
 
-def placed(pieces: Sequence[Piece], fault: Fault, predicted: Sequence[Array | None]) -> Likely:
-    """Return a fault with the place and the condition with which it explains most."""
-    gains, total = _gains(pieces, predicted)
-    ground = [Ground(piece, gain) for piece, gain in zip(pieces, gains, strict=True)]
-    share = sum(float(gain.sum()) for gain in gains) / total
+def placed(
+    pieces: Sequence[Piece], fault: Fault, predict: Predict, least: float = -np.inf
+) -> Likely:
+    """Return a fault with the place and the condition with which it explains most.
+
+    What scores no more than `least` is of no interest.
+    """
+    gains = _gains(pieces, fault, predict, least, _most)
+    if not gains:
+        return Likely(fault, -np.inf, -np.inf)
+    share = _share(pieces, gains)
     best = Likely(fault, share, share)
     if share > CERTAIN:
         return best
+    ground = [Ground(piece, gain) for piece, gain in zip(pieces, gains, strict=True)]
+    total = _total(pieces)
+
+    def promising(axis: str) -> bool:
+        most = sum(_most(g.along[axis][0]) for g in ground if axis in g.along)
+        return most / total - PRICE > max(best.score, least)
+
     traits = [piece.traits for piece in pieces]
-    for place in (None, *places(ground)):
+    for place in chain((None,), places(ground, promising)):
         calls = list(zip(traits, within(ground, place), strict=True))
         most = sum(max(gain, 0.0) for _, gain in calls) / total
-        if most - _price(place, None) <= best.score:
+        if most - _price(place, None) <= max(best.score, least):
             continue  # under any condition
         for when in (None, *conditions(calls)):
             share = sum(gain for traits, gain in calls if when is None or when.holds(traits))
@@ -63,11 +83,38 @@ def _price(place: Place | None, when: Condition | None) -> float:
     return PRICE * ((place is not None) + (when is not None) + rare / 2 + below / 4)
 
 
-def _gains(pieces: Sequence[Piece], predicted: Sequence[Array | None]) -> tuple[list[Array], float]:
-    """Return how much nearer each element comes by a prediction, and how far off all are."""
-    gains, total = [], 0.0
-    for piece, prediction in zip(pieces, predicted, strict=True):
-        total += piece.total
+def _gains(
+    pieces: Sequence[Piece],
+    fault: Fault,
+    predict: Predict,
+    least: float,
+    most: Callable[[Array], float],
+) -> list[Array]:
+    """Return how much nearer each element comes by a fault; nothing if it explains too little.
+
+    `most` says how much of a piece is explained at most by what its elements gain.
+    """
+    gains: dict[int, Array] = {}
+    spare = (1 - least) * _total(pieces)  # that may stay unexplained
+    for number in sorted(range(len(pieces)), key=lambda n: pieces[n].size):
+        piece = pieces[number]
+        prediction = predict(piece, fault)
         after = piece.off if prediction is None else piece.off_of(prediction)
-        gains.append(piece.weight * (piece.off - after))
-    return gains, total
+        gains[number] = piece.weight * (piece.off - after)
+        spare -= piece.total - most(gains[number])
+        if spare < 0:
+            return []
+    return [gains[number] for number in range(len(pieces))]
+
+
+def _most(gain: Array) -> float:
+    return float(np.maximum(gain, 0).sum())
+
+
+def _total(pieces: Sequence[Piece]) -> float:
+    """Return how far off all are."""
+    return sum(piece.total for piece in pieces)
+
+
+def _share(pieces: Sequence[Piece], gains: Sequence[Array]) -> float:
+    return sum(float(gain.sum()) for gain in gains) / _total(pieces)
