@@ -10,7 +10,7 @@ import torch
 from trials import small, trial, without_large
 
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
-from numpy_norms.verify import check_kernel
+from numpy_norms.verify import Accumulator, check_kernel  # noqa: F401
 from numpy_norms.verify.adapters import torch_kernel
 from numpy_norms.verify.diagnosis.findings import FOLLOWS
 from numpy_norms.verify.plain import plain_kernel
@@ -387,10 +387,18 @@ def test_what_is_infinite_is_not_what_an_earlier_call_left():
     assert str(found) == "y, element 7 alone: y is infinite where a number is expected"
 
 
-def test_a_number_that_is_added_everywhere_is_no_narrower_type():
-    forward = plain_kernel("layer_norm")[0]
-    found = first("layer_norm", lambda *a: forward(*a) + np.float32(1e-3))
-    assert found.kind == "unknown"
+ADDED = {
+    "0.001 is added to y": {"y": lambda _, y: y + np.float32(1e-3)},
+    "-0.3 is added to dx": {"dx": lambda _, dx: dx - np.float32(0.3)},
+    "0.25 is added to the variance": {"var": lambda _, var: var + np.float32(0.25)},
+}
+
+
+@pytest.mark.parametrize("words", ADDED)
+@pytest.mark.parametrize("norm", ["batch_norm", "rms_norm"])
+def test_a_number_that_is_added_is_told(norm, words):
+    found = small(norm).of(*plain_kernel(norm, ADDED[words])).diagnosis
+    assert {f.what for f in found} == {words}
 
 
 def of_set(change):
@@ -546,3 +554,97 @@ def test_a_kernel_in_float16_is_told_and_a_rough_root_of_that_size_is_not_said_t
     rough = {"rstd": lambda _, rstd: rstd * np.float32(1 - 1e-3) ** (rstd * 97 % 1)}
     found = first("layer_norm", plain_kernel("layer_norm", rough)[0], battery=small)
     assert "float16" not in found.what
+
+
+def quake(steps, a):
+    """The reciprocal root of bits, and so many steps of Newton."""
+    root = (np.int32(0x5F3759DF) - (a.view(np.int32) >> 1)).view(np.float32)
+    for _ in range(steps):
+        root = root * (np.float32(1.5) - np.float32(0.5) * a * root * root)
+    return root
+
+
+def to_12_bits(a):
+    fraction, exponent = np.frexp(a**-0.5)
+    return np.ldexp(np.rint(fraction * 4096) / 4096, exponent).astype(np.float32)
+
+
+ROOTS = {"3.4e-02": partial(quake, 0), "1.7e-03": partial(quake, 1), "2.4e-04": to_12_bits}
+
+
+@pytest.mark.parametrize("off", ROOTS)
+def test_a_rough_root_is_told_in_all_that_it_reaches(off):
+    edits = {"rstd": lambda w, _: ROOTS[off](w.var + w.eps)}
+    found = without_large("layer_norm").of(*plain_kernel("layer_norm", edits)).diagnosis
+    assert {f.output for f in found} == {"y", "dx", "dgamma"}
+    assert {f.what.split("up to ")[1] for f in found} == {f"{off} of itself"}
+
+
+@pytest.mark.parametrize("root", [partial(quake, 2), to_12_bits])
+def test_a_rough_root_is_allowed_once_it_is_declared(root):
+    kernel = plain_kernel("batch_norm", {"rstd": lambda w, _: root(w.var + w.eps)})
+    cure = small("batch_norm").of(*kernel).diagnosis[0].formula
+    declared = eval(cure.removeprefix("accumulate=").removesuffix(" would allow it"))
+    assert small("batch_norm", accumulate=declared).of(*kernel).passed
+
+
+@pytest.mark.parametrize(
+    ("step", "share", "again"), [("y", 0.1, False), ("y", 0.5, True), ("dx", 0.2, True)]
+)
+def test_elements_that_are_dropped_are_told(step, share, again):
+    """Whether they are the same ones when it is called again, or not."""
+    rng = np.random.default_rng(3)
+
+    def thinned(_, a):
+        kept = (np.random.default_rng(5) if again else rng).random(a.shape) >= share
+        return a * kept / np.float32(1 - share)
+
+    found = small("layer_norm").of(*plain_kernel("layer_norm", {step: thinned})).diagnosis[0]
+    said = f"{share:.0%} of {step} is 0, and the rest is divided by {1 - share:g}"
+    assert found.what == f"{said}: dropout, as in training"
+
+
+def twice(inside, last, w, _):
+    """The average of all, and of those from the last block on once more."""
+    more = np.arange(w.view.set_size) >= last(w.view.set_size)
+    return w.average(inside(w) * (1 + more).astype(np.float32))
+
+
+DEVIATIONS = {"mean": lambda w: w.x, "var": lambda w: (w.x - w.mean) ** 2}
+TWICE = {
+    "the variance is taken over all, and the last block of 8 twice, of each set": (
+        ("var",),
+        lambda m: (m - 1) // 8 * 8,
+    ),
+    "the mean and the variance are taken over all, and the last block of 4 twice, of each set": (
+        ("mean", "var"),
+        lambda m: (m - 1) // 4 * 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("words", TWICE)
+def test_a_block_that_is_added_twice_is_told(words):
+    steps, last = TWICE[words]
+    edits = {step: partial(twice, DEVIATIONS[step], last) for step in steps}
+    assert first("layer_norm", plain_kernel("layer_norm", edits)[0], battery=small).what == words
+
+
+def to_tf32(a):
+    return ((a.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+PRODUCTS = {
+    "y": {"y": lambda w, _: to_tf32(w.scale) * to_tf32(w.x_hat) + w.beta},
+    "the variance": {"var": lambda w, _: w.average(to_tf32(w.x - w.mean) ** 2)},
+    "dgamma": {"dgamma": lambda w, _: w.total(to_tf32(w.dy) * to_tf32(w.x_hat))},
+    "E[dx_hat x_hat]": {
+        "projection": lambda w, _: w.x_hat * w.average(to_tf32(w.dx_hat) * to_tf32(w.x_hat))
+    },
+}
+
+
+@pytest.mark.parametrize("words", PRODUCTS)
+def test_products_in_tf32_are_told(words):
+    found = without_large("layer_norm").of(*plain_kernel("layer_norm", PRODUCTS[words])).diagnosis
+    assert {f.what for f in found} == {f"the factors of {words} are rounded to 11 bits, as in TF32"}

@@ -9,6 +9,7 @@ import numpy as np
 
 from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.catalogue import KNOWN
+from numpy_norms.verify.faults.coordinates import PARAMETERS
 from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.sentences import sentences
 from numpy_norms.verify.faults.slips import slips
@@ -127,8 +128,9 @@ def _chosen(ill: list[Piece]) -> list[Piece]:
         if all(piece.got.shape != other.got.shape for other in chosen):
             chosen.append(piece)
     chosen = (chosen + [piece for piece in order if all(piece is not c for c in chosen)])[:4]
-    # Blocks are told apart by the longest sets, where those are small enough.
-    longest = max(order, key=lambda p: (p.size <= SMALL) * p.view.set_size)
-    if longest.view.set_size > max(p.view.set_size for p in chosen):
+    # Blocks are told apart by the longest sets, or sums, where those are small enough.
+    size = "sum_size" if ill[0].output in PARAMETERS else "set_size"
+    longest = max(order, key=lambda p: (p.size <= SMALL) * getattr(p.view, size))
+    if getattr(longest.view, size) > max(getattr(p.view, size) for p in chosen):
         chosen = [chosen[0], longest, *chosen[1:3]]
     return chosen

@@ -19,6 +19,7 @@ from numpy_norms.verify.tolerances import roundoff
 from .candidates import SMALL, Candidates
 from .derived import derived_from
 from .evidence import CAP, Piece, log_off, pieces
+from .measured import dropped, rooted
 from .placing import CERTAIN, Likely, Predict, everywhere, placed
 from .saved import saved
 from .sharpening import Probe, sharpened
@@ -83,6 +84,7 @@ class _Doctor:
         self.evidence = {name: pieces(arrangement, judges, runs, name) for name in outputs}
         self.candidates = Candidates(arrangement)
         self.of_y: Fault | None = None  # what explains y, everywhere
+        self.rough: list[Fault] = []  # a reciprocal root that is
 
     def of(self, output: str) -> Iterator[Finding]:
         """Yield the likeliest sentence about an output, if it is wrong."""
@@ -91,6 +93,11 @@ class _Doctor:
         if not ill:
             return
         predict, y = self.candidates.predicted, self.of_y
+        for fault in self.rough:
+            one = everywhere(evidence, fault, predict, SETTLED)
+            if one.share > SETTLED:
+                yield self._finding(output, evidence, one)
+                return
         likely = [everywhere(evidence, y, predict, CERTAIN)] if y is not None else []
         if y is not None and likely[0].share <= CERTAIN:
             likely = []
@@ -105,14 +112,20 @@ class _Doctor:
                 break
         else:
             likely = list(_placed(evidence, [one.fault for one in likely], predict, least))
+            likely += _scattered(ill, output)
+            if output in ("y", "dx") and all(one.score < SETTLED + MORE for one in likely):
+                likely += self._rooted(evidence)
         likely = [one for one in likely if one.score > least]
         one = self._best(likely) if likely else _unknown(output, evidence)
-        fault, when = one.fault, one.when
         if output == "y" and one.score > CERTAIN:
-            self.of_y = fault
+            self.of_y = one.fault
+        yield self._finding(output, evidence, one)
+
+    def _finding(self, output: str, evidence: Sequence[Piece], one: Likely) -> Finding:
+        fault, when = one.fault, one.when
         if when is not None and self.probe is not None:
             when = sharpened(when, evidence, output, self.probe)
-        yield Finding(
+        return Finding(
             output,
             fault.kind,
             fault.what,
@@ -123,6 +136,14 @@ class _Doctor:
             fault.name,
             fault.issue,
         )
+
+    def _rooted(self, evidence: Sequence[Piece]) -> Iterator[Likely]:
+        """Yield that the reciprocal root is rough, if that explains nearly all."""
+        for fault in rooted(evidence):
+            one = everywhere(evidence, fault, self.candidates.predicted, SETTLED)
+            if one.share > SETTLED:
+                self.rough.append(fault)
+                yield one
 
     def _best(self, likely: Sequence[Likely]) -> Likely:
         """Return the likeliest."""
@@ -156,6 +177,12 @@ def _placed(
         if somewhere or (one.place is None and one.when is None):
             least = max(least, one.score - MORE)
             yield one
+
+
+def _scattered(ill: Sequence[Piece], output: str) -> Iterator[Likely]:
+    """Yield that elements are dropped; a place of those that are says more."""
+    for fault, made_up in dropped(ill, output):
+        yield Likely(fault, 1.0, 1.0 if made_up else SETTLED)
 
 
 def _stale(evidence: Sequence[Piece]) -> Iterator[tuple[Fault, Predict]]:

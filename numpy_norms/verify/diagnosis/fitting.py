@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.verify.faults.factors import SIZES, Factor, scalars
+from numpy_norms.verify.faults.grammar import TERMS as TERMED
 from numpy_norms.verify.faults.grammar import Fault
-from numpy_norms.verify.plain import Array, Work
+from numpy_norms.verify.plain import OUTPUTS, Array, Work
 
 from .evidence import Piece
 
-__all__ = ["clamped", "fitted", "scaled"]
+__all__ = ["affine", "clamped", "fitted", "scaled"]
 
 # The terms of each output, and their signs in it.
 TERMS: dict[str, dict[str, tuple[int, Any]]] = {
@@ -32,9 +33,10 @@ WORDS = {
     "r E[dx_hat]": "the mean term r E[dx_hat]",
     "r x_hat E[dx_hat x_hat]": "the variance term r x_hat E[dx_hat x_hat]",
 }
-# What a number may multiply within a step: its name, the step, and what that is then.
+# What a number may multiply within a step, or be added to: its name, the step, and what that is
+# then.
 Scaled = Callable[[float, Work, Any], Any]
-WITHIN: dict[str, tuple[str, Scaled]] = {
+TIMES: dict[str, tuple[str, Scaled]] = {
     "the mean": ("mean", lambda c, _, mean: c * mean),
     "the variance": ("var", lambda c, _, var: c * var),
     "x in the variance": ("var", lambda c, w, _: w.average((c * w.x - w.mean) ** 2)),
@@ -49,6 +51,11 @@ WITHIN: dict[str, tuple[str, Scaled]] = {
     "the mean term": ("centre", lambda c, _, centre: c * centre),
     "the variance term": ("projection", lambda c, _, projection: c * projection),
 }
+ADDED: dict[str, tuple[str, Scaled]] = {
+    f"{{:.4g}} is added to {TERMED[step][0]}": (step, lambda c, _, value: value + c)
+    for step in ("mean", "var", "rstd", "x_hat", "scale", *OUTPUTS)
+}
+WITHIN = {f"{words} is multiplied by {{:.{{}}g}}": made for words, made in TIMES.items()} | ADDED
 NEWTON = 8  # steps at most
 SAME = 2e-4
 SEVERAL, FEW = 3, 100
@@ -87,35 +94,37 @@ def fitted(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
 def scaled(
     pieces: Sequence[Piece], predicted: Callable[[Piece, Fault], Array | None]
 ) -> Iterator[Fault]:
-    """Yield what is multiplied within a step, by the number that fits best, found by Newton."""
+    """Yield what is multiplied within a step, or added, by the number that fits best: by Newton."""
     for words in WITHIN:
-        factor, moved = 1.0, np.inf
+        neutral = 0.0 if words in ADDED else 1.0
+        number, moved = neutral, np.inf
         for _ in range(NEWTON):
-            moved = _correction(pieces, predicted, words, factor)
-            factor += moved
+            moved = _correction(pieces, predicted, words, number)
+            number += moved
             if not abs(moved) > 1e-7:  # or NaN
                 break
-        if abs(moved) <= 1e-7 < abs(factor - 1):
-            yield _times_within(words, factor)
+        if abs(moved) <= 1e-7 < abs(number - neutral):
+            yield _with(number, words)
 
 
-def _times_within(words: str, factor: float) -> Fault:
+def _with(number: float, words: str) -> Fault:
     step, change = WITHIN[words]
-    what = f"{words} is multiplied by {factor:.6g}"
-    return Fault("factor", what, edits={step: partial(change, factor)})
+    kind = "formula" if words in ADDED else "factor"
+    what = words.format(number, 6 if abs(number - 1) > 1e-5 else 9)
+    return Fault(kind, what, edits={step: partial(change, number)})
 
 
 def _correction(
     pieces: Sequence[Piece],
     predicted: Callable[[Piece, Fault], Array | None],
     words: str,
-    factor: float,
+    number: float,
 ) -> float:
-    """Return by how much a factor is too small, by least squares about what it predicts."""
-    change = 0.01 * factor
+    """Return by how much a number is too small, by least squares about what it predicts."""
+    change = 0.01 * (number or 1)
     both = 0.0, 0.0
     for piece in pieces:
-        here, there = (predicted(piece, _times_within(words, c)) for c in (factor, factor + change))
+        here, there = (predicted(piece, _with(c, words)) for c in (number, number + change))
         if here is None or there is None:
             return np.nan
         weights = 1 / np.maximum(piece.sample.tolerance, 1e-300)
@@ -134,7 +143,7 @@ def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
         off: list[Array] = []
         for piece in pieces:
             usable = piece.wrong & np.isfinite(piece.got) & np.isfinite(piece.expected)
-            scale, shift = (1.0, 0.0) if step == output else _affine(piece, usable)
+            scale, shift = (1.0, 0.0) if step == output else affine(piece, usable)
             lying.append((piece.got[usable] - shift) / scale)
             off.append((piece.got - piece.expected)[usable] / scale)
         values, moved = np.concatenate(lying), np.concatenate(off)
@@ -147,7 +156,7 @@ def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
             yield Fault("formula", f"{step} is clamped to {to}", edits=edits)
 
 
-def _affine(piece: Piece, usable: Array) -> tuple[Array, Array]:
+def affine(piece: Piece, usable: Array) -> tuple[Array, Array]:
     """Return gamma and beta of each element that is usable."""
     case, view = piece.judge.case, piece.view
     scale, shift = (

@@ -16,7 +16,7 @@ from .activations import ACTIVATIONS
 from .grammar import CENTRED, TERMS, Average, Fault, replaced
 from .regions import BLOCKS, in_rows, over_blocks
 
-__all__ = ["formulas"]
+__all__ = ["Change", "formulas", "to_bits"]
 
 Change = Callable[[Array], Array]
 
@@ -366,10 +366,10 @@ def _reversed(a: Array) -> Array:
     return a.ravel()[::-1].reshape(a.shape)
 
 
-def _to_bfloat16(way: Change, a: Array) -> Array:
-    """Return numbers with 8 significant bits."""
+def to_bits(way: Change, bits: int, a: Array) -> Array:
+    """Return numbers with so many significant bits."""
     fraction, exponent = np.frexp(np.asarray(a).real)
-    return np.asarray(np.ldexp(way(fraction * 256) / 256, exponent).astype(a.dtype))
+    return np.asarray(np.ldexp(way(fraction * 2**bits) / 2**bits, exponent).astype(a.dtype))
 
 
 def _to_multiples(number: int, a: Array) -> Array:
@@ -383,8 +383,10 @@ def _to_int8(a: Array) -> Array:
 
 # What an array may be instead: the kind of the fault, and how it comes of the right one.
 CHANGES: dict[str, tuple[str, Change]] = {
-    "rounded to bfloat16": ("cast too early", partial(_to_bfloat16, np.rint)),
-    "cut to bfloat16": ("cast too early", partial(_to_bfloat16, np.trunc)),
+    "rounded to bfloat16": ("cast too early", partial(to_bits, np.rint, 8)),
+    "cut to bfloat16": ("cast too early", partial(to_bits, np.trunc, 8)),
+    "rounded to TF32": ("cast too early", partial(to_bits, np.rint, 11)),
+    "cut to TF32": ("cast too early", partial(to_bits, np.trunc, 11)),
     "rounded to multiples of max / 127, as int8": ("cast too early", _to_int8),
     **{
         f"rounded to multiples of 1/{number}": ("cast too early", partial(_to_multiples, number))

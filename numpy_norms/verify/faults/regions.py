@@ -119,8 +119,10 @@ def in_rows(w: Work, a: Array, change: Callable[[Array], Array]) -> Array:
 
 
 def _kept(name: str, size: int, count: int) -> Array:
-    """Return which of `count` terms a region holds."""
+    """Return which of `count` terms a region holds, or how often."""
     index = np.arange(count)
+    if name in TWICE:
+        return np.int8(1) + _kept(TWICE[name], size, count)
     if name in PARTS:
         first, end = PARTS[name](size)
         return np.asarray((index % size >= first) & (index % size < end))
@@ -132,6 +134,7 @@ def _kept(name: str, size: int, count: int) -> Array:
         "but last": (0, count - size),
         "but first": (size, count),
         "but last block": (0, max(last_block, 1)),
+        "overlap": (max(count - size, 0), count // size * size),
     }[name]
     return np.asarray((index >= first) & (index < end))
 
@@ -179,7 +182,16 @@ PERIODS = {
     "heads": (4, 32),
     "bodies": (4, 8),
 }
+# Regions that are added up twice, with all others once.
+TWICE = {
+    "last block twice": "last block",
+    "overlap twice": "overlap",
+    "first block twice": "first",
+}
 WORDS = {
+    "last block twice": "all, and the last block of {} twice",
+    "overlap twice": "all, and twice where the last {} overlap whole blocks of as many",
+    "first block twice": "all, and the first {} twice",
     "first halves": "the first half of each {} only",
     "last halves": "the last half of each {} only",
     "heads": "the first of each {} only",
@@ -205,5 +217,9 @@ def blocks(largest: int) -> Iterator[tuple[str, int, str]]:
                 yield name, size, WORDS[name].format(size)
     for name in ("but last", "but first"):
         for size in (1, 2, 3):
+            if size < largest:
+                yield name, size, WORDS[name].format(size)
+    for name in TWICE:
+        for size in (1, 2, *BLOCKS) if name != "overlap twice" else BLOCKS:
             if size < largest:
                 yield name, size, WORDS[name].format(size)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy_norms.verify.plain import Array, Work
 
 from .factors import QUANTITIES, SIZES
-from .formulas import formulas
+from .formulas import Change, formulas, to_bits
 from .grammar import (
+    CENTRED,
     INSIDE,
     Fault,
     averaged,
@@ -27,6 +28,7 @@ from .memory import as_if_channels_were_last, by_address, width_for_number
 from .regions import (
     BLOCKS,
     PERIODS,
+    TWICE,
     axes_by_name,
     blocks,
     over_axes,
@@ -57,6 +59,24 @@ OF_GROUPS = {
     "N, too: a group in all samples": (0, 2, 3),
 }
 
+# Products of numbers that are short, added up in more.
+PRODUCTS: dict[str, dict[str, Callable[[Work, Change], Any]]] = {
+    "y": {"y": lambda w, short: short(w.scale) * short(w.x_hat) + w.beta},
+    "the variance": {"var": lambda w, short: w.average(short(w.x - w.mean) ** 2)},
+    "the mean and the variance": {
+        "mean": lambda w, short: w.average(short(w.x)),
+        "var": lambda w, short: w.average(short(w.x - w.mean) ** 2),
+    },
+    "E[x] and E[x^2]": {
+        "mean": lambda w, short: w.average(short(w.x)),
+        "var": lambda w, short: w.average(short(w.x) ** 2) - w.mean**2,
+    },
+    "dgamma": {"dgamma": lambda w, short: w.total(short(w.dy) * short(w.x_hat))},
+    "E[dx_hat x_hat]": {
+        "projection": lambda w, short: w.x_hat * w.average(short(w.dx_hat) * short(w.x_hat))
+    },
+}
+
 
 @cache
 def sentences(
@@ -67,10 +87,11 @@ def sentences(
     found = [
         *_terms(),
         *_factors(),
+        *_casts(),
+        *_products(),
         *formulas(),
         *_axes(axes),
         *_counts(),
-        *_casts(),
         *_blocks(set_size),
         *_own_blocks(set_size),
         *_lost_sums(sum_size),
@@ -186,6 +207,20 @@ def _casts() -> Iterator[Fault]:
     )
 
 
+def _products() -> Iterator[Fault]:
+    for words, made in PRODUCTS.items():
+        for way, cut in ((np.rint, "rounded"), (np.trunc, "cut")):
+            short = partial(to_bits, way, 11)
+            what = f"the factors of {words} are {cut} to 11 bits, as in TF32"
+            edits = {step: partial(_of_short, formula, short) for step, formula in made.items()}
+            fault = Fault("cast too early", what, edits=edits)
+            yield fault.of(*CENTRED) if "mean" in made else fault
+
+
+def _of_short(formula: Callable[..., Any], short: Change, w: Work, _: Any) -> Any:
+    return formula(w, short)
+
+
 def _added_in_half(inside: Callable[[Work], Any], w: Work, _: Any) -> Array:
     """Add up one after the other, rounding each sum."""
     terms = inside(w)
@@ -197,12 +232,13 @@ def _added_in_half(inside: Callable[[Work], Any], w: Work, _: Any) -> Array:
 
 def _blocks(longest: int) -> Iterator[Fault]:
     for name, size, words in blocks(longest):
+        kind = "count wrong" if name in TWICE else "block lost"
         for steps in GROUPS:
-            yield averaged(steps, within_set(name, size), "block lost", f"{words}, of each set")
+            yield averaged(steps, within_set(name, size), kind, f"{words}, of each set")
             if name not in PERIODS and (name != "first" or size < longest):
                 own = within_set(name, size, own_count=True)
                 where = f"{words}, of each set, and divided by their number"
-                yield averaged(steps, own, "block lost", where)
+                yield averaged(steps, own, kind, where)
 
 
 def _own_blocks(longest: int) -> Iterator[Fault]:
@@ -219,4 +255,5 @@ def _lost_sums(longest: int) -> Iterator[Fault]:
             of = "samples" if samples else "terms"
             for step in ("dgamma", "dbeta"):
                 by = within_sum(name, size, samples=samples)
-                yield averaged((step,), by, "block lost", f"{words}, of the {of}")
+                kind = "count wrong" if name in TWICE else "block lost"
+                yield averaged((step,), by, kind, f"{words}, of the {of}")
