@@ -20,7 +20,7 @@ from .candidates import SMALL, Candidates
 from .derived import derived_from
 from .evidence import CAP, Piece, log_off, pieces
 from .measured import dropped, rooted
-from .placing import CERTAIN, Likely, Predict, everywhere, placed
+from .placing import CERTAIN, DEAREST, Likely, Predict, everywhere, placed
 from .saved import saved
 from .sharpening import Probe, sharpened
 from .symptoms import failures, overwritten
@@ -226,7 +226,8 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
         scale = piece.flat(piece.judge.scales[output])
         return np.where(right, piece.got + typical * scale, piece.got)
 
-    found = placed(evidence, fault, predict)
+    bar = LEAST if fault.kind == "not repeatable" else SETTLED
+    found = placed(evidence, fault, predict, bar - DEAREST)
     if fault.kind == "not repeatable":  # which explains all, wherever it showed this time
         return found._replace(share=1.0) if found.share > LEAST else Likely(fault, 1.0, 1.0)
     # A place says something where it holds nearly all that is wrong, and leaves much that is right.

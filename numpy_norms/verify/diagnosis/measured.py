@@ -18,6 +18,7 @@ __all__ = ["dropped", "rooted"]
 NEWTON, STEP = 4, 1e-4  # how often, and how far a root is moved, relative to itself
 ROUGH = 0.1  # that a root is off at most, relative to itself
 DECLARED = 2.0**-10  # up to which it may be meant
+LEFT = 0.2  # of what is wrong, that other roots may leave
 PLAIN = 2.0  # tolerances that a root has to be off by
 SAME = 1e-4
 CLEAR = 0.99  # of the elements, that have to be as is said
@@ -27,8 +28,8 @@ FEWEST = 0.01  # of the elements that are dropped, or are not
 def rooted(pieces: Sequence[Piece]) -> Iterator[Fault]:
     """Yield that the reciprocal root of each set is another, which is found by Newton."""
     ratios: dict[int, Array] = {}  # by the x of a case
-    off = 0.0
-    for piece in pieces:
+    off, spare = 0.0, LEFT * sum(piece.total for piece in pieces)
+    for piece in sorted(pieces, key=lambda piece: piece.size):
         work = piece.judge.worked(np.float64)
         ratio = np.ones_like(work.rstd)
         for _ in range(NEWTON):
@@ -42,6 +43,9 @@ def rooted(pieces: Sequence[Piece]) -> Iterator[Fault]:
                 for a in (error, slope)
             )
             ratio = ratio * (1 + np.divide(moved, size, out=np.zeros_like(size), where=size > 0))
+        spare -= piece.weight * float(piece.off_of(here).sum())
+        if spare < 0:
+            return
         ratios[id(piece.judge.plain.x)] = ratio
         certain = abs(ratio - 1) * np.sqrt(size) > PLAIN
         off = max(off, float(abs(ratio - 1).max(where=certain, initial=0.0)))

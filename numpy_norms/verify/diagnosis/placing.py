@@ -15,10 +15,11 @@ from numpy_norms.verify.plain import Array
 from .evidence import Piece
 from .places import Ground, conditions, places, within
 
-__all__ = ["CERTAIN", "Likely", "everywhere", "placed"]
+__all__ = ["CERTAIN", "DEAREST", "Likely", "Predict", "everywhere", "placed"]
 
 CERTAIN = 0.99
 PRICE = 0.02  # of the evidence that a condition has to explain
+DEAREST = 3 * PRICE  # that a place and a condition cost together, at most
 AXES = ("feature", "channel", "row", "sample", "group")  # that others are measured by
 
 Predict = Callable[[Piece, Fault], Array | None]

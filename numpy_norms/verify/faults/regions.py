@@ -186,12 +186,10 @@ PERIODS = {
 TWICE = {
     "last block twice": "last block",
     "overlap twice": "overlap",
-    "first block twice": "first",
 }
 WORDS = {
     "last block twice": "all, and the last block of {} twice",
     "overlap twice": "all, and twice where the last {} overlap whole blocks of as many",
-    "first block twice": "all, and the first {} twice",
     "first halves": "the first half of each {} only",
     "last halves": "the last half of each {} only",
     "heads": "the first of each {} only",
