@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .. import checks, normalize
+from .. import checks, normalize, pieces
 from .. import equations as eq
 from ..engine import lifting, sums
 from ..engine.plans import Asked, Plan, plan_for
@@ -96,7 +96,7 @@ def global_response_norm_forward(
     eps, work = checks.epsilon(eps), checks.working_dtype(x, dtype)
     wide = np.promote_types(work, np.float64)
     plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(False, None, wide))
-    exponent, mean_square = _sizes(plan, x)
+    _, exponent, _, mean_square = pieces.statistics(plan, x, 0.0, None)
     with np.errstate(all="ignore"):
         q = _size(plan, exponent, mean_square)
         largest = _mean_of_channels(plan, q) + eps / np.sqrt(plan.number(max(1, plan.m)))
@@ -147,27 +147,6 @@ def global_response_norm_backward(
     dx = np.empty(dy.shape, cache.plan.result)
     sums = _backward(cache, dy, dx)
     return dx, *normalize.gradients_of((cache.gamma, cache.beta), sums)
-
-
-def _sizes(plan: Plan, x: Array) -> tuple[Array | None, Array]:
-    """The exponent of each map, and its mean square, lifted."""
-    kept, _ = run(_mean_squares, plan, (x,), (), (None, None), slots=1)
-    exponent, mean_square = kept or (None, np.zeros(plan.set_shape, plan.few))
-    return exponent, mean_square
-
-
-def _mean_squares(tile: Tile, x_view: Array) -> Steps:
-    def reduce(_: None, exponent: Any) -> Any:
-        x = tile.lift(x_view, None, exponent)
-        return (), (None, tile.E(x, x)), ()
-
-    def apply(_: None, exponent: Any, __: None, mean_square: Any) -> Any:
-        return exponent, mean_square
-
-    def nearer(about: Any, averages: Any, found: Any) -> Any:
-        return lifting.nearer(tile.plan, 0.0, about, averages, found)
-
-    return Steps(reduce, as_found, apply, nearer)
 
 
 def _forward(tile: Tile, x_view: Array, y_view: Array, gamma: Array, beta: Array) -> Steps:
