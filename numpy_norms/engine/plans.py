@@ -118,35 +118,26 @@ class Plan:
 
     def _sums(self) -> tuple[Any, Any, Any, Any]:
         """E, M, G and B: averages over sets, and sums for the first and the second parameter."""
-        shape, inner, few = self.shape, self.inner, self.few
-        m = np.array(self.m, few)
-        rest = tuple([a for a in range(len(shape)) if a not in self.along])
-        if inner is None:
-            of_sets, of_others = sums.over(shape, self.over), sums.over(shape, rest)
-            narrow = self.work.itemsize < 8
-
-            def E(a: Any, b: Any = None) -> Any:
-                s = of_sets(a.now, None if b is None else b.now)
-                return (s.astype(few, copy=False) if narrow else s) / m
-
-            def S(a: Any, b: Any = None) -> Any:
-                return of_others(a.now, None if b is None else b.now)
-        else:
-            sets, others = (
-                sums.few(shape, tuple([a for a in axes if a != inner]))
-                for axes in (self.over, rest)
-            )
-
-            def E(a: Any, b: Any = None) -> Any:
-                s = a.sums(b)
-                return (s if sets is None else sets(s)) / m
-
-            def S(a: Any, b: Any = None) -> Any:
-                s = a.sums(b)
-                return s if others is None else others(s)
-
+        E = self._sum(self.over, np.array(self.m, self.few))
+        S = self._sum(tuple([a for a in range(len(self.shape)) if a not in self.along]))
         means, first, second, *_ = self.asked
         return E, E if means else nothing, S if first else nothing, S if second else nothing
+
+    def _sum(self, axes: Shape, m: Array | None = None) -> Any:
+        """The function that sums an array, or the product of two, over axes, or averages over m."""
+        shape, inner, few = self.shape, self.inner, self.few
+        others = tuple([a for a in axes if a != inner])
+        over: Any = sums.over(shape, axes) if inner is None else sums.few(shape, others)
+
+        def summed(a: Any, b: Any = None) -> Any:
+            if inner is None:
+                s = over(a.now, None if b is None else b.now)
+            else:
+                s = a.sums(b)
+                s = s if over is None else over(s)
+            return s if m is None else s.astype(few, copy=False) / m
+
+        return summed
 
     def cut(self, slots: int) -> Cut:
         """The tiles, where each takes so many places of scratch."""
