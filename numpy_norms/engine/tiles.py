@@ -74,8 +74,8 @@ def run(
         with np.errstate(all="ignore"):
             if plan.size > FEW:
                 np.setbufsize(plan.buffer)  # ends with the errstate
-            steps = _steps(work, plan, plan.sums, views, parameters, options)
-            kept, _, sums = whole(steps, about, ())
+            what = whole, work, options, len(views), len(parameters), len(about)
+            kept, _, sums = on_tile(plan, what, *views, *parameters, *about)
         return kept, sums
 
     def over_tiles(step: Step, about: Numbers, found: Numbers = ()) -> Shares:
@@ -137,30 +137,20 @@ def _reduced(
     return arrays, about, found, sums
 
 
-def _steps(
-    work: Callable[..., Steps],
-    plan: Plan,
-    sums: tuple[Any, ...],
-    views: Sequence[Any],
-    parameters: Sequence[Any],
-    options: tuple[Any, ...],
-) -> Steps:
-    """The steps of a pass over arrays, with parameters as they are computed with."""
-    few, dtype = [], plan.parameter
-    for a in parameters:
-        few.append(a if a is None or a.dtype == dtype else a.astype(dtype))
-    return work(Tile(plan, *sums), *views, *few, *options)
-
-
-@repeated
-def _on_tile(plan: Plan, what: tuple[Any, ...], *arrays: Any) -> Shares:
+def on_tile(plan: Plan, what: tuple[Any, ...], *arrays: Any) -> Shares:
     """A step of a pass on a tile, whose arrays come in a row, so many of each kind."""
     step, work, options, views, parameters, about = what
     first, second = views + parameters, views + parameters + about
+    few, dtype = [], plan.parameter  # parameters as they are computed with
+    for a in arrays[views:first]:
+        few.append(a if a is None or a.dtype == dtype else a.astype(dtype))
     sums = (nothing,) * 4 if step is spread else plan.sums
-    steps = _steps(work, plan, sums, arrays[:views], arrays[views:first], options)
+    steps = work(Tile(plan, *sums), *arrays[:views], *few, *options)
     shares: Shares = step(steps, arrays[first:second], arrays[second:])
     return shares
+
+
+_on_tile = repeated(on_tile)
 
 
 class Tile:
