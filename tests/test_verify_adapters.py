@@ -239,3 +239,10 @@ def test_the_message_of_a_failed_assertion_is_the_report():
     forward, _ = torch_kernel(lambda x, gamma, beta, eps: torch_layer_norm(x, gamma, beta, 0.0))
     with pytest.raises(AssertionError, match="eps is ignored"):
         assert_kernel("layer_norm", forward, threads=0, shapes=[(5, 7, 13)])
+
+
+@pytest.mark.parametrize(("adapter", "package"), [(torch_kernel, "torch"), (jax_kernel, "jax")])
+def test_a_package_that_is_missing_is_named(adapter, package, monkeypatch):
+    monkeypatch.setattr("numpy_norms.conventions.read.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=f"^{package}_kernel needs {package}: pip install"):
+        adapter(lambda x, gamma, beta, eps: x)

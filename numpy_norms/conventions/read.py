@@ -268,7 +268,7 @@ def _read_keras(name: str) -> dict[str, Array]:
 
 
 def needed(package: str, name: str) -> None:
-    """Refuse a file whose reader is not installed."""
+    """Refuse what needs a package that is not installed."""
     if find_spec(package) is None:
         raise ImportError(f"{name} needs {package}: pip install {package}")
 

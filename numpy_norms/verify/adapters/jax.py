@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from numpy_norms.conventions.read import needed
 from numpy_norms.verify.plain import Kernel
 
 __all__ = ["jax_kernel"]
@@ -44,6 +45,7 @@ def jax_kernel(
     ImportError
         If JAX is not installed.
     """
+    needed("jax", "jax_kernel")
     jax = import_module("jax")
 
     def gradients(dy: Any, *arguments: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from numpy_norms.conventions.read import needed
 from numpy_norms.verify.plain import Array, Kernel
 
 __all__ = ["as_array", "as_tensor", "torch_kernel"]
@@ -56,6 +57,7 @@ def torch_kernel(
     >>> check_kernel("layer_norm", *passes).passed  # doctest: +SKIP
     True
     """
+    needed("torch", "torch_kernel")
     torch = import_module("torch")
 
     def moved(values: tuple[Any, ...]) -> list[Any]:
