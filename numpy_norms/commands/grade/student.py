@@ -213,6 +213,8 @@ def _imported(path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # where dataclasses look for it
     sys.path.insert(0, str(path.parent))  # its neighbours
     try:
+        if b"\0" in path.read_bytes():  # a ValueError before Python 3.11.4
+            raise SyntaxError("source code string cannot contain null bytes")
         spec.loader.exec_module(module)
     except SyntaxError as error:
         at = f"{path.name}:{error.lineno}" if error.lineno else path.name
