@@ -98,8 +98,8 @@ def batch_norm_inference_forward(
     plan = _plan(checks.integers("channel_axis", channel_axis), dtype, *kinds)
     checks.not_negative("running_var", running_var)
     eps = checks.epsilon(eps)
-    others = dict(zip(ARRAYS[1:], (running_mean, running_var, gamma, beta), strict=True))
-    y, kept = (None, x) if out is None else normalize.place(x, out, **others)
+    given = {"running_mean": running_mean, "running_var": running_var}
+    y, kept = (None, x) if out is None else normalize.place(x, out, gamma=gamma, beta=beta, **given)
     with np.errstate(all="ignore"):
         mean, var = running_mean.astype(plan.wide), running_var.astype(plan.wide)
         y, plan = _filled(plan, x, mean, var, gamma, beta, eps, y)

@@ -158,7 +158,7 @@ def normalized(
     statistics: Statistics,
 ) -> Array:
     """y of a piece, where the statistics are known."""
-    y = np.empty(x.shape, plan.result)
+    y = plan.result_like(x)
     run(_of_statistics, plan, (x, y), (gamma, beta), statistics, eps, slots=1)
     return y
 

@@ -92,7 +92,7 @@ def read_state(path: str | PathLike[str]) -> dict[str, Array]:
     if os.path.isdir(name):
         raise ValueError(f"{name} is a folder; pass a file of weights in it")
     checkpoint = _OF_CHECKPOINT.sub("", name)
-    if any(_read(n, -8) == _END_OF_TABLE for n in (checkpoint, f"{checkpoint}.index")):
+    if any(map(_is_table, (checkpoint, f"{checkpoint}.index"))):
         raise ValueError(f"{name} {_CONVERT_TENSORFLOW.format(checkpoint, checkpoint + '.npz')}")
     with opened(name) as file:
         of_pytorch = file.read(1) in (b"P", b"\x80")  # zip, pickle
@@ -112,13 +112,13 @@ def _typed(state: dict[str, Array]) -> dict[str, Array]:
     return state
 
 
-def _read(name: str, start: int) -> bytes:
-    """What an ordinary file holds from `start` on, counted from its end; of others, nothing."""
+def _is_table(name: str) -> bool:
+    """Whether this is an ordinary file that ends as the table of a checkpoint does."""
     if not os.path.isfile(name):
-        return b""
+        return False
     with opened(name) as file:
-        file.seek(max(0, size_of(file) + start))
-        return file.read()
+        file.seek(max(0, size_of(file) - len(_END_OF_TABLE)))
+        return file.read() == _END_OF_TABLE
 
 
 _OF_TORCH = (".pt", ".pth", ".bin", ".ckpt")

@@ -218,7 +218,7 @@ def sync_batch_norm_backward(
         of_x_hat = total if scale is None else scale.astype(plan.few) * total
         share = of_x_hat / np.maximum(cache.moments.count, 1).astype(plan.few)
     dx_hat_x_hat, dx_hat = share.reshape(2, *plan.set_shape)
-    dx, about = np.empty(x.shape, plan.result), (*statistics, dx_hat, dx_hat_x_hat)
+    dx, about = plan.result_like(x), (*statistics, dx_hat, dx_hat_x_hat)
     hidden, slots = (None, 2) if mask is None else (mask.hidden, 3)
     views = x, d, hidden, dx
     run(passes.input_gradient, plan, views, (scale,), about, eps, power, slots=slots)

@@ -112,7 +112,7 @@ def batch_renorm_forward(
     # What r makes larger, it makes no larger than gamma / running_sigma, which eps bounds as well.
     if plan.joins:
         plan = lifting.careful(plan, gamma, eps)
-    y = np.empty(x.shape, plan.result)
+    y = plan.result_like(x)
     with np.errstate(all="ignore"):
         few = plan.parameters(mean.astype(wide), var.astype(wide), gamma, beta)
         kept, _ = run(_forward, plan, (x, y), (), (None, None, *few), eps, clips, slots=1)
@@ -158,7 +158,7 @@ def batch_renorm_backward(
     batch, r, d = cache
     dy, x = checks.upstream(dy, batch, "batch_norm")
     plan, gamma, beta = batch.plan, batch.gamma, batch.beta
-    dx = np.empty(x.shape, plan.result)
+    dx = plan.result_like(x)
     scale, power = lifting.moderate(plan, batch.scale)
     views, about, slots = (x, dy, dx, None), batch.statistics, plan.slots
     _, sums = run(passes.backward, plan, views, (scale,), about, batch.eps, power, slots=slots)

@@ -101,7 +101,7 @@ def global_response_norm_forward(
         q = _size(plan, exponent, mean_square)
         largest = _mean_of_channels(plan, q) + eps / np.sqrt(plan.number(max(1, plan.m)))
         n = q / np.where(largest == 0, np.inf, largest)  # (R2)
-    y = np.empty(x.shape, plan.result)
+    y = plan.result_like(x)
     run(_forward, plan, (x, y), (gamma, beta), (n,), slots=1)
     return y, GlobalResponseCache(x, gamma, beta, plan, exponent, mean_square, n)
 
@@ -144,7 +144,7 @@ def global_response_norm_backward(
     dy = checks.gradient("dy", dy, cache.x)
     checks.complex_for_complex("gamma", cache.gamma, cache.x)
     checks.complex_for_complex("beta", cache.beta, cache.x)
-    dx = np.empty(dy.shape, cache.plan.result)
+    dx = cache.plan.result_like(dy)
     sums = _backward(cache, dy, dx)
     return dx, *normalize.gradients_of((cache.gamma, cache.beta), sums)
 

@@ -104,7 +104,7 @@ def lp_normalize_forward(
     _check_place(eps_place, p)
     sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
     plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked(means=False))
-    eps, y = checks.epsilon(eps), np.empty(x.shape, plan.result)
+    eps, y = checks.epsilon(eps), plan.result_like(x)
     run(_forward, plan, (x, y), (), _extremes(plan, x, p, 2), p, eps, eps_place, slots=2)
     return y, LpCache(x, p, eps, eps_place, plan)
 
@@ -144,7 +144,7 @@ def lp_normalize_backward(dy: ArrayLike, cache: LpCache) -> Array:
     checks.made_by("lp_normalize", LpCache, cache)
     dy = checks.gradient("dy", dy, cache.x)
     x, p, eps, eps_place, plan = cache
-    dx = np.empty(dy.shape, plan.result)
+    dx = plan.result_like(dy)
     run(_backward, plan, (x, dy, dx), (), _extremes(plan, x, p, 3), p, eps, eps_place, slots=3)
     return dx
 

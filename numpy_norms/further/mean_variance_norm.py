@@ -89,7 +89,7 @@ def mean_variance_norm_forward(
     eps = checks.epsilon(eps)
     sets = layout(x, None, None, checks.integers("axis", axis))._replace(along=())
     plan = plan_for(sets, checks.working_dtype(x, dtype), x.dtype, Asked())
-    y = np.empty(x.shape, plan.result)
+    y = plan.result_like(x)
     return y, MeanVarianceCache(x, eps, plan, _filled(plan, x, eps, y))
 
 
@@ -124,7 +124,7 @@ def mean_variance_norm_backward(dy: ArrayLike, cache: MeanVarianceCache) -> Arra
     checks.made_by("mean_variance_norm", MeanVarianceCache, cache)
     dy = checks.gradient("dy", dy, cache.x)
     x, eps, plan, statistics = cache
-    dx = np.empty(dy.shape, plan.result)
+    dx = plan.result_like(dy)
     run(_backward, plan, (x, dy, dx), (), statistics, eps, slots=2)
     return dx
 

@@ -165,7 +165,7 @@ def spectral_norm_forward(
     matrix = Layout(weight.shape, over=axes, along=(c,), sets=())
     plan = plan_for(matrix, checks.working_dtype(weight, dtype), weight.dtype, Asked(means=False))
     sigma, exponent = _sigma(plan, weight, u, v, c)
-    w = np.empty(weight.shape, plan.result)
+    w = plan.result_like(weight)
     run(_forward, plan, (weight, w), (), (sigma, exponent), slots=1)
     return w, SpectralNormCache(weight, u, v, plan, sigma, exponent)
 
@@ -201,7 +201,7 @@ def spectral_norm_backward(dw: ArrayLike, cache: SpectralNormCache) -> Array:
     checks.made_by("spectral_norm", SpectralNormCache, cache)
     dw = checks.gradient("dw", dw, cache.weight)
     weight, u, v, plan, *about = cache
-    dweight = np.empty(dw.shape, plan.result)
+    dweight = plan.result_like(dw)
     v = v.reshape([1 if a in plan.along else n for a, n in enumerate(plan.shape)])
     views = weight, dw, np.broadcast_to(v, plan.shape), dweight
     run(_backward, plan, views, (u,), about, slots=2)

@@ -90,7 +90,7 @@ def double_backward(
     given = cache.given or (None, None)
     ddmean = checks.like("ddrunning_mean", ddrunning_mean, "running_mean", given[0])
     ddvar = checks.like("ddrunning_var", ddrunning_var, "running_var", given[1])
-    d_dy, d_x = (np.empty(x.shape, cache.plan.result) for _ in range(2))
+    d_dy, d_x = (cache.plan.result_like(x) for _ in range(2))
     known = fill_tangent(cache, x, ddx, ddmean, ddvar, ddgamma, ddbeta, d_dy)
     plan, eps, statistics, views = cache.plan, cache.eps, cache.statistics, (x, dy, ddx, d_x)
     scale = gamma if cache.scale is None else cache.scale

@@ -68,7 +68,7 @@ def jvp(
     given = cache.given or (None, None)
     mean_dot = checks.like("running_mean_dot", running_mean_dot, "running_mean", given[0])
     var_dot = checks.like("running_var_dot", running_var_dot, "running_var", given[1])
-    y_dot = np.empty(x.shape, cache.plan.result)
+    y_dot = cache.plan.result_like(x)
     fill_tangent(cache, x, x_dot, mean_dot, var_dot, gamma_dot, beta_dot, y_dot)
     return y_dot
 

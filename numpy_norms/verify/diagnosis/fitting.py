@@ -143,7 +143,7 @@ def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
         off: list[Array] = []
         for piece in pieces:
             usable = piece.wrong & np.isfinite(piece.got) & np.isfinite(piece.expected)
-            scale, shift = (1.0, 0.0) if step == output else affine(piece, usable)
+            scale, shift = affine(piece, step, usable)
             lying.append((piece.got[usable] - shift) / scale)
             off.append((piece.got - piece.expected)[usable] / scale)
         values, moved = np.concatenate(lying), np.concatenate(off)
@@ -156,8 +156,13 @@ def clamped(pieces: Sequence[Piece], output: str) -> Iterator[Fault]:
             yield Fault("formula", f"{step} is clamped to {to}", edits=edits)
 
 
-def affine(piece: Piece, usable: Array) -> tuple[Array, Array]:
-    """Return gamma and beta of each element that is usable."""
+def affine(piece: Piece, step: str, usable: Array) -> tuple[Any, Any]:
+    """Return what a step is multiplied by and added to, for each element that is usable.
+
+    Between x_hat and y these are gamma and beta, and nothing for an output itself.
+    """
+    if step == piece.output:
+        return 1.0, 0.0
     case, view = piece.judge.case, piece.view
     scale, shift = (
         np.broadcast_to(np.asarray(a, np.float64).reshape(view.params), view.shape)

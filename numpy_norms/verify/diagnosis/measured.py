@@ -77,7 +77,7 @@ def dropped(pieces: Sequence[Piece], output: str) -> Iterator[tuple[Fault, bool]
         found: list[Array] = []
         for piece in pieces:
             usable = np.isfinite(piece.got) & np.isfinite(piece.expected)
-            scale, shift = (1.0, 0.0) if step == output else affine(piece, usable)
+            scale, shift = affine(piece, step, usable)
             both = (np.stack([piece.got, piece.expected])[:, usable] - shift) / scale
             found.append(np.vstack([both, abs(piece.tolerance[usable] / scale)]))
         got, expected, allowed = np.concatenate(found, axis=1)

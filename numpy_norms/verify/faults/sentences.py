@@ -232,13 +232,18 @@ def _added_in_half(inside: Callable[[Work], Any], w: Work, _: Any) -> Array:
 
 def _blocks(longest: int) -> Iterator[Fault]:
     for name, size, words in blocks(longest):
-        kind = "count wrong" if name in TWICE else "block lost"
+        kind = _kind(name)
         for steps in GROUPS:
             yield averaged(steps, within_set(name, size), kind, f"{words}, of each set")
             if name not in PERIODS and (name != "first" or size < longest):
                 own = within_set(name, size, own_count=True)
                 where = f"{words}, of each set, and divided by their number"
                 yield averaged(steps, own, kind, where)
+
+
+def _kind(name: str) -> str:
+    """What is wrong where a region is summed."""
+    return "count wrong" if name in TWICE else "block lost"
 
 
 def _own_blocks(longest: int) -> Iterator[Fault]:
@@ -255,5 +260,4 @@ def _lost_sums(longest: int) -> Iterator[Fault]:
             of = "samples" if samples else "terms"
             for step in ("dgamma", "dbeta"):
                 by = within_sum(name, size, samples=samples)
-                kind = "count wrong" if name in TWICE else "block lost"
-                yield averaged((step,), by, kind, f"{words}, of the {of}")
+                yield averaged((step,), by, _kind(name), f"{words}, of the {of}")
