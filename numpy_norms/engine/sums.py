@@ -23,9 +23,8 @@ WHOLE = 768  # elements of a row that one dot product sums
 # Bytes of a longer row that one sums. A tile has more than 500 such pieces: for fewer results NumPy
 # keeps Python's global lock, and another thread would wait.
 PIECE = 3072
-WIDE = 1024  # columns of a slab
-SLAB = 8192  # elements of a slab of rows that one product with a vector sums
-DEEP = 32  # rows of a slab whose products with another's are added
+SMALL = 8192  # elements of columns that one product with a row sums, which would keep that lock
+DEEP = 16  # rows of a slab that are added in their own dtype
 NARROW = 4  # columns below which the bits of a product depend on how rows lie in memory
 TERMS = 32  # numbers that may be added in their own dtype
 
@@ -94,41 +93,24 @@ def down(a: Array, b: Array | None = None) -> Array:
     if columns < NARROW:
         a = a if a.flags.c_contiguous else a.copy()
         b = b if b is None or b.flags.c_contiguous else b.copy()
-    if b is not None:
-        return _slabs(a, b, DEEP) if n > DEEP else _products(a, b)
-    if a.dtype.char not in "fd":
-        return _added(a, -2)
-    s: Array
-    if n * columns <= SLAB:
-        s = np.matmul(ones((1, n), a.dtype), a)
+    if b is None and n * columns <= SMALL and a.dtype.char in "fd":
+        s: Array = np.matmul(ones((1, n), a.dtype), a)
         return s
-    wide = divisor(columns, WIDE)
-    if n < 4 or 4 * wide < min(columns, WIDE):
-        s = np.add.reduce(a, axis=-2, keepdims=True)
-        return s
-    return _slabs(a, None, min(n, max(1, SLAB // wide)), wide)
-
-
-def _slabs(a: Array, b: Array | None, deep: int, wide: int = 0) -> Array:
-    """Sums down columns, slab by slab of so many rows, and the rows that are left over."""
-    n, columns = a.shape[-2:]
-    whole, before = n - n % deep, a.shape[:-2]
-    shape = (*before, whole // deep, deep, columns)
-    head = a[..., :whole, :]
-    if b is None:
-        slabs = head.reshape(*shape[:-1], columns // wide, wide).swapaxes(-3, -2)
-        s = _added(np.matmul(ones(deep, a.dtype), slabs), -3).reshape(*before, 1, columns)
-    else:
-        s = _products(head.reshape(shape), b[..., :whole, :].reshape(shape))[..., 0, :]
-        s = _added(s, -2)
+    if n <= DEEP:
+        return _products(a, b)
+    whole, before = n - n % DEEP, a.shape[:-2]
+    slabs = (*before, whole // DEEP, DEEP, columns)
+    of_b = None if b is None else b[..., :whole, :].reshape(slabs)
+    s = _added(_products(a[..., :whole, :].reshape(slabs), of_b)[..., 0, :], -2)
     if whole == n:
         return s
     return s + down(a[..., whole:, :], None if b is None else b[..., whole:, :])
 
 
-def _products(a: Array, b: Array) -> Array:
-    s: Array = np.einsum("...ij,...ij->...j", a, b)[..., None, :]
-    return s
+def _products(a: Array, b: Array | None) -> Array:
+    s = np.einsum("...ij->...j", a) if b is None else np.einsum("...ij,...ij->...j", a, b)
+    total: Array = s[..., None, :]
+    return total
 
 
 def _added(s: Array, axis: int | Shape) -> Array:
