@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import pairwise, product
 from math import ceil, prod
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +24,9 @@ from .rounding import native
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Slices = tuple[slice, ...]
+Region = tuple[Slices, Slices, Slices]
+
+ALL = slice(None)
 
 SCRATCH = 3136 * 1024  # bytes that a thread takes for tiles in the working dtype
 MEMORY = 3840 * 1024  # bytes that it takes in all, with sums for parameters that are long
@@ -279,42 +281,36 @@ def _merged(layout: Layout, widest: int) -> tuple[Shape, Shape, Shape, int | Non
 class Cut:
     """The tiles of a plan where each takes `slots` places of scratch, in lanes.
 
-    A lane is what one thread goes along: runs of tiles that have their part of the parameters in
-    common. Their sums are added in order, and put away with the run where there are several parts.
+    A tile is its slices of views, of numbers for sets, and of parameters. A lane is what one thread
+    goes along: runs of tiles that have their part of the parameters in common. Their sums are added
+    in order, and put away with the run where there are several parts.
     """
 
     def __init__(self, plan: Plan, slots: int):
         extent, self.whole = _extents(plan, slots)
-        axes = range(len(extent))
+        over, along, axes = plan.over, plan.along, range(len(extent))
         pieces = [_pieces(n, e) for n, e in zip(plan.shape, extent, strict=True)]
-        others = [a for a in axes if a not in plan.along]
-        parts = list(product(*[pieces[a] for a in plan.along]))
-        rests = list(product(*[pieces[a] for a in others]))
-        order = sorted(axes, key=[*plan.along, *others].__getitem__)
-        every = len(order)  # the place of a slice that takes all
-        self.of_views = itemgetter(*order)
-        self.of_sets = itemgetter(*[every if a in plan.over else order[a] for a in axes])
-        self.of_parameters = itemgetter(*[order[a] if a in plan.along else every for a in axes])
+        parts, rests = (
+            list(product(*[pieces[a] if of == (a in along) else [ALL] for a in axes]))
+            for of in (True, False)
+        )
+
+        def tile(part: Slices, rest: Slices) -> Region:
+            view = tuple([part[a] if a in along else rest[a] for a in axes])
+            return view, tuple([ALL if a in over else view[a] for a in axes]), part
+
+        runs = [[tile(part, rest) for rest in rests] for part in parts]
         self.alone = len(parts) * len(rests) == 1
         self.many = len(parts) > 1
         # Whether no set is met in two lanes: parts of the parameters differ in their sets.
-        parted = [a for a in plan.along if extent[a] < plan.shape[a]]
-        self.disjoint = self.many and not any(a in plan.over for a in parted)
+        parted = [a for a in along if extent[a] < plan.shape[a]]
+        self.disjoint = self.many and not any(a in over for a in parted)
         # What each lane has of its own.
         totals = 0 if self.many else prod(plan.parameter_shape)
         averages = 0 if self.whole or self.disjoint else prod(plan.set_shape)
         number = min(LANES, max(2, SHARES // (SUM * max(1, totals + averages))))
-        self.lanes: list[list[tuple[Slices, list[Slices]]]]
-        if self.many:
-            runs = [(part, rests) for part in parts]
-            self.lanes = [runs[i:j] for i, j in _shares(len(runs), number)]
-        else:
-            self.lanes = [[(parts[0], rests[i:j])] for i, j in _shares(len(rests), number)]
-
-    def at(self, slices: Slices) -> tuple[Slices, Slices, Slices]:
-        """The slices of a tile: of views, of numbers for sets, and of parameters."""
-        places = *slices, slice(None)
-        return self.of_views(places), self.of_sets(places), self.of_parameters(places)
+        shares = _shares(len(runs if self.many else rests), number)
+        self.lanes = [runs[i:j] if self.many else [runs[0][i:j]] for i, j in shares]
 
 
 def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:

@@ -225,10 +225,9 @@ def sweep(plan: Plan, cut: Cut, visit: Callable[[Slices, Slices, Slices], Shares
     def along(lane: int) -> None:
         nonlocal lengths
         np.setbufsize(plan.buffer)
-        for part, rests in cut.lanes[lane]:
+        for tiles in cut.lanes[lane]:
             totals: Numbers = ()
-            for rest in rests:
-                slices, of_sets, of_parameters = cut.at((*part, *rest))
+            for slices, of_sets, of_parameters in tiles:
                 numbers, averages, more = visit(slices, of_sets, of_parameters)
                 lengths = len(numbers), len(averages), len(more)
                 for k, a in enumerate(numbers):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import checks
-from ..engine.plans import Asked, Plan, Slices, nothing, plan_for
+from ..engine.plans import Asked, Plan, Region, nothing, plan_for
 from ..engine.threads import in_threads
 from ..engine.tiles import Steps, Tile, as_found, run
 from ..layer_norm import layout
@@ -307,16 +307,14 @@ def _extremes(plan: Plan, x: Array, p: float, slots: int) -> tuple[Array | None]
     (view,), lock = plan.views(x), Lock()
 
     @np.errstate(all="ignore")
-    def visit(tile: tuple[Slices, Slices, Slices]) -> None:
+    def visit(tile: Region) -> None:
         of_views, of_sets, _ = tile
         now = view[of_views].astype(plan.work)
         found = choose.reduce(_size(now, now), axis=plan.over, keepdims=True)
         with lock:
             choose(extremes[of_sets], found, out=extremes[of_sets])
 
-    lanes = plan.cut(slots).lanes
-    parts = [(*part, *rest) for lane in lanes for part, rests in lane for rest in rests]
-    in_threads(visit, [plan.cut(slots).at(part) for part in parts])
+    in_threads(visit, [tile for lane in plan.cut(slots).lanes for tiles in lane for tile in tiles])
     return (extremes,)
 
 
