@@ -48,7 +48,7 @@ class Mask(NamedTuple):
 def mask_of(plan: Plan, where: Array, x: Array) -> Mask:
     """The mask of a norm of x where `where`, which broadcasts to x, says what counts."""
     if not x.size:
-        return Mask(where, np.ones(plan.set_shape, plan.few), None)
+        return Mask(np.zeros(plan.shape, bool), np.ones(plan.set_shape, plan.few), None)
     seen = _in_view(plan, where, x)
     portion = np.add.reduce(seen, axis=plan.over, dtype=plan.wide, keepdims=True)
     portion *= prod([plan.shape[a] for a in plan.over if seen.shape[a] == 1])

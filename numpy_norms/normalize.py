@@ -15,7 +15,7 @@ from .cache import Cache
 from .engine.lifting import careful, moderate
 from .engine.plans import Asked, Layout, Plan, plan_for
 from .engine.programs import repeated
-from .engine.rounding import native, round_to
+from .engine.rounding import round_to
 from .engine.tiles import run
 
 Array = NDArray[Any]
@@ -72,7 +72,7 @@ def forward(
             checks.none_empty(None if mask.empty is None else plan.in_order(mask.empty))
         about, views = (None, None, *mask.of_sets), (x, mask.hidden, y)
         numbers, _ = run(masks.forward, plan, views, (gamma, beta), about, eps, output, slots=2)
-        statistics = passes.Statistics.of(plan, numbers)
+        statistics = passes.Statistics(*numbers)
     y = y if out is None else delivered(y, out)
     return y, Cache(norm, kept, gamma, beta, eps, plan, statistics, mask)
 
@@ -125,7 +125,7 @@ def _filled(
     plan = careful(plan, gamma, eps) if plan.joins else plan
     about = None, None
     kept, _ = run(passes.forward, plan, (x, y), (gamma, beta), about, eps, output, slots=1)
-    return y, plan, passes.Statistics.of(plan, kept)
+    return y, plan, passes.Statistics(*kept)
 
 
 @repeated
@@ -151,13 +151,11 @@ def _gradients(
 
 @np.errstate(all="ignore")
 def gradients_of(parameters: tuple[Array | None, ...], sums: Sequence[Any]) -> Any:
-    """The gradients of parameters, which may be absent, from sums: of nothing, they are 0."""
+    """The gradients of parameters, which may be absent, from sums."""
     gradients: list[Array | None] = []
-    for a, total in zip(parameters, sums or [None] * len(parameters), strict=True):
+    for a, total in zip(parameters, sums, strict=True):
         if a is None:
             gradients.append(None)
-        elif total is None:
-            gradients.append(np.zeros(a.shape, native(a.dtype)))
         else:
             rounded = total if total.dtype == a.dtype else round_to(total, a.dtype)
             gradients.append(rounded.reshape(a.shape))

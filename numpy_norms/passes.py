@@ -32,14 +32,6 @@ class Statistics(NamedTuple):
     mean: Array | None
     var: Array
 
-    @classmethod
-    def of(cls, plan: Plan, kept: Numbers) -> Statistics:
-        """Those that a pass has kept; of an empty array there are none."""
-        if kept:
-            return cls(*kept)
-        zeros = np.zeros(plan.set_shape, plan.few)
-        return cls(None, None, zeros if plan.asked.means else None, zeros)
-
 
 def mean_and_variance(mean: Any, mean_square: Any) -> tuple[Any, Any]:
     """What is found of the averages of a forward pass."""
@@ -146,7 +138,7 @@ def inference_gradients(
 ) -> tuple[Array, Array, Array, Array]:
     """dmean, dvar, dgamma and dbeta of inference, which are still to be rounded."""
     rstd = eq.reciprocal_std(var, eps)
-    dy_xc, dbeta = sums or [np.zeros_like(var)] * 2  # of an empty array
+    dy_xc, dbeta = sums
     factor = 1 if gamma is None else gamma
     dmean, dvar = eq.statistics_gradients(factor * dbeta, factor * dy_xc, rstd)
     return *(plan.times(d, np.array(power)) for d in (dmean, dvar)), rstd * dy_xc, dbeta

@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 def statistics(plan: Plan, x: Array, eps: float, mask: Mask | None) -> Statistics:
     """The statistics of every set, of the positions that count."""
-    return Statistics.of(plan, made_of_sets(plan, x, eps, mask, None, _as_they_are))
+    return Statistics(*made_of_sets(plan, x, eps, mask, None, _as_they_are))
 
 
 def made_of_sets(
@@ -67,7 +67,7 @@ def _as_they_are(plan: Plan, count: Any, *numbers: Any) -> Numbers:
 
 def counts(plan: Plan, mask: Mask | None) -> Array:
     """How many numbers of each set count."""
-    if mask is None or not plan.size:
+    if mask is None:
         return np.full(plan.set_shape, plan.m)
     n: Array = np.rint(plan.m * mask.counting.real).astype(np.int64)
     return n

@@ -113,14 +113,14 @@ class Plan:
         self.sums = self._sums()
         self.cuts: dict[int, Cut] = {}
         self.tiles: dict[Shape, Plan] = {}
-        self.small = not self.size or _extents(self, self.slots)[0] == [*self.shape]  # in one tile
+        self.small = self.cut(self.slots).alone  # in one tile
 
     def __reduce__(self) -> tuple[Any, ...]:
         return plan_for, (self.layout, self.work, self.x, self.asked)
 
     def _sums(self) -> tuple[Any, Any, Any, Any]:
         """E, M, G and B: averages over sets, and sums for the first and the second parameter."""
-        E = self._sum(self.over, np.array(self.m, self.few))
+        E = self._sum(self.over, np.array(max(self.m, 1), self.few))
         S = self._sum(tuple([a for a in range(len(self.shape)) if a not in self.along]))
         means, first, second, *_ = self.asked
         return E, E if means else nothing, S if first else nothing, S if second else nothing
@@ -319,7 +319,8 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     How a set is cut depends on the set alone, so that a set in a batch is summed as it is alone.
     Columns that lie in one row go together.
     """
-    shape, over, axes = plan.shape, plan.over, range(len(plan.shape))
+    over, axes = plan.over, range(len(plan.shape))
+    shape = [max(n, 1) for n in plan.shape]  # nothing is one tile, too
     extent = list(shape)
     last: Any = plan.inner if plan.together else max(over, default=len(shape))
     tail = [a for a in axes if a > last and a not in over]
@@ -338,7 +339,7 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     if plan.inner is not None:
         limit = min(limit, beside // (5 * 8) * max(shape[plan.inner], 1))
     if plane <= limit:
-        _shrink(extent, sets, plan.size, limit, plan.pays)
+        _shrink(extent, sets, prod(shape), limit, plan.pays)
         return extent, True
     for a in sets:
         extent[a] = 1
@@ -375,4 +376,4 @@ def _shares(n: int, number: int) -> list[tuple[int, int]]:
 
 
 def _pieces(n: int, extent: int) -> list[slice]:
-    return [slice(i, min(i + extent, n)) for i in range(0, n, extent)]
+    return [slice(i, min(i + extent, n)) for i in range(0, max(n, 1), extent)]

@@ -46,7 +46,7 @@ def inner_sum(ndim: int, axis: int) -> Sum:
         return down
 
     def flat(a: Array) -> Array:
-        return a.reshape(*a.shape[: axis + 1], -1)
+        return a.reshape(*a.shape[: axis + 1], prod(a.shape[axis + 1 :]))
 
     def down_flat(a: Array, b: Array | None = None) -> Array:
         s = down(flat(a), None if b is None else flat(b))

@@ -60,14 +60,12 @@ def run(
     *options: Any,
     slots: int,
 ) -> tuple[Numbers, Numbers]:
-    """The numbers that a pass keeps, and its sums for parameters; of an empty array none.
+    """The numbers that a pass keeps, and its sums for parameters.
 
     It takes one sweep where tiles hold their sets whole, else two: in the second, averages and sums
     are known, and a tile's give None. `slots` is how many arrays are computed on elsewhere than in
     results.
     """
-    if not plan.size:
-        return (), ()
     views, parameters = plan.views(*views), plan.parameters(*parameters)
     cut = plan.cuts.get(slots) or plan.cut(slots)
     if cut.alone:

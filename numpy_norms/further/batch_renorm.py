@@ -116,7 +116,7 @@ def batch_renorm_forward(
     with np.errstate(all="ignore"):
         few = plan.parameters(mean.astype(wide), var.astype(wide), gamma, beta)
         kept, _ = run(_forward, plan, (x, y), (), (None, None, *few), eps, clips, slots=1)
-        statistics = passes.Statistics.of(plan, kept[:4])
+        statistics = passes.Statistics(*kept[:4])
         r, d = map(plan.in_order, kept[4:] or _corrections(plan, statistics, few[:2], eps, clips))
         scale = r if gamma is None else r * gamma.astype(wide)
     batch = Cache("batch_norm", x, gamma, beta, eps, plan, statistics, scale=scale)

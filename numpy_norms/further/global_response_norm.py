@@ -163,7 +163,7 @@ def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> Any:
     x, gamma, _, plan, exponent, mean_square, n = cache
     about = exponent, mean_square
     kept, sums_dy = run(_averages, plan, (x, dy), (), about, slots=2)
-    (h,) = kept or (np.zeros_like(n),)  # (R4)
+    (h,) = kept  # (R4)
     with np.errstate(all="ignore"):
         q = _size(plan, exponent, mean_square)
         dgamma = _sums_of_channels(plan, plan.m * (n * h) * q)  # (R5)
@@ -172,7 +172,7 @@ def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> Any:
         along = along * n * h
         along = along - _mean_of_channels(plan, along * n)
     run(_input_gradient, plan, (x, dy, dx), (gamma,), (*about, n, along), slots=2)
-    return (dgamma, sums_dy[1]) if sums_dy else ()
+    return dgamma, sums_dy[1]
 
 
 def _averages(tile: Tile, x_view: Array, dy_view: Array) -> Steps:

@@ -260,7 +260,8 @@ def _powers(plan: Plan, x: Array, place: Array, extreme: Any, p: float) -> tuple
     """|x / e|**p, still to be divided by `_rest`; and e, the extreme of each set."""
     size = _size(x, place)
     if extreme is None:
-        extreme = _choice(p)[0].reduce(size, axis=plan.over, keepdims=True)
+        choose, first = _choice(p)
+        extreme = choose.reduce(size, axis=plan.over, keepdims=True, initial=first)
     if p == 0:
         np.copyto(size, size != 0)
     elif np.isinf(p):
@@ -300,7 +301,7 @@ def _scale(extreme: Array, p: float) -> Array:
 
 def _extremes(plan: Plan, x: Array, p: float, slots: int) -> tuple[Array | None]:
     """The extreme size of each set; None where tiles hold sets whole, and find their own."""
-    if not plan.size or plan.cut(slots).whole:
+    if plan.cut(slots).whole:
         return (None,)
     choose, first = _choice(p)
     extremes = np.full(plan.set_shape, first, plan.work)

@@ -132,7 +132,7 @@ def mean_variance_norm_backward(dy: ArrayLike, cache: MeanVarianceCache) -> Arra
 @repeated
 def _filled(plan: Plan, x: Array, eps: float, y: Array) -> Statistics:
     kept, _ = run(_forward, plan, (x, y), (), (None, None), eps, slots=1)
-    return Statistics.of(plan, kept)
+    return Statistics(*kept)
 
 
 def _forward(tile: Tile, x_view: Array, y_view: Array, eps: float) -> Steps:

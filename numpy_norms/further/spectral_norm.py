@@ -273,7 +273,7 @@ def _product(
     plan = plan_for(sets, work or checks.working_dtype(weight, None), weight.dtype, Asked())
     lifted = np.full(plan.set_shape, exponent) if exponent else None
     kept, _ = run(_mean_product, plan, (weight,), (vector,), (lifted,), slots=1)
-    (mean,) = kept or (np.zeros(plan.set_shape, plan.few),)
+    (mean,) = kept
     total: Array = plan.m * mean
     return total.reshape(-1)
 

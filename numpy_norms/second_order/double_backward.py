@@ -110,6 +110,6 @@ def double_backward(
         _, of_var, of_gamma = factors
         about = pivot, rest, scale, rstd, of_gamma, of_var
         _, sums = run(passes.cotangent_of_given, plan, views, (), about, slots=3)
-        of_dy, of_xc, of_ddx = sums or [nothing] * 3
+        of_dy, of_xc, of_ddx = sums
         gradients = given_cotangents(of_dy, of_xc, of_ddx, scale, rstd, *factors)
     return d_dy, d_x, *normalize.gradients_of((*given, gamma), gradients)

@@ -100,7 +100,7 @@ def fill_tangent(
         given = plan.parameters(statistics.mean, statistics.var, mean_dot, var_dot)
         run(passes.tangent_of_given, plan, (x, x_dot, y_dot), few, given, eps, slots=slots)
         return ()
-    kept = bool(plan.size) and not plan.cut(passes.SLOTS).whole
+    kept = not plan.cut(passes.SLOTS).whole
     numbers, _ = run(
         passes.tangent, plan, (x, x_dot, y_dot), few, statistics, eps, kept, slots=slots
     )
