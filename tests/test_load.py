@@ -255,6 +255,36 @@ def test_names_that_are_joined_in_another_way_are_listed():
         assert "running_var" in load(state, "flax", found.prefix)
 
 
+def test_pairs_that_nothing_calls_a_norm_do_not_tell_the_framework():
+    named = {f"{i}.{n}_norm.weight": draw(3) for i in range(3) for n in ("q", "k")}
+    for end in "._":  # a scale and a shift of one shape, as Paddle's instance norm has them
+        pairs = {f"{i}.scaling{end}{n}": draw(3) for i in range(9) for n in ("scale", "bias")}
+        found = norms_in(named | pairs)
+        assert {(f.norm, f.framework, f.missing) for f in found} == {("rms_norm", "pytorch", ())}
+        assert len(found) == 6
+
+
+def test_parameters_of_a_norm_in_a_linear_layer_are_listed_beside_other_norms():
+    names = ("weight", "bias", "layer_norm_weight", "layer_norm_bias")  # of Megatron
+    state = {f"0.linear_qkv.{n}": draw(3, 3) if n == "weight" else draw(3) for n in names}
+    state |= {"final_layernorm.weight": draw(3), "final_layernorm.bias": draw(3)}
+    fused, last = norms_in(state)
+    assert (fused.prefix, fused.norm, last.prefix) == (
+        "0.linear_qkv.layer_norm",
+        "layer_norm",
+        "final_layernorm",
+    )
+    assert load(state, "pytorch", fused.prefix)["gamma"] is state["0.linear_qkv.layer_norm_weight"]
+
+
+def test_a_matrix_within_a_norm_is_no_scale():
+    names = ("ada_rms_norm.linear1", "norm.scale", "input_layernorm.mlp.fc1")
+    assert norms_in({f"{name}.weight": draw(3, 4) for name in names}) == []
+    for name in ("norm", "layer_norms.0"):
+        (found,) = norms_in({f"{name}.weight": draw(3, 4)})
+        assert found.prefix == name
+
+
 def test_variables_of_a_tensorflow_checkpoint_are_found():
     end = "/.ATTRIBUTES/VARIABLE_VALUE"
     state = {f"m/2/{n}{end}": draw(3) for n in ("gamma", "beta")} | {f"save_counter{end}": 1}
@@ -380,6 +410,7 @@ def test_eps_is_read_from_a_configuration(tmp_path, norm, config, eps):
     ("config", "options", "message"),
     [
         ({"hidden": 3, "norm_epsilons": 1}, {}, "no eps .* norm_epsilons = 1; pass .* as eps="),
+        ({"deepstack": 1, "num_steps": 2}, {}, "what it has of the kind: None; pass"),
         ({"a": {"layer_norm_eps": 1}, "b": {"layer_norm_eps": 2}}, {}, "pass section=, one of 'a'"),
         ({"layer_norm_eps": "small"}, {}, "wrong layer_norm_eps: eps is 'small'"),
         ({"layer_norm_eps": -1}, {}, r"config\.json has a wrong layer_norm_eps: eps is -1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
@@ -19,6 +20,7 @@ _OF_KERAS = (".keras", ".h5", ".hdf5")
 _ANY = ("norm_eps", "norm_epsilon")
 _LAYER = ("layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "layernorm_eps")
 _RMS = ("rms_norm_eps", "rms_norm_epsilon", "rms_eps", "rmsnorm_eps", "layer_norm_rms_epsilon")
+_SAYS_EPS = re.compile(r"(?:^|_)eps")  # not steps
 _KEYS = {
     "layer_norm": (*_LAYER, *_ANY),
     "rms_norm": (*_RMS, *_ANY, *_LAYER),  # T5 calls its RMS norm a layer norm
@@ -156,5 +158,5 @@ def _eps_like(config: Mapping[str, Any]) -> Iterator[str]:
     for name, value in config.items():
         if isinstance(value, dict):
             yield from _eps_like(value)
-        elif "eps" in name:
+        elif _SAYS_EPS.search(name):
             yield f"{name} = {value}"

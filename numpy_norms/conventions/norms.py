@@ -22,6 +22,7 @@ _ALL = {c: {*c.names.values(), *_OLD.get(c.framework, ()), _FACTOR} for c in _RO
 _LASTS = set().union(*_ALL.values())
 
 _SAYS_NORM = re.compile(r"norm|rms|(?:^|[._/\d])(?:ln|bn|gn)(?:\d|[._/]|$)", re.IGNORECASE)
+_PARTS, _NUMBER = re.compile(r"[./]"), re.compile(r"[._/]\d+$")
 _OF_WEIGHTS = re.compile(r"(?:weight|spectral)_?norm", re.IGNORECASE)
 _SAYS = {
     "batch_norm": re.compile(r"batch_?norm|(?:^|[._/])bn\d*$", re.IGNORECASE),
@@ -65,7 +66,8 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
         Names to arrays, flat or nested. Of what `read_state` reads, arrays of types that NumPy does
         not have are listed, too; `load` says what is needed for them.
     framework : str, optional
-        Whose names these are; left out, the one to which most norms and arrays fit.
+        Whose names these are; left out, the one to which most norms and arrays fit; those of which
+        the name or a statistic says so count first.
 
     Returns
     -------
@@ -91,21 +93,39 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
     if not rows:
         known = ", ".join(repr(f) for f in dict.fromkeys(c.framework for c in _ROWS))
         raise ValueError(f"framework is {framework!r}; pass one of {known}")
-    return max(
-        (_norms_of(state, f) for f in dict.fromkeys(c.framework for c in rows)),
-        key=lambda lists: (len(lists[0]), sum(len(f.shapes) for f in lists[0]), len(lists[1])),
-    )[-1]
+    return max((_norms_of(state, f) for f in dict.fromkeys(c.framework for c in rows)), key=_fit)[0]
 
 
-def _norms_of(state: Mapping[str, Any], framework: str) -> tuple[list[FoundNorm], ...]:
-    """The norms whose names are joined in any way; as the framework does; the latter, if any."""
+def _norms_of(state: Mapping[str, Any], framework: str) -> tuple[list[FoundNorm], bool]:
+    """The norms whose names say so or are joined as the framework does, or all if there are none.
+
+    And whether any is joined as the framework does.
+    """
     rows = [row for row in _ROWS if row.framework == framework]
     shapes = {name: _shape_of(a) for name, a, _ in flat(state, framework)}
     groups = _groups(shapes | getattr(state, "unread_shapes", {}))
     found = {place: _norm_of(rows, place[0], group) for place, group in groups.items()}
     every = {place: norm for place, norm in found.items() if norm is not None}
-    own = [norm for (_, end), norm in every.items() if end in (rows[0].separator, "")]
-    return list(every.values()), own, own or list(every.values())
+    own = {place: norm for place, norm in every.items() if place[1] in (rows[0].separator, "")}
+    sure = [norm for place, norm in every.items() if place in own or _is_said(norm)]
+    return sure or list(every.values()), bool(own)
+
+
+def _fit(found: tuple[list[FoundNorm], bool]) -> tuple[int, ...]:
+    """How well a framework fits: by what is said to be a norm, and only then by mere pairs."""
+    norms, own = found
+    said = [f for f in norms if _is_said(f)]
+    whole = sum(not f.missing for f in said)
+    return len(said), _arrays(said), own, whole, len(norms), _arrays(norms)
+
+
+def _is_said(found: FoundNorm) -> bool:
+    """Whether its name or a statistic says that it is a norm."""
+    return "running_var" in found.shapes or _is_named(found.prefix)
+
+
+def _arrays(norms: list[FoundNorm]) -> int:
+    return sum(len(f.shapes) for f in norms)
 
 
 def _shape_of(a: Any) -> tuple[int, ...]:
@@ -179,7 +199,11 @@ def _is(row: Convention, prefix: str, said: str | None, shapes: Shapes) -> bool:
     if row.framework == "caffe":
         return math.prod(shapes.get(_FACTOR, (0,))) == 1 and not prefix.endswith("/vars")
     pair = found.keys() == {"gamma", "beta"} and len(found["gamma"]) == 1
-    return row.norm == "batch_norm" or pair or ("gamma" in found and _is_named(prefix))
+    if row.norm == "batch_norm" or pair:
+        return True
+    if len(next(iter(one))) > 1:  # then more than a part of a norm must say so
+        prefix = _PARTS.split(_NUMBER.sub("", prefix))[-1]
+    return "gamma" in found and _is_named(prefix)
 
 
 def _is_named(prefix: str) -> bool:
