@@ -287,6 +287,11 @@ def test_a_file_runs_as_its_model_does(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     for name in ("all.onnx", "apart.onnx"):
         assert_array_equal(evaluator(tmp_path / name).run(None, {"in0": x})[0], expected)
+    without = onnx.load(tmp_path / "apart.onnx", load_external_data=False)
+    with pytest.raises(ValueError, match=r"the weight 'scale' is in a file .*onnx\.load\(it\)"):
+        evaluator(without)
+    whole = onnx.load(tmp_path / "apart.onnx")
+    assert_array_equal(evaluator(whole).run(None, {"in0": x})[0], expected)
     (weights,) = set(tmp_path.iterdir()) - {tmp_path / "all.onnx", tmp_path / "apart.onnx"}
     weights.unlink()
     with pytest.raises(ValueError, match=r"apart\.onnx"):

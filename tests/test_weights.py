@@ -301,6 +301,7 @@ def check_damage(path, write, name, read):
 
 
 # Keras 3.15 wrote files of this form; `vars` has the layer's name.
+RENORM = "moving_stddev", "renorm_mean", "renorm_stddev"
 LAYERS = {
     "batch_normalization": ("bn1", ["gamma", "beta", "moving_mean", "moving_variance"], {}),
     "batch_normalization_1": ("bn2", ["beta", "moving_mean", "moving_variance"], {"scale": False}),
@@ -308,6 +309,16 @@ LAYERS = {
         "bare",
         ["moving_mean", "moving_variance"],
         {"scale": False, "center": False},
+    ),
+    "batch_normalization_3": (
+        "renorm",
+        ["gamma", "beta", "moving_mean", "moving_variance", *RENORM],
+        {"renorm": True},
+    ),
+    "batch_normalization_4": (
+        "renorm_bare",
+        ["moving_mean", "moving_variance", *RENORM],
+        {"renorm": True, "scale": False, "center": False},
     ),
     "layer_normalization": ("ln", ["gamma", "beta"], {}),
     "norm": ("layer_normalization_4", ["gamma", "beta"], {}),  # an attribute of a layer
@@ -366,6 +377,8 @@ def test_keras_archives_tell_which_weights_a_layer_has(tmp_path):
         "bn1": ("batch_norm", "keras", ()),
         "bn2": ("batch_norm", "keras", ("gamma",)),
         "bare": ("batch_norm", "keras", ("gamma", "beta")),
+        "renorm": ("batch_norm", "keras", ()),
+        "renorm_bare": ("batch_norm", "keras", ("gamma", "beta")),
         "ln": ("layer_norm", "keras", ()),
         "layer_normalization_4": ("layer_norm", "keras", ()),
         "rms": ("rms_norm", "keras", ()),

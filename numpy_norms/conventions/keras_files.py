@@ -36,8 +36,14 @@ class Configured(NamedTuple):
 
 _AFFINE = ("gamma", "beta")
 _STATISTICS = ("moving_mean", "moving_variance")
+_RENORM = ("moving_stddev", "renorm_mean", "renorm_stddev")  # which inference does not use
 _CERTAIN: dict[str, tuple[tuple[str, ...], ...]] = {  # where so many weights can be no others
-    "batch_normalization": ((*_AFFINE, *_STATISTICS), _STATISTICS),
+    "batch_normalization": (
+        (*_AFFINE, *_STATISTICS),
+        _STATISTICS,
+        (*_AFFINE, *_STATISTICS, *_RENORM),
+        (*_STATISTICS, *_RENORM),
+    ),
     "layer_normalization": (_AFFINE,),
     "group_normalization": (_AFFINE,),
     "rms_normalization": (("scale",),),
@@ -120,7 +126,7 @@ def _weights(config: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield path, ("scale",)
         elif not inner.get("rms_scaling"):  # which is no norm of ours: it divides x by its std
             statistics = _STATISTICS if layer == "BatchNormalization" else ()
-            yield path, (*given, *statistics)
+            yield path, (*given, *statistics, *(_RENORM if inner.get("renorm") else ()))
 
 
 def _layers(config: Any, group: str = "") -> Iterator[tuple[str, str]]:

@@ -106,7 +106,10 @@ class _Evaluator(ReferenceEvaluator):
     def retrieve_external_data(self, initializer: onnx.TensorProto) -> Any:
         """Weights in the model's folder, where a file was given."""
         if self.folder is None:
-            return super().retrieve_external_data(initializer)
+            raise ValueError(
+                f"the weight {initializer.name!r} is in a file beside the model's; pass the name "
+                "of the model's file, or onnx.load(it), which reads both"
+            )
         return external_array(initializer, self.folder)
 
 
