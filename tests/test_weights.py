@@ -151,6 +151,7 @@ CHECKPOINTS = {
     ".PT": lambda state: {"epoch": 3, "lr": [0.1], "state_dict": state, "ema": state},
     ".ckpt": lambda state: {"optimizer": {"state": {}}, "model": {**state, "version": 1}},
     ".bin": lambda state: {"best": torch.tensor(0.9), "state_dict": state},
+    ".pth.tar": lambda state: {"model": {"0": {"encoder": state, "head": {"w": state["h"]}}}},
 }
 
 
@@ -164,7 +165,7 @@ def test_a_file_of_pytorch_is_refused_with_the_lines_that_convert_it(tmp_path, e
         read_state(path)
     _, *lines = str(caught.value).split("\n", 1)
     exec(lines[0], {})
-    got = read_state(tmp_path / "net.npz")
+    got = read_state(path.with_suffix(".npz"))
     assert set(got) == set(state)
     assert got["running_var"].dtype == np.float32
     assert [got[name].dtype.name for name in "be"] == ["float32"] * 2
