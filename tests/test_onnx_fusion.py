@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from onnx_graphs import Builder
 
 from numpy_norms.onnx import evaluator, fused
+from numpy_norms.onnx.graph import Graph
 
 rng = np.random.default_rng(7)
 f32 = np.float32
@@ -468,6 +469,11 @@ def test_any_graph_gives_what_its_nodes_give(drawn):
     with np.errstate(all="ignore"):
         expected = evaluator(model, fuse=False).run(None, {"x": x})
         got = evaluator(model).run(None, {"x": x})
+    graph = Graph(model.graph, 13, model)
+    for norm in fused(model):
+        inputs = [norm.x, norm.gamma or "", norm.beta or ""]
+        node = onnx.helper.make_node("Norm", inputs, [norm.y])
+        assert norm.nodes == len(graph.kept({})) - len(graph.kept({norm.y: node}))
     for a, e in zip(got, expected, strict=True):
         assert a.shape == e.shape
         assert_allclose(a, e, rtol=1e-7, atol=1e-9 * (1 + np.abs(np.nan_to_num(e)).max()))

@@ -81,14 +81,13 @@ def fused(model: str | os.PathLike[str] | onnx.ModelProto) -> list[Fused]:
 
 
 def _listed(graph: Graph) -> list[Fused]:
-    whole = len(graph.kept({}))
     return [
         Fused(
             _name(graph, chain),
             *(chain.x, chain.y, chain.gamma, chain.beta, chain.eps),
             chain.axes if chain.num_groups is None else None,
             chain.num_groups,
-            whole - len(graph.kept({chain.y: node})),
+            graph.spared(chain.y, node),
         )
         for chain, node in _found(graph)
     ]

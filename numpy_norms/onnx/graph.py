@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
@@ -130,6 +130,26 @@ class Graph:
                 wanted.update(needs(node))
                 kept.append(node)
         return kept[::-1]
+
+    def spared(self, name: str, new: Node) -> int:
+        """How many fewer nodes `kept` has once `new` makes a value, looking at these alone."""
+        if not self._uses[name]:
+            return 0
+        changed = {n: self._uses[n] + 1 for n in needs(new)}
+        gone, count = [self.makers[name]], -1  # the new one
+        while gone:
+            count += 1
+            for n in needs(gone.pop()):
+                changed[n] = changed.get(n, self._uses[n]) - 1
+                maker = self.makers.get(n)
+                if maker and not any(changed.get(o, self._uses[o]) for o in maker.output):
+                    gone.append(maker)
+        return count
+
+    @cached_property
+    def _uses(self) -> Counter[str]:
+        """How often a value is used by what counts, as an output of the graph too."""
+        return Counter(self.outputs) + Counter(n for node in self.kept({}) for n in needs(node))
 
 
 def array_of(tensor: onnx.TensorProto) -> Array:
