@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import re
 import struct
 import subprocess
@@ -170,6 +171,18 @@ def test_a_file_of_pytorch_is_refused_with_the_lines_that_convert_it(tmp_path, e
     assert got["running_var"].dtype == np.float32
     assert [got[name].dtype.name for name in "be"] == ["float32"] * 2
     assert all((got[name] == 1).all() for name in "beh")
+
+
+def test_the_lines_convert_a_whole_module_once_it_is_trusted(tmp_path):
+    path, module = tmp_path / "net.pt", torch.nn.BatchNorm1d(3)
+    torch.save({"epoch": 1, "model": module}, path)
+    with pytest.raises(ValueError, match="is PyTorch's") as caught:
+        read_state(path)
+    lines = str(caught.value).split("\n", 1)[1]
+    with pytest.raises(pickle.UnpicklingError, match="weights_only"):
+        exec(lines, {})
+    exec(lines.replace("weights_only=True", "weights_only=False"), {})
+    assert set(read_state(path.with_suffix(".npz"))) == set(module.state_dict())
 
 
 TABLE = 0xDB4775248B80FB57.to_bytes(8, "little")  # the end of its files, as its sources have it

@@ -124,7 +124,8 @@ def _is_table(name: str) -> bool:
 _OF_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 _CONVERT_TORCH = """is PyTorch's, and can run code when it is read; convert it where PyTorch is:
 import numpy, torch; file = torch.load({!r}, map_location="cpu", weights_only=True)
-dicts = lambda d: [d, *(e for v in d.values() for e in dicts(v))] if isinstance(d, dict) else []
+dicts = lambda d: [d, *(e for v in d.values() for e in dicts(v))] if isinstance(d, dict) else \
+dicts(d.state_dict()) if hasattr(d, "state_dict") else []
 state = max((d for d in dicts(file) if any(map(torch.is_tensor, d.values()))), key=len)
 numpy.savez({!r}, **{{k: (v if hasattr(numpy, str(v.dtype)[6:]) else v.float()).detach().numpy() \
 for k, v in state.items() if torch.is_tensor(v)}})"""

@@ -142,7 +142,9 @@ class Graph:
             for n in needs(gone.pop()):
                 changed[n] = changed.get(n, self._uses[n]) - 1
                 maker = self.makers.get(n)
-                if maker and not any(changed.get(o, self._uses[o]) for o in maker.output):
+                if maker is not None and not any(
+                    changed.get(o, self._uses[o]) for o in maker.output
+                ):
                     gone.append(maker)
         return count
 
