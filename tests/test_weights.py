@@ -454,7 +454,8 @@ def test_keras_layers_of_one_name_in_two_models_are_two(tmp_path):
         archive.writestr("model.weights.h5", buffer.getvalue())
     assert set(read_state(tmp_path / "n.keras")) == {"ln/beta", "inner/ln/gamma"}
     for section, eps in (("ln", 1e-3), ("inner/ln", 1e-6)):
-        assert eps_from_config(tmp_path / "n.keras", "layer_norm", section=section) == eps
+        for path in (section, f"net/{section}"):  # the latter in the .h5 of a Sequential
+            assert eps_from_config(tmp_path / "n.keras", "layer_norm", section=path) == eps
     for section in (None, "inner/td/bn", "td/bn", "bn"):
         assert eps_from_config(tmp_path / "n.keras", "batch_norm", section=section) == 1e-5
     with pytest.raises(ValueError, match=r"pass section=, one of 'ln', 'inner/ln'"):

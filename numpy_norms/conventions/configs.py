@@ -72,6 +72,8 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
     config = _configuration(name)
     if name.lower().endswith(_OF_KERAS):
         found = dict(_of_layers(config, norm))
+        if section is not None and section not in found:
+            section = _within_model(section, config)
     else:
         found = dict(_found(config, _KEYS[norm], ""))
     if section is not None:
@@ -140,6 +142,13 @@ def _of_layers(config: Any, norm: str) -> Iterator[tuple[str, tuple[str, Any]]]:
     for path, layer, own in norm_layers(config.get("config")):
         if layer == LAYERS[norm]:
             yield path, ("epsilon", own.get("epsilon"))
+
+
+def _within_model(section: str, config: Mapping[str, Any]) -> str:
+    """A path without the model's own name, with which it begins in the .h5 of a Sequential."""
+    inner = config.get("config")
+    own = inner.get("name") if isinstance(inner, dict) else None
+    return f"{section}".removeprefix(f"{own}/")
 
 
 def _found(
