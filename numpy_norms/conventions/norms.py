@@ -201,7 +201,7 @@ def _is(row: Convention, prefix: str, said: str | None, shapes: Shapes) -> bool:
     pair = found.keys() == {"gamma", "beta"} and len(found["gamma"]) == 1
     if row.norm == "batch_norm" or pair:
         return True
-    if len(next(iter(one))) > 1:  # then more than a part of a norm must say so
+    if len(next(iter(one))) > 1:  # it may be a linear map within a norm, whose name says norm, too
         prefix = _PARTS.split(_NUMBER.sub("", prefix))[-1]
     return "gamma" in found and _is_named(prefix)
 
