@@ -512,11 +512,18 @@ def upstream(dy: ArrayLike, cache: Cache, norm: str) -> tuple[Array, Array]:
             f"cache comes from {cache.norm}_forward, but {norm}_backward was called; "
             f"call {cache.norm}_backward"
         )
-    x = own_input(cache) if cache.x is None else cache.x
+    x, plan = cache.x, cache.plan
+    if (
+        type(dy) is type(x) is np.ndarray
+        and dy.shape == x.shape
+        and x.size == plan.size
+        and dy.dtype == x.dtype == plan.x
+        and x.dtype.kind != "c"
+    ):
+        return dy, x
+    x = own_input(cache)
     if x.dtype.kind == "c":
         complex_parameters(cache, x)
-    if type(dy) is np.ndarray and dy.shape == x.shape and dy.dtype == x.dtype:
-        return dy, x
     return gradient("dy", dy, x), x
 
 
@@ -527,12 +534,19 @@ def own_input(cache: Any) -> Array:
             f"cache is a {type(cache).__name__}, but that of one of the five norms was expected; "
             "pass what batch_norm_forward, say, returned second"
         )
-    if cache.x is None:
+    x, plan = cache.x, cache.plan
+    if x is None:
         raise ValueError(
             "x was overwritten by out=, and its gradient needs it; "
             "run the forward pass with an out apart from x"
         )
-    return cache.x
+    if not (type(x) is np.ndarray and x.size == plan.size and x.dtype == plan.x):
+        came = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+        raise ValueError(
+            f"cache.x was replaced by {came}, but {plan.size} numbers of {plan.x} were normalized; "
+            f"call {cache.norm}_forward with the new x, and pass the cache that it returns"
+        )
+    return x
 
 
 @overload

@@ -1,6 +1,7 @@
 """Every bad argument is refused by name, with what came and what was expected, before a write."""
 
 import re
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -166,6 +167,24 @@ def test_cache_and_dy_in_the_wrong_order_are_told_the_order(norm):
     _, cache = norm.forward(arrays)
     with pytest.raises(TypeError, match="dy"):
         norm.backward(cache, dy)
+
+
+@with_parameters
+def test_a_cache_whose_x_was_replaced_by_another_kind_is_refused(norm):
+    arrays, dy = norm.draw()
+    x, (_, cache) = arrays["x"], norm.forward(arrays)
+    dx = norm.backward(dy, cache)["x"]
+    assert_array_equal(norm.backward(dy, cache._replace(x=x.copy()))["x"], dx)
+    words = rf"replaced by .*, but {x.size} .* float64 .*; call {norm.name}_forward"
+    for wrong in (x.astype(np.float32), x[:1], x.astype(int), x.tolist(), 2.0, "x"):
+        for differentiate in (
+            partial(norm.backward, dy),
+            partial(norm.backward, np.asarray(wrong)),
+            numpy_norms.jvp,
+            partial(numpy_norms.double_backward, dy),
+        ):
+            with pytest.raises(ValueError, match=words):
+                differentiate(cache._replace(x=wrong))
 
 
 @with_parameters
