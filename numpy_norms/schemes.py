@@ -63,6 +63,8 @@ def _scale_from_one(
     if gamma is not None:
         gamma = checks.array("gamma", gamma)
         checks.real_for_real("gamma", gamma, x)
+        if options["out"] is not None:  # the pass sees the scale alone
+            checks.output(options["out"], x, gamma=gamma)
         with np.errstate(all="ignore"):
             work = checks.working_dtype(x, options["dtype"])
             scale = np.add(gamma, 1, dtype=work, casting="unsafe")

@@ -11,7 +11,7 @@ from hypothesis.strategies import booleans, data, integers, lists
 from layouts import LAYOUTS
 from numpy.testing import assert_array_equal
 
-from numpy_norms import layer_norm_forward
+from numpy_norms import layer_norm_forward, rms_norm_forward
 
 writeable = [layout for layout in LAYOUTS if layout.__name__ not in ("read_only", "big_endian")]
 
@@ -75,6 +75,15 @@ def test_out_that_is_a_parameter_is_refused():
         out = arrays[name].reshape(1, 3, 1)
         with pytest.raises(ValueError, match="overlap"):
             INFERENCE.forward({**arrays, "x": x}, out=out)
+
+
+@each("scheme", ["exact", "llama", "gemma", "onnx"])
+@each("forward", [layer_norm_forward, rms_norm_forward])
+def test_out_that_is_gamma_is_refused_by_every_scheme(forward, scheme):
+    gamma = np.ones(3)
+    with pytest.raises(ValueError, match="out overlaps gamma; pass an array apart from it"):
+        forward(np.arange(3.0), gamma, out=gamma, scheme=scheme)
+    assert_array_equal(gamma, np.ones(3))
 
 
 @parametrize(SIX)
