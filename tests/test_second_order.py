@@ -1,7 +1,9 @@
 """Tangents, and the backward pass differentiated again, against the complex step and PyTorch."""
 
+import warnings
 from itertools import product
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -358,6 +360,18 @@ def test_an_empty_batch_gives_empty_arrays_and_zeros(rng):
     d_dy, d_x, d_gamma = nn.double_backward(x, cache, ddx=x, ddgamma=gamma)
     assert d_dy.shape == d_x.shape == (0, 5)
     assert_array_equal(d_gamma, np.zeros(5, np.float32))
+
+
+@parametrize(FAMILY)
+def test_tangents_of_every_dtype_are_taken_without_a_warning(norm):
+    arrays, dy = norm.draw()
+    _, cache = norm.forward(arrays)
+    for dtype in (np.float16, ml_dtypes.bfloat16, np.float32, np.longdouble):
+        along = cast(arrays, dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            nn.jvp(cache, **{f"{name}_dot": along[name] for name in arrays})
+            nn.double_backward(dy, cache, **{f"dd{name}": along[name] for name in arrays})
 
 
 def refused():
