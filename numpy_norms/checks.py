@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache, reduce
 from numbers import Real
@@ -272,6 +272,13 @@ def shown(value: object) -> str:
     except ValueError:  # Python prints no int of so many digits
         return f"one {type(value).__name__} of too many digits to show"
     return text if len(text) <= 60 else f"{text[:50]}..."
+
+
+def choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} is {shown(value)}; pass one of {', '.join(map(repr, choices))}")
+    return value
 
 
 def integers_or_none(name: str, value: Any) -> Any:

@@ -85,8 +85,4 @@ def fitting(weight: Array, side: Side, channels: int) -> list[str]:
 
 def words_of(layout: str) -> tuple[str, ...]:
     """The words of a layout by its name."""
-    if not isinstance(layout, str) or layout not in LAYOUTS:
-        raise ValueError(
-            f"layout is {checks.shown(layout)}; pass one of {', '.join(map(repr, LAYOUTS))}"
-        )
-    return LAYOUTS[layout]
+    return LAYOUTS[checks.choice("layout", layout, LAYOUTS)]

@@ -71,9 +71,7 @@ def groups(
     array([[0, 0, 1, 1, 2, 2],
            [3, 3, 4, 4, 5, 5]])
     """
-    if not isinstance(norm, str) or norm not in LAYOUTS:
-        known = ", ".join(LAYOUTS)
-        raise ValueError(f"norm is {checks.shown(norm)}, but one of {known} was expected")
+    checks.choice("norm", norm, LAYOUTS)
     if (num_groups is not None) != (norm == "group_norm"):
         cure = "pass num_groups=2, say" if num_groups is None else "leave it out"
         raise ValueError(f"num_groups is {checks.shown(num_groups)} for {norm}; {cure}")

@@ -32,12 +32,7 @@ Scheme = Literal["exact", "llama", "gemma", "onnx"]
 
 def forward_of(scheme: Scheme) -> Callable[..., tuple[Array, Cache]]:
     """The forward pass with these roundings; its arguments are those of `normalize.forward`."""
-    if not isinstance(scheme, str) or scheme not in _FORWARD:
-        choices = ", ".join(map(repr, ["exact", *_FORWARD]))
-        raise ValueError(
-            f"scheme is {checks.shown(scheme)}, but one of {choices} was expected; pass 'exact'"
-        )
-    return _FORWARD[scheme]
+    return _FORWARD[checks.choice("scheme", scheme, ["exact", *_FORWARD])]
 
 
 def _round_each_step(

@@ -14,7 +14,7 @@ from cases import SIX, parametrize
 from each import each
 
 import numpy_norms
-from numpy_norms import Moments, batch_norm_forward, conventions
+from numpy_norms import Moments, batch_norm_forward, conventions, verify
 
 X = np.random.default_rng(20150211).normal(size=(4, 6, 3))
 ONES = np.ones(6)
@@ -185,6 +185,84 @@ def test_numbers_of_every_kind_set_the_threads():
         with pytest.raises((TypeError, ValueError), match=r"n is .* pass"):
             numpy_norms.set_num_threads(wrong)
     assert numpy_norms.get_num_threads() == before
+
+
+def grade_with(**options):
+    return verify.grade(np.tanh, **{"norm": "layer_norm", "part": "forward", **options})
+
+
+def load(**options):
+    return conventions.load({"weight": ONES}, **{"framework": "pytorch", **options})
+
+
+# What takes one of a few words, text, or a number, by the name of the argument.
+WORDS = {
+    "norm": [
+        partial(numpy_norms.groups, shape=(2, 3)),
+        partial(conventions.convention, "keras"),
+        partial(conventions.eps_from_config, "config.json"),
+        load,
+        verify.cases,
+        verify.mutants,
+        grade_with,
+    ],
+    "framework": [
+        partial(conventions.convention, norm="batch_norm"),
+        conventions.update_options,
+        load,
+        partial(conventions.norms_in, {}),
+    ],
+    "source": [partial(conventions.convert_momentum, 0.1)],
+    "target": [partial(conventions.convert_momentum, 0.1, "keras")],
+    "scheme": [partial(numpy_norms.rms_norm_forward, X), partial(verify.cases, "rms_norm")],
+    "eps_place": [partial(numpy_norms.lp_normalize_forward, X)],
+    "layout": [partial(numpy_norms.fold_batch_norm, *CALLS["fold_batch_norm"])],
+    "sizes": [partial(verify.cases, "rms_norm")],
+    "order": [partial(verify.Accumulator, np.float32)],
+    "part": [grade_with],
+    "prefix": [load],
+    "fix_gamma": [load],
+    "without": [load],
+    "section": [partial(conventions.eps_from_config, "config.json", "layer_norm")],
+    "rank": [grade_with],
+    "most": [partial(verify.cases, "rms_norm")],
+    "seed": [
+        partial(verify.cases, "rms_norm"),
+        grade_with,
+        partial(
+            verify.check_gradients,
+            numpy_norms.rms_norm_forward,
+            numpy_norms.rms_norm_backward,
+            ONES,
+        ),
+    ],
+}
+NO_WORDS = {
+    "object": object(),
+    "huge": HUGE,
+    "list": ["rms_norm"],
+    "dict": {},
+    "array": np.arange(6.0),
+    "objects": np.array(["rms_norm", None]),
+    "bfloat16": np.ones(3, ml_dtypes.bfloat16),
+    "record": np.zeros(2, "i4,f4"),
+    "a module": np,
+    "a large array": X,
+}
+
+
+@each(("name", "call"), [(name, call) for name, calls in WORDS.items() for call in calls])
+def test_what_is_none_of_the_words_is_refused_in_our_words(name, call):
+    for kind, value in NO_WORDS.items():
+        if (name, kind) in [("without", "dict"), ("most", "huge"), ("seed", "huge")]:
+            continue  # those fit
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call(**{name: value})
+        message = str(caught.value)
+        assert message.startswith((f"{name} ", "framework is ")), (kind, message)
+        assert "pass " in message or "expected" in message or "must be" in message, (kind, message)
+        assert len(message) < 400, (kind, message)
+        assert "\n" not in message, (kind, message)
 
 
 @each("dtype", ["float33", 3, object(), [("a", "f4")], "f4,f4"])

@@ -117,7 +117,7 @@ def test_names_of_one_s_own():
     names = {"gamma": "g", "beta": "b", "running_mean": "m", "running_var": "apart"}
     got = load(state, "pytorch", "n", names=names)
     assert all(got[ours] is state.get(f"n.{n}", state.get(n)) for ours, n in names.items())
-    with pytest.raises(ValueError, match="names names 'scale'; layer_norm has gamma, beta"):
+    with pytest.raises(ValueError, match="names names 'scale'; pass some of 'gamma', 'beta'"):
         load(state, "pytorch", "n", norm="layer_norm", names={"scale": "g"})
 
 

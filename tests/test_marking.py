@@ -290,7 +290,7 @@ def test_a_pair_and_a_part_are_graded_from_a_notebook():
         ((print, "norm"), "norm is 'norm'"),
         ((lambda q: q, "layer_norm"), "say which with part="),
         ((lambda dy, cache: dy, "layer_norm"), r"as \(forward,<lambda>\)"),
-        ((np.tanh, "layer_norm", "fwd"), "part is 'fwd', but 'forward' or 'backward' was"),
+        ((np.tanh, "layer_norm", "fwd"), "part is 'fwd'; pass one of 'forward', 'backward'"),
         ((np.tanh, "group_norm", "forward", 2), "^rank=2 is not .*; pass 3, 4 or 5"),
     ],
 )

@@ -66,7 +66,7 @@ def test_labels_find_the_statistics_of_every_element(norm, shape, options):
 @pytest.mark.parametrize(
     ("norm", "shape", "options", "message"),
     [
-        ("norm", (2, 3), {}, "norm is 'norm', but one of batch_norm"),
+        ("norm", (2, 3), {}, "norm is 'norm'; pass one of 'batch_norm'"),
         ("group_norm", (2, 6), {}, "pass num_groups=2, say"),
         ("group_norm", (2, 6), {"num_groups": 4}, r"pass one of \[1, 2, 3, 6\]"),
         ("layer_norm", (2, 6), {"num_groups": 2}, "leave it out"),

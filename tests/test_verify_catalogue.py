@@ -79,5 +79,5 @@ def test_a_plain_kernel_computes_in_float32_at_least():
 
 
 def test_an_unknown_norm_is_refused_with_the_list():
-    with pytest.raises(ValueError, match="choose one of batch_norm, layer_norm"):
+    with pytest.raises(ValueError, match="pass one of 'batch_norm', 'layer_norm'"):
         mutants("layernorm")

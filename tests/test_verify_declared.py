@@ -48,7 +48,7 @@ def test_the_sizes_on_request_are_those_at_which_kernels_change_their_ways():
     assert names["sets_of_4096"] == (3, 4096)
     assert names["sets_of_16385"] == (3, 16385)
     assert names["batch_of_100000"] == (100_000, 8)
-    with pytest.raises(ValueError, match="sizes is 'some'; it must be one of 'usual', 'all'"):
+    with pytest.raises(ValueError, match="sizes is 'some'; pass one of 'usual', 'all'"):
         cases("layer_norm", sizes="some")
 
 

@@ -210,5 +210,5 @@ def test_the_report_is_plain_data_and_a_table():
 def test_options_that_a_norm_does_not_have_are_refused():
     with pytest.raises(TypeError, match="batch_norm has no option 'axis' here"):
         check_kernel("batch_norm", axis=-1)
-    with pytest.raises(ValueError, match="there is no norm 'lrn' here"):
+    with pytest.raises(ValueError, match="norm is 'lrn'; pass one of"):
         check_kernel("lrn")

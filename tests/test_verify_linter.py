@@ -65,5 +65,5 @@ def test_a_weakness_is_false_if_there_is_none_and_prints_line_by_line():
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match="there is no norm 'softmax' here"):
+    with pytest.raises(ValueError, match="norm is 'softmax'; pass one of"):
         why_weak(x, gamma, 0.5, dy, norm="softmax")

@@ -105,5 +105,5 @@ def test_roundoff_is_half_a_unit(dtype, bits):
 
 
 def test_an_order_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="it must be one of any, pairwise, naive"):
+    with pytest.raises(ValueError, match="pass one of 'any', 'pairwise', 'naive'"):
         Accumulator(np.float32, "random")

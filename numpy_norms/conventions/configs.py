@@ -55,6 +55,8 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
     ------
     ValueError
         If there is none, if parts of the network differ, or if the file is no configuration.
+    TypeError
+        If `section` is no text.
     OSError
         If it cannot be opened.
     ImportError
@@ -66,8 +68,12 @@ def eps_from_config(path: str | PathLike[str], norm: str, *, section: str | None
     Traceback (most recent call last):
     ValueError: norm is 'softmax'; pass one of 'layer_norm', 'rms_norm', 'batch_norm', ...
     """
-    if not isinstance(norm, str) or norm not in _KEYS:
-        raise ValueError(f"norm is {norm!r}; pass one of {', '.join(map(repr, _KEYS))}")
+    checks.choice("norm", norm, _KEYS)
+    if not isinstance(section, str | None):
+        raise TypeError(
+            f"section is {checks.shown(section)}, but text was expected; pass "
+            "section='text_config', say"
+        )
     name = os.fsdecode(path)
     config = _configuration(name)
     if name.lower().endswith(_OF_KERAS):

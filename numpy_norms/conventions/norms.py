@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import checks
 from .state import flat
 from .table import CONVENTIONS, Convention
 
@@ -89,11 +90,9 @@ def norms_in(state: Mapping[str, Any], framework: str | None = None) -> list[Fou
     >>> found.prefix, found.norm, found.framework, found.missing
     ('h.0.ln_1', 'layer_norm', 'pytorch', ())
     """
-    rows = [c for c in _ROWS if framework in (None, c.framework)]
-    if not rows:
-        known = ", ".join(repr(f) for f in dict.fromkeys(c.framework for c in _ROWS))
-        raise ValueError(f"framework is {framework!r}; pass one of {known}")
-    return max((_norms_of(state, f) for f in dict.fromkeys(c.framework for c in rows)), key=_fit)[0]
+    known = list(dict.fromkeys(c.framework for c in _ROWS))
+    asked = known if framework is None else [checks.choice("framework", framework, known)]
+    return max((_norms_of(state, f) for f in asked), key=_fit)[0]
 
 
 def _norms_of(state: Mapping[str, Any], framework: str) -> tuple[list[FoundNorm], bool]:

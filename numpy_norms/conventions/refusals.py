@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
@@ -20,7 +21,9 @@ FACTOR = "factor"  # Caffe's third blob
 def check_kinds(prefix: Any, names: Any, without: Any, fix_gamma: Any) -> None:
     """Refuse what is no text, and one word where several are expected."""
     if not isinstance(prefix, str):
-        raise TypeError(f"prefix is {prefix!r}, but text was expected; pass prefix='bn1', say")
+        raise TypeError(
+            f"prefix is {checks.shown(prefix)}, but text was expected; pass prefix='bn1', say"
+        )
     if not (names is None or isinstance(names, Mapping)) or not all(
         isinstance(name, str) for name in (names or {}).values()
     ):
@@ -28,23 +31,24 @@ def check_kinds(prefix: Any, names: Any, without: Any, fix_gamma: Any) -> None:
             f"names is {checks.shown(names)}, but our names with those of the state were expected; "
             "pass names={'gamma': 'g'}, say"
         )
-    if isinstance(without, str) or not isinstance(without, Iterable):
+    if isinstance(without, str) or not np.iterable(without):
         cure = f"[{without!r}]" if isinstance(without, str) else "without=['beta'], say"
         raise TypeError(
             f"without is {checks.shown(without)}, but several names were expected; pass {cure}"
         )
-    if fix_gamma not in (None, True, False):
-        raise TypeError(f"fix_gamma is {fix_gamma!r}; pass True or False")
+    if not isinstance(fix_gamma, bool | np.bool_ | None):
+        raise TypeError(f"fix_gamma is {checks.shown(fix_gamma)}; pass True or False")
 
 
 def check_words(row: Convention, given: Collection[str], without: Collection[str]) -> None:
     """Refuse names of parameters that we do not have."""
     known = (*OURS, *((FACTOR,) if row.framework == "caffe" else ()))
     for argument, words in (("without", without), ("names", given)):
-        unknown = set(words) - set(known)
+        unknown = [word for word in words if not isinstance(word, str) or word not in known]
         if unknown:
             raise ValueError(
-                f"{argument} names {min(unknown)!r}; {row.norm} has {', '.join(row.names)}"
+                f"{argument} names {checks.shown(unknown[0])}; pass some of "
+                f"{', '.join(map(repr, row.names))}, which {row.norm} has"
             )
 
 

@@ -94,12 +94,14 @@ def load(
     {'gamma': array([1., 1.]), 'beta': array([0., 0.]), 'eps': 0.001}
     """
     check_kinds(prefix, names, without, fix_gamma)
-    without = frozenset(without)
+    without = tuple(without)
     arrays, said = {}, {}
     for name, a, expression in flat(state, framework):
         arrays[name], said[name] = a, expression
     given = dict(names or {})
-    row = convention(framework, norm or _guess(arrays, framework, prefix, given))
+    if norm is None:
+        norm = _guess(arrays, framework, prefix, given)
+    row = convention(framework, norm)
     if framework == "paper":
         raise ValueError(f"framework is {framework!r}, which has no arrays; pass another")
     wanted = {**row.names, **({FACTOR: "2"} if framework == "caffe" else {}), **given}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from .. import checks
+
 
 class Convention(NamedTuple):
     """One norm of one framework, as it is without options. None: not said, or not there.
@@ -181,10 +183,10 @@ def convention(framework: str, norm: str) -> Convention:
     >>> convention("onnx", "mean_variance_norm").eps_place
     'outside'
     """
-    if framework not in _FRAMEWORKS:
-        known = ", ".join(map(repr, _FRAMEWORKS))
-        raise ValueError(f"framework is {framework!r}; pass one of {known}")
+    checks.choice("framework", framework, _FRAMEWORKS)
     if not isinstance(norm, str) or (framework, norm) not in _TABLE:
         known = ", ".join(repr(c.norm) for c in CONVENTIONS if c.framework == framework)
-        raise ValueError(f"norm is {norm!r}, which {framework} does not have; pass one of {known}")
+        raise ValueError(
+            f"norm is {checks.shown(norm)}, which {framework} does not have; pass one of {known}"
+        )
     return _TABLE[framework, norm]

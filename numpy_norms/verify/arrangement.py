@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from numpy_norms.oracle.sets import FEATURE_NORMS
+from numpy_norms.checks import choice, shown
+from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
 
-from .plain import Array, Kernel, View, known_norm
+from .plain import Array, Kernel, View
 
 __all__ = ["Arrangement"]
 
@@ -34,7 +35,7 @@ class Arrangement:
         ValueError
             For an axis that is named twice, or for none.
         """
-        name = "axis" if known_norm(norm) in FEATURE_NORMS else "channel_axis"
+        name = "axis" if choice("norm", norm, NORMS) in FEATURE_NORMS else "channel_axis"
         unknown = sorted(set(options) - {name})
         if unknown:
             raise TypeError(f"{norm} has no option {unknown[0]!r} here; it takes {name}")
@@ -43,9 +44,11 @@ class Arrangement:
         axes = tuple(given) if several else (given,)
         if not all(isinstance(a, (int, np.integer)) and not isinstance(a, bool) for a in axes):
             kind = "a whole number" + (" or a tuple of them" if name == "axis" else "")
-            raise TypeError(f"{name} is {given!r}; {kind} is expected")
+            raise TypeError(f"{name} is {shown(given)}; {kind} is expected")
         if not axes or len(set(axes)) < len(axes):
-            raise ValueError(f"{name} is {given!r}; different axes are expected, such as (-2, -1)")
+            raise ValueError(
+                f"{name} is {shown(given)}; different axes are expected, such as (-2, -1)"
+            )
         if name == "channel_axis":
             return cls(norm, channel_axis=int(given))
         return cls(norm, axis=tuple(int(a) for a in axes))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from numpy_norms.checks import shown
 from numpy_norms.oracle.sets import FEATURE_NORMS
 
 from .arrangement import Arrangement
@@ -18,7 +19,6 @@ __all__ = [
     "axes_needed",
     "floating",
     "kernels",
-    "known",
     "reachable",
     "shaped",
     "whole_number",
@@ -33,7 +33,7 @@ def floating(what: str, dtype: DTypeLike) -> np.dtype[Any]:
     try:
         found = as_dtype(dtype)
     except TypeError:
-        raise TypeError(f"{what} is {dtype!r}; it must be one of {', '.join(TYPES)}") from None
+        raise TypeError(f"{what} is {shown(dtype)}; it must be one of {', '.join(TYPES)}") from None
     if str(found) not in TYPES:
         raise TypeError(f"{what} is {found}; it must be one of {', '.join(TYPES)}")
     return found
@@ -43,9 +43,11 @@ def kernels(forward: Any, backward: Any, accumulate: Any) -> None:
     """Refuse, with a TypeError, passes that cannot be called, and sums that are no numbers."""
     for what, given in (("forward", forward), ("backward", backward)):
         if given is not None and not callable(given):
-            raise TypeError(f"{what} is {given!r}; a function is expected, or None to check none")
+            raise TypeError(
+                f"{what} is {shown(given)}; a function is expected, or None to check none"
+            )
     if accumulate is not None and not isinstance(accumulate, Accumulator):
-        found = as_dtype(accumulate)
+        found = as_dtype(accumulate, "accumulate")
         if found.kind not in "fV":  # V is bfloat16
             raise TypeError(f"accumulate is {found}; it must be a floating-point type")
 
@@ -53,9 +55,9 @@ def kernels(forward: Any, backward: Any, accumulate: Any) -> None:
 def whole_number(what: str, value: Any) -> None:
     """Refuse what is no number of 0 or more: TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{what} is {value!r}; a whole number is expected")
+        raise TypeError(f"{what} is {shown(value)}; a whole number is expected")
     if value < 0:
-        raise ValueError(f"{what} is {value}; a number of 0 or more is expected")
+        raise ValueError(f"{what} is {shown(value)}; a number of 0 or more is expected")
 
 
 def yes_or_no(**options: Any) -> None:
@@ -64,13 +66,6 @@ def yes_or_no(**options: Any) -> None:
         if not isinstance(value, (bool, np.bool_)):
             kind = type(value).__name__
             raise TypeError(f"{name} is a {kind}; True or False is expected: arrays are made here")
-
-
-def known(what: str, value: str, choices: Collection[str]) -> None:
-    """Refuse, with a ValueError, what is none of the choices."""
-    if value not in choices:
-        listed = ", ".join(map(repr, choices))
-        raise ValueError(f"{what} is {value!r}; it must be one of {listed}")
 
 
 def axes_needed(arrangement: Arrangement) -> int:
@@ -84,7 +79,9 @@ def reachable(places: Sequence[str]) -> None:
     """Refuse, with a ValueError, names that are of no argument that a kernel may write into."""
     for name in places:
         if name not in ("x", "residual", "gamma", "beta", "dy"):
-            raise ValueError(f"in_place has {name!r}; it must be of x, residual, gamma, beta, dy")
+            raise ValueError(
+                f"in_place has {shown(name)}; it must be of x, residual, gamma, beta, dy"
+            )
 
 
 def shaped(
@@ -100,7 +97,7 @@ def shaped(
         raise ValueError("shapes of group_norm need num_groups; pass num_groups too")
     given = shapes if isinstance(shapes, (list, tuple)) else []
     if not given or not all(isinstance(shape, (tuple, list)) for shape in given):
-        raise ValueError(f"shapes is {shapes!r}; a list is expected, such as [(64, 8192)]")
+        raise ValueError(f"shapes is {shown(shapes)}; a list is expected, such as [(64, 8192)]")
     if grouped:
         whole_number("num_groups", num_groups)
     least = axes_needed(arrangement)

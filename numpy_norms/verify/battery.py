@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from numpy_norms.checks import epsilon
+from numpy_norms import checks
 from numpy_norms.oracle.sets import FEATURE_NORMS
 
 from .arrangement import Arrangement
-from .asked import axes_needed, floating, known, shaped, whole_number, yes_or_no
+from .asked import axes_needed, floating, shaped, whole_number, yes_or_no
 from .draft import draw
 from .faults.grammar import CENTRED
 from .masking import leading, under_masks
@@ -174,13 +174,14 @@ def cases(
     >>> battery["long_sets"].why
     'sets longer than 65536, and than any block, whose last value counts most'
     """
-    known("sizes", sizes, ("usual", "all"))
-    known("scheme", scheme, SCHEMES)
+    checks.choice("sizes", sizes, ("usual", "all"))
+    checks.choice("scheme", scheme, SCHEMES)
     yes_or_no(residual=residual, where=where, empty=empty)
-    eps = None if eps is None else epsilon(eps)
+    eps = None if eps is None else checks.epsilon(eps)
     arrangement = Arrangement.of(norm, options)
     shaped(arrangement, shapes, num_groups)
     whole_number("seed", seed)
+    most = checks.number("most", most, 1e6)
     own = None if weights is None else floating("weights", weights)
     values = Values(floating("dtype", dtype), own, scheme, eps, residual, where)
     plan = list(planned(arrangement, shapes, num_groups))

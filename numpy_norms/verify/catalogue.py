@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from numpy_norms.checks import choice
+from numpy_norms.oracle.sets import NORMS
+
 from .faults.grammar import Fault
 from .faults.known_backward import BACKWARD_FAULTS
 from .faults.known_forward import FORWARD_FAULTS
-from .plain import Kernel, known_norm
+from .plain import Kernel
 
 __all__ = ["KNOWN", "Mutant", "mutants"]
 
@@ -74,7 +77,7 @@ def mutants(norm: str) -> tuple[Mutant, ...]:
     >>> wrong["mean_term_dropped"].issue
     'BVLC/caffe#1891'
     """
-    known_norm(norm)
+    choice("norm", norm, NORMS)
     return tuple(
         Mutant(f.name, norm, f.kind, f.what, f.formula, f.issue, *f.kernel(norm))
         for f in KNOWN

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from numpy_norms.checks import read, shown
+
+from .asked import whole_number
 from .pair import Pair, copied, several
 from .plain import Array
 from .report import Report, Row
@@ -62,7 +65,8 @@ def check_gradients(
     """
     for what, given in (("forward", forward), ("backward", backward)):
         if not callable(given):
-            raise TypeError(f"{what} is {given!r}; a function is expected")
+            raise TypeError(f"{what} is {shown(given)}; a function is expected")
+    whole_number("seed", seed)
     points = [None if array is None else _point(array, i) for i, array in enumerate(arrays)]
     if all(point is None for point in points):
         raise ValueError("there is no array to check a gradient of; pass one after the two passes")
@@ -92,7 +96,7 @@ def check_gradients(
 
 
 def _point(array: ArrayLike, i: int) -> Array:
-    value = np.asarray(array)
+    value = read(f"array {i}", array)
     if value.dtype.kind not in "fV":
         raise TypeError(
             f"array {i} has dtype {value.dtype}; pass real floating-point numbers, "

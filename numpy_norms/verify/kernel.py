@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from numpy_norms.checks import choice
+
 from . import masked
 from .arrangement import Arrangement
-from .asked import floating, kernels, known, reachable, whole_number, yes_or_no
+from .asked import floating, kernels, reachable, whole_number, yes_or_no
 from .battery import Case, Values, case_of, cases, planned
 from .diagnosis import diagnose
 from .diagnosis.sharpening import Probe
@@ -184,9 +186,9 @@ class Trial:
         threads: int = 2,
         **battery: Any,
     ) -> None:
-        known("scheme", scheme, SCHEMES)
+        choice("scheme", scheme, SCHEMES)
         for promise in require:
-            known("require", promise, REQUIRABLE)
+            choice("require", promise, REQUIRABLE)
         self.arrangement = Arrangement.of(norm, options)
         self.dtype = floating("dtype", dtype)
         self.contract = contract or Contract()

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
+from numpy_norms.checks import shown
+from numpy_norms.oracle.sets import FEATURE_NORMS
 
 __all__ = [
     "OUTPUTS",
@@ -28,7 +29,6 @@ __all__ = [
     "View",
     "Work",
     "as_dtype",
-    "known_norm",
     "plain_kernel",
     "worked",
     "worked_again",
@@ -38,27 +38,25 @@ Array = NDArray[Any]
 Kernel = Callable[..., Any]
 
 
-def known_norm(norm: str) -> str:
-    """Return `norm`, or raise a ValueError that lists the norms there are."""
-    if norm not in NORMS:
-        raise ValueError(f"there is no norm {norm!r} here; choose one of {', '.join(NORMS)}")
-    return norm
-
-
-def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+def as_dtype(dtype: DTypeLike, what: str = "dtype") -> np.dtype[Any]:
     """Return a dtype, bfloat16 among them, which is not NumPy's own.
 
     Raises
     ------
+    TypeError
+        If it is none.
     ImportError
         If it is bfloat16, and `ml_dtypes` is not installed.
     """
-    if dtype == "bfloat16":
+    if isinstance(dtype, str) and dtype == "bfloat16":
         try:
             dtype = importlib.import_module("ml_dtypes").bfloat16
         except ImportError:
             raise ImportError("bfloat16 arrays need ml_dtypes: pip install ml_dtypes") from None
-    return np.dtype(dtype)
+    try:
+        return np.dtype(dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} is {shown(dtype)}; pass 'float32', say") from None
 
 
 @dataclass(frozen=True)

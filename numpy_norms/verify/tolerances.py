@@ -29,6 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from numpy_norms.checks import choice, shown
+
 from .arrangement import Arrangement
 from .given import passed_through
 from .plain import Array, View, as_dtype
@@ -84,12 +86,13 @@ class Accumulator:
     rsqrt_ulp: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.order not in _GROWTH:
-            raise ValueError(f"order is {self.order!r}; it must be one of {', '.join(_GROWTH)}")
+        choice("order", self.order, _GROWTH)
         if as_dtype(self.dtype).kind not in "fV":  # V is bfloat16
-            raise TypeError(f"dtype is {self.dtype!r}; it must be a floating-point type")
+            raise TypeError(f"dtype is {shown(self.dtype)}; it must be a floating-point type")
         if not isinstance(self.rsqrt_ulp, (int, float)) or not 0 <= self.rsqrt_ulp < math.inf:
-            raise ValueError(f"rsqrt_ulp is {self.rsqrt_ulp!r}; a number of 0 or more is expected")
+            raise ValueError(
+                f"rsqrt_ulp is {shown(self.rsqrt_ulp)}; a number of 0 or more is expected"
+            )
 
     def growth(self, n: int) -> float:
         """Return the error of a sum of `n` terms, in units of roundoff times sum of magnitudes."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from numpy_norms.checks import choice, integer, shown
 from numpy_norms.cli import UsageError
 from numpy_norms.commands.arguments import Progress
 from numpy_norms.commands.grade.answers import Answers
@@ -65,10 +66,11 @@ def mark_here(
     seed: int,
 ) -> Grade:
     """Run the functions in this process, and grade them; ValueError if they cannot be."""
-    if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}, but one of {', '.join(NORMS)} was expected")
-    if part not in (None, "forward", "backward"):
-        raise ValueError(f"part is {part!r}, but 'forward' or 'backward' was expected")
+    choice("norm", norm, NORMS)
+    if part is not None:
+        choice("part", part, ("forward", "backward"))
+    if rank is not None and not 2 <= integer("rank", rank, 4) <= 5:
+        raise ValueError(f"rank is {shown(rank)}; pass 2, 3, 4 or 5")
     students = [
         Student(_file_of(f), getattr(f, "__name__", type(f).__name__), f) for f in functions
     ]
