@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 import numpy as np
 import pytest
@@ -149,6 +150,14 @@ def test_letters_go_on_after_z():
 def test_show_refuses_with_a_cure(words, message):
     with pytest.raises(UsageError, match=message):
         run(show, *words)
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "group_norm", "instance_norm"])
+def test_a_shape_of_one_axis_is_told_a_shape_that_is_shown(norm):
+    with pytest.raises(UsageError, match="--shape 6 has one axis") as caught:
+        run(show, norm, "--shape", "6")
+    cure = re.search("; pass (--shape .*), say", str(caught.value))[1]
+    assert run(show, norm, *cure.split()) == 0
 
 
 def torch_gradients(e):

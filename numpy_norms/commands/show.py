@@ -119,10 +119,16 @@ def _sets(args: argparse.Namespace) -> Sets:
 
 
 def _refuse_what_cannot_be_shown(args: argparse.Namespace, shape: tuple[int, ...]) -> None:
+    given = f"--shape {','.join(map(str, shape))}"
     if min(shape) < 1 or prod(shape) > LARGEST:
         raise UsageError(
-            f"--shape {','.join(map(str, shape))} has no element or more than {LARGEST}; "
+            f"{given} has no element or more than {LARGEST}; "
             "choose small sizes, the pattern is the same"
+        )
+    if len(shape) == 1 and args.norm not in FEATURE_NORMS:
+        raise UsageError(
+            f"{given} has one axis, but {args.norm} takes two or more, N,C; "
+            f"pass --shape 2,{shape[0]}, say"
         )
     wrong, cure = ["axis", "feature_axis"], "--channel-axis"
     if args.norm in FEATURE_NORMS:
