@@ -58,6 +58,19 @@ def test_a_page_imports_nothing_but_the_package_and_the_extras_that_it_names(pag
     assert [name for name in beside if not EXTRAS[name] & named] == []
 
 
+@pytest.mark.parametrize("name", ["inference.md", "masks.md", "twice.md"])
+def test_what_needs_no_extra_runs_without_the_blocks_that_do(name, monkeypatch):
+    for module in (*EXTRAS, *(f"numpy_norms.{extra}" for extra in EXTRAS)):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    found, missing = {}, 0
+    for block in blocks(DOCS / name, "python"):
+        try:
+            exec(block, found)
+        except ImportError:
+            missing += 1
+    assert missing
+
+
 def test_the_extras_that_pages_name_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert set().union(*EXTRAS.values()) <= set(project["optional-dependencies"])
