@@ -213,7 +213,8 @@ def _sum(x: ArrayLike, residual: ArrayLike) -> Array:
     if native(residual.dtype) != native(x.dtype):
         raise TypeError(
             f"residual has dtype {residual.dtype}, but x has {x.dtype}, and their sum is stored "
-            "as one of them; pass x.astype(residual.dtype), or residual.astype(x.dtype)"
+            f"as one of them; pass np.asarray(x, '{residual.dtype.name}'), or "
+            f"np.asarray(residual, '{x.dtype.name}')"
         )
     s = np.empty(x.shape, native(x.dtype))
     with np.errstate(all="ignore"):

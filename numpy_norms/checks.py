@@ -185,12 +185,12 @@ def per_feature(name: str, a: ArrayLike | None, along: Shape, x: Array) -> Array
     return a
 
 
-def real_for_real(name: str, a: Array, x: Array, of: str = "x") -> None:
+def real_for_real(name: str, a: Array, x: Array, of: str = "x", to: str = "") -> None:
     """Refuse a complex array beside a real `x`, named `of`, whose dtype the results have."""
     if a.dtype.kind == "c" and x.dtype.kind != "c":
         raise TypeError(
             f"{name} is {a.dtype}, but {of} is {x.dtype}, and results have the dtype of {of}; "
-            f"pass {of}.astype(np.complex128)"
+            f"pass {of}.astype(np.complex128){to}"
         )
 
 
@@ -572,7 +572,7 @@ def like(name: str, a: ArrayLike | None, of: str, argument: Array | None) -> Arr
             f"{name} has shape {a.shape}, but {of} has {argument.shape}; "
             f"pass an array of the shape of {of}"
         )
-    real_for_real(name, a, argument, of)
+    real_for_real(name, a, argument, of, " to the forward pass")
     return a
 
 
@@ -593,14 +593,14 @@ def complex_for_complex(name: str, a: Array, x: Array, of: str = "x") -> None:
         )
 
 
-def gradient(name: str, d: ArrayLike, x: Array) -> Array:
-    """The gradient of a result that has the shape of x."""
+def gradient(name: str, d: ArrayLike, x: Array, of: str = "x") -> Array:
+    """The gradient of a result that has the shape and dtype of x, which is named `of`."""
     d = array(name, d)
     if d.shape != x.shape:
-        of = name[1:]
+        y = name[1:]
         raise ValueError(
-            f"{name} has shape {d.shape}, but {of} has {x.shape}; pass the gradient of {of}, "
-            f"np.broadcast_to({name}, {of}.shape) if it is constant"
+            f"{name} has shape {d.shape}, but {y} has {x.shape}; pass the gradient of {y}, "
+            f"np.broadcast_to({name}, {y}.shape) if it is constant"
         )
-    real_for_real(name, d, x)
+    real_for_real(name, d, x, of, " to the forward pass")
     return d

@@ -128,6 +128,28 @@ CURES = {
         r"pass gamma.astype\(np.complex128\) to the forward pass",
         lambda: backward(X + 0j, GAMMA.astype(np.complex128), DY + 0j),
     ),
+    "complex dy": (
+        lambda: backward(X, GAMMA, DY + 0j),
+        r"x is float64.*pass x.astype\(np.complex128\) to the forward pass",
+        lambda: backward(X.astype(np.complex128), GAMMA + 0j, DY + 0j),
+    ),
+    "complex dw": (
+        lambda: nn.weight_norm_backward(
+            WEIGHT + 0j, nn.weight_norm_forward(WEIGHT, np.ones(len(WEIGHT)))[1]
+        ),
+        r"v is float64.*pass v.astype\(np.complex128\) to the forward pass",
+        lambda: nn.weight_norm_backward(
+            WEIGHT + 0j, nn.weight_norm_forward(WEIGHT + 0j, np.ones(len(WEIGHT)) + 0j)[1]
+        ),
+    ),
+    "a residual of another type": (
+        lambda: nn.add_rms_norm_forward(torch.tensor(X), X.astype(np.float32)),
+        r"pass np.asarray\(x, 'float32'\), or np.asarray\(residual, 'float64'\)",
+        lambda: [
+            nn.add_rms_norm_forward(np.asarray(torch.tensor(X), "float32"), X.astype(np.float32)),
+            nn.add_rms_norm_forward(X, np.asarray(X.astype(np.float32), "float64")),
+        ],
+    ),
     "one axis": (
         lambda: nn.batch_norm_forward(X[0, 0]),
         r"pass np.reshape\(x, ...\) with 2 or more axes",
@@ -217,11 +239,6 @@ CURES = {
         lambda: nn.add_rms_norm_forward(X, X[0]),
         r"pass np.broadcast_to\(residual, x.shape\)",
         lambda: nn.add_rms_norm_forward(X, np.broadcast_to(X[0], X.shape)),
-    ),
-    "residual of another type": (
-        lambda: nn.add_rms_norm_forward(X, X.astype("f4")),
-        r"pass x.astype\(residual.dtype\)",
-        lambda: nn.add_rms_norm_forward(X.astype("f4"), X.astype("f4")),
     ),
     "p": (
         lambda: nn.lp_normalize_forward(X, p="2"),

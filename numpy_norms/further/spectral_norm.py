@@ -199,7 +199,7 @@ def spectral_norm_backward(dw: ArrayLike, cache: SpectralNormCache) -> Array:
            [ 0.   ,  0.25 ]])
     """
     checks.made_by("spectral_norm", SpectralNormCache, cache)
-    dw = checks.gradient("dw", dw, cache.weight)
+    dw = checks.gradient("dw", dw, cache.weight, "weight")
     weight, u, v, plan, *about = cache
     dweight = plan.result_like(dw)
     v = v.reshape([1 if a in plan.along else n for a, n in enumerate(plan.shape)])

@@ -117,7 +117,7 @@ def weight_norm_backward(dw: ArrayLike, cache: WeightNormCache) -> tuple[Array, 
     (array([[1.28, 0.96]]), array([0.6]))
     """
     checks.made_by("weight_norm", WeightNormCache, cache)
-    dw = checks.gradient("dw", dw, cache.v)
+    dw = checks.gradient("dw", dw, cache.v, "v")
     checks.complex_for_complex("g", cache.g, cache.v, "v")
     dv, dgamma, _ = normalize.backward("rms_norm", dw, cache.rms)
     assert dgamma is not None
