@@ -29,6 +29,7 @@ Region = tuple[Slices, Slices, Slices]
 ALL = slice(None)
 
 SCRATCH = 3136 * 1024  # bytes that a thread takes for tiles in the working dtype
+CACHE = 2048 * 1024  # bytes that it takes for them where it works alone and waits for no other
 MEMORY = 3840 * 1024  # bytes that it takes in all, with sums for parameters that are long
 SUM = 16  # bytes of the sums for two parameters, each in float64
 SHARES = 768 * 1024  # bytes that the sums of all lanes may take
@@ -339,7 +340,8 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
     if plan.inner is not None:
         limit = min(limit, beside // (5 * 8) * max(shape[plan.inner], 1))
     if plane <= limit:
-        _shrink(extent, sets, prod(shape), limit, plan.pays)
+        most = limit if plan.size >= plan.pays else min(limit, CACHE // scratch)
+        _shrink(extent, sets, prod(shape), most, plan.pays)
         return extent, True
     for a in sets:
         extent[a] = 1
