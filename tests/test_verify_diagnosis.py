@@ -15,6 +15,7 @@ from numpy_norms.verify.diagnosis.places import _forms, conditions
 from numpy_norms.verify.faults.drawn import confined, drawn
 from numpy_norms.verify.faults.factors import QUANTITIES, SIZES
 from numpy_norms.verify.faults.grammar import factor, left_out, sign
+from numpy_norms.verify.faults.place import CONDITIONS as CONDITIONS_THERE_ARE
 from numpy_norms.verify.faults.place import Condition, Place
 from numpy_norms.verify.plain import OUTPUTS, STEPS, plain_kernel, worked_again
 
@@ -75,6 +76,10 @@ CONDITIONS = [
     (Condition("rows", 128.0), "only for more than 128 rows"),
     (Condition("dy strided"), "only when dy is strided"),
     (Condition("calls"), "only when called a second time"),
+    (Condition("m odd", above=False), "only for sets of even length"),
+    (Condition("m no multiple of 16"), "only for sets whose length is no multiple of 16"),
+    (Condition("m no multiple of 8", above=False), "only for sets whose length is a multiple of 8"),
+    (Condition("m no power of two"), "only for sets whose length is no power of two"),
 ]
 
 
@@ -91,6 +96,44 @@ def test_a_condition_may_leave_a_tenth_of_the_calls_on_the_wrong_side(above):
     found = [({"N": n}, 1.0 if (n > 19) == above else -1.0) for n in range(40)]
     strange = {"N": 0 if above else 39}
     assert Condition("N", 19, above) in [*conditions([*found, (strange, 1.0)])]
+
+
+@pytest.mark.parametrize("trait", CONDITIONS_THERE_ARE)
+def test_a_condition_and_its_opposite_are_told_apart(trait):
+    for bound in (0.5, 3.0):
+        assert str(Condition(trait, bound)) != str(Condition(trait, bound, above=False))
+
+
+def test_a_condition_that_goes_with_the_values_of_the_exact_cases_is_not_told():
+    def forward(x, gamma, beta, eps):  # which is right where all reciprocal roots are the same
+        distances = x - x.mean(-1, keepdims=True)
+        rstd = 1 / np.sqrt((distances**2).mean(-1, keepdims=True) + x.dtype.type(eps))
+        return gamma * distances * np.sort(rstd, axis=0) + beta
+
+    (found,) = without_large("layer_norm").of(forward, None).diagnosis
+    assert "multiple" not in found.condition
+
+
+PLACES = [
+    (Place("feature", "each", (5, 5, 9)), "features 5 of each 9"),
+    (Place("row", "each", (40, 47, 48)), "rows 40..47 of each 48"),
+    (Place("row", "tail", (108,)), "the rows after the last whole block of 108"),
+    (Place("feature", "half", (1,)), "the second half of the features"),
+    (Place("row", "half", (0,)), "the first half of the rows"),
+]
+
+
+@pytest.mark.parametrize(("place", "words"), PLACES, ids=lambda value: str(value))
+def test_a_place_may_have_any_period(place, words):
+    kernel = confined("layer_norm", left_out("y"), "y", place, None)
+    (found,) = without_large("layer_norm").of(*kernel).diagnosis
+    assert found.where == words
+
+
+def test_places_along_an_axis_of_another_are_sentences():
+    axis, channel = "index of axis 2", "channel of each group"
+    assert str(Place(axis, "range", (5, 5))) == "index 5 of axis 2 alone"
+    assert str(Place(channel, "range", (1, 3))) == "channels 1..3 of each group"
 
 
 def test_a_place_is_never_from_0_on():

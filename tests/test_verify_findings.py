@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
 import numpy as np
@@ -369,10 +370,80 @@ def test_what_is_unknown_has_no_place_that_holds_little_of_it():
 
     def spoilt(*arguments):
         y = forward(*arguments)
-        y.flat[5::97] = np.nan
+        y.flat[np.arange(3, int(y.size**0.5)) ** 2] = np.nan
         return y
 
     assert first("layer_norm", spoilt).where == ""
+
+
+@pytest.mark.parametrize("in_x", [True, False])
+def test_a_nan_that_is_hidden_is_no_place_and_no_zero(in_x):
+    def forward(x, *rest):
+        return np.nan_to_num(layer_norm(np.nan_to_num(x) if in_x else x, *rest))
+
+    found = first("layer_norm", forward)
+    assert found.what == "y is a number where NaN is expected: a NaN in x is hidden"
+    assert found.where == "only where x holds a NaN"
+
+
+def test_zeros_are_not_what_an_earlier_call_left():
+    def forward(*arguments):
+        y = layer_norm(*arguments)
+        y[..., 3:4] = 0
+        y.reshape(-1, y.shape[-1])[100:] *= 2
+        return y
+
+    assert "earlier" not in first("layer_norm", forward).what
+
+
+def test_sets_without_digits_are_not_called_dropout():
+    def forward(x, gamma, beta, eps):  # in which squares overflow
+        mean = x.mean(-1, keepdims=True)
+        rstd = 1 / np.sqrt(((x - mean) ** 2).mean(-1, keepdims=True) + x.dtype.type(eps))
+        return gamma * ((x - mean) * rstd) + beta
+
+    found = trial("layer_norm", "float16").of(forward, None).diagnosis
+    assert not any("here and there" in finding.what for finding in found)
+
+
+def test_a_root_is_not_rough_that_is_so_in_one_case():
+    right = plain_kernel("layer_norm")[1]
+
+    def backward(dy, x, gamma, beta, eps):
+        dy *= gamma  # once more for each of its rows where they are one in memory
+        return right(dy, x, np.ones_like(gamma), beta, eps)[0]
+
+    found = without_large("layer_norm").of(None, backward).diagnosis
+    assert [finding.output for finding in found] == ["dy", "dx"]
+    assert "root" not in found[1].what
+
+
+def test_a_race_is_told_with_the_threads_and_no_place():
+    main = threading.current_thread()
+
+    def forward(*arguments):
+        y = layer_norm(*arguments)
+        if threading.current_thread() is not main:
+            y[..., 1::2] += np.float32(np.random.default_rng().random())
+        return y
+
+    found = first("layer_norm", forward, battery=trial)
+    assert (found.kind, found.where) == (
+        "not repeatable",
+        "only when several threads call it at once",
+    )
+
+
+def test_an_overwritten_dy_is_not_said_to_hold_dx():
+    right = plain_kernel("layer_norm")[1]
+
+    def backward(dy, *rest):
+        found = right(dy, *rest)
+        dy *= 2
+        return found
+
+    found = first("layer_norm", None, backward)
+    assert (found.name, found.what) == ("dy_overwritten", "the argument dy is overwritten")
 
 
 def test_what_is_infinite_is_not_what_an_earlier_call_left():

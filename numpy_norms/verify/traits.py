@@ -9,6 +9,7 @@ import numpy as np
 
 from .arrangement import Arrangement
 from .battery import Case
+from .faults.place import DIVISORS
 from .plain import Array
 
 __all__ = ["traits"]
@@ -50,10 +51,8 @@ def traits(arrangement: Arrangement, case: Case) -> dict[str, Any]:
         "|x|": largest,
         "deviation": typical,
         "m odd": m % 2,
-        "m no multiple of 4": m % 4 > 0,
-        "m no multiple of 32": m % 32 > 0,
+        **{f"m no multiple of {number}": m % number > 0 for number in DIVISORS},
         "m no power of two": m & (m - 1) > 0,
-        "m power of two": m & (m - 1) == 0,
         "zero in gamma": bool((np.asarray(case.gamma, np.float64) == 0).any()),
         "nan": bool(np.isnan(x).any()),
         "constant": typical == 0,

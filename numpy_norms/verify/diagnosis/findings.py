@@ -10,6 +10,7 @@ import numpy as np
 
 from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.faults.grammar import Fault
+from numpy_norms.verify.faults.place import Condition
 from numpy_norms.verify.finding import Finding
 from numpy_norms.verify.judge import Judge, distances
 from numpy_norms.verify.plain import OUTPUTS, Array
@@ -34,6 +35,7 @@ SPREAD = 0.05  # of the elements, that a narrower type leaves wrong at least
 SETTLED, LEAVES = 0.9, 0.1  # that a place has to explain of what no sentence does, and add to it
 VAGUE = ("unknown", "rounding")  # findings that do not say what is wrong
 FOLLOWS = "it is the right gradient of the wrong y"
+HIDDEN = "a NaN in x is hidden"
 NO_FAULT = Fault("rounding", "")
 
 
@@ -91,6 +93,10 @@ class _Doctor:
         evidence = self.evidence[output]
         ill = [piece for piece in evidence if piece.wrong.any()]
         if not ill:
+            return
+        if all(np.isnan(piece.expected[piece.wrong]).all() for piece in ill):
+            hidden = Fault("unknown", f"{output} is a number where NaN is expected: {HIDDEN}")
+            yield self._finding(output, evidence, Likely(hidden, 1.0, 1.0, None, Condition("nan")))
             return
         predict, y = self.candidates.predicted, self.of_y
         for fault in self.rough:
@@ -193,7 +199,10 @@ def _stale(evidence: Sequence[Piece]) -> Iterator[tuple[Fault, Predict]]:
 
 
 def _left(added: int, piece: Piece, _: Fault) -> Array | None:
-    return piece.earlier + added * piece.expected if _has_earlier(piece) else None
+    if not _has_earlier(piece):
+        return None
+    left = piece.earlier + added * piece.expected
+    return np.where(piece.earlier == 0, piece.expected, left)  # 0 may come of anything
 
 
 def _has_earlier(piece: Piece) -> bool:
@@ -226,10 +235,10 @@ def _unknown(output: str, evidence: Sequence[Piece]) -> Likely:
         scale = piece.flat(piece.judge.scales[output])
         return np.where(right, piece.got + typical * scale, piece.got)
 
-    bar = LEAST if fault.kind == "not repeatable" else SETTLED
-    found = placed(evidence, fault, predict, bar - DEAREST)
     if fault.kind == "not repeatable":  # which explains all, wherever it showed this time
-        return found._replace(share=1.0) if found.share > LEAST else Likely(fault, 1.0, 1.0)
+        several = all(piece.traits.get("threads") for piece in ill)
+        return Likely(fault, 1.0, 1.0, None, Condition("threads") if several else None)
+    found = placed(evidence, fault, predict, SETTLED - DEAREST, exactly=True)
     # A place says something where it holds nearly all that is wrong, and leaves much that is right.
     anywhere = everywhere(evidence, fault, predict)
     return found if found.share > max(SETTLED, anywhere.share + LEAVES) else anywhere
@@ -288,9 +297,6 @@ def _allowed_by(dtype: np.dtype[Any], output: str, ill: Sequence[Piece]) -> bool
 
 def _described(output: str, ill: Sequence[Piece]) -> str:
     got = np.concatenate([piece.got[piece.wrong] for piece in ill])
-    expected = np.concatenate([piece.expected[piece.wrong] for piece in ill])
-    if np.isnan(expected).all():
-        return f"{output} is a number where NaN is expected: a NaN in x is hidden"
     if not np.isfinite(got).any():
         kind = "NaN" if np.isnan(got).all() else "infinite"
         return f"{output} is {kind} where a number is expected"

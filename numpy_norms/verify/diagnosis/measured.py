@@ -17,18 +17,21 @@ __all__ = ["dropped", "rooted"]
 
 NEWTON, STEP = 4, 1e-4  # how often, and how far a root is moved, relative to itself
 ROUGH = 0.1  # that a root is off at most, relative to itself
-DECLARED = 2.0**-10  # up to which it may be meant
+DECLARED = 2.0**14  # units in the last place, up to which it may be meant
 LEFT = 0.2  # of what is wrong, that other roots may leave
 PLAIN = 2.0  # tolerances that a root has to be off by
+HALF = 0.5  # of the cases in which such an error would show, that have to show one
 SAME = 1e-4
 CLEAR = 0.99  # of the elements, that have to be as is said
 FEWEST = 0.01  # of the elements that are dropped, or are not
+FEW = 100  # elements, among which some are dropped in half of the cases at least
 
 
 def rooted(pieces: Sequence[Piece]) -> Iterator[Fault]:
     """Yield that the reciprocal root of each set is another, which is found by Newton."""
     ratios: dict[int, Array] = {}  # by the x of a case
-    off, spare = 0.0, LEFT * sum(piece.total for piece in pieces)
+    found: list[tuple[float, float]] = []  # by how much it is off in a case, and what would show
+    spare = LEFT * sum(piece.total for piece in pieces)
     for piece in sorted(pieces, key=lambda piece: piece.size):
         work = piece.judge.worked(np.float64)
         ratio = np.ones_like(work.rstd)
@@ -47,14 +50,17 @@ def rooted(pieces: Sequence[Piece]) -> Iterator[Fault]:
         if spare < 0:
             return
         ratios[id(piece.judge.plain.x)] = ratio
-        certain = abs(ratio - 1) * np.sqrt(size) > PLAIN
-        off = max(off, float(abs(ratio - 1).max(where=certain, initial=0.0)))
-    if off < ROUGH:
+        least = PLAIN / np.sqrt(size)
+        moved = abs(ratio - 1)
+        found.append((moved.max(where=moved > least, initial=0.0), least.min(initial=np.inf)))
+    off = float(max(off for off, _ in found))
+    shown = [by > 0 for by, least in found if least < off / 2]
+    if off < ROUGH and np.mean(shown) > HALF:
         judge = pieces[0].judge
         dtype = np.promote_types(judge.dtype, np.float32)
         ulps = float(f"{1.1 * off / roundoff(dtype):.1e}")
         declared = f"accumulate=Accumulator({str(dtype)!r}, rsqrt_ulp={ulps:.6g})"
-        cure = f"{declared} would allow it" if off < DECLARED else ""
+        cure = f"{declared} would allow it" if ulps < DECLARED else ""
         what = f"the reciprocal root is rough: it is off by up to {off:.1e} of itself"
 
         def rough(w: Work, rstd: Array) -> Array:
@@ -75,17 +81,20 @@ def dropped(pieces: Sequence[Piece], output: str) -> Iterator[tuple[Fault, bool]
     """
     for step in ("y", "x_hat") if output == "y" else (output,):
         found: list[Array] = []
+        shares: list[float] = []
         for piece in pieces:
             usable = np.isfinite(piece.got) & np.isfinite(piece.expected)
             scale, shift = affine(piece, step, usable)
-            both = (np.stack([piece.got, piece.expected])[:, usable] - shift) / scale
-            found.append(np.vstack([both, abs(piece.tolerance[usable] / scale)]))
+            got, expected = (np.stack([piece.got, piece.expected])[:, usable] - shift) / scale
+            allowed = abs(piece.tolerance[usable] / scale)
+            usable = abs(expected) > 10 * allowed
+            found.append(np.stack([got, expected, allowed])[:, usable])
+            if usable.sum() > FEW:
+                shares.append(float((got[usable] == 0).mean()))
         got, expected, allowed = np.concatenate(found, axis=1)
-        usable = abs(expected) > 10 * allowed
-        got, expected, allowed = got[usable], expected[usable], allowed[usable]
         kept = got != 0
         share = 1 - kept.mean() if kept.size else 0.0
-        if not FEWEST < share < 1 - FEWEST:
+        if not FEWEST < share < 1 - FEWEST or np.mean([s > 0 for s in shares or [1.0]]) < HALF:
             continue
         by = float(np.median(got[kept] / expected[kept]))
         near = abs(got - by * expected) <= SAME * abs(got) + 10 * allowed

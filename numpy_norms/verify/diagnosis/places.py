@@ -17,7 +17,9 @@ from .evidence import Piece
 
 __all__ = ["Ground", "conditions", "places", "within"]
 
+VALUES = ("mean/deviation", "eps/variance", "eps", "|x|", "deviation")
 PERIODS = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+MOST, LIKELY = 4096, 16  # the largest block that is looked for, and how many are tried
 
 
 @dataclass
@@ -46,10 +48,13 @@ def within(ground: Sequence[Ground], place: Place | None) -> list[float]:
     return [float(gain[held[len(gain)]].sum()) for gain in gains]
 
 
-def conditions(calls: Sequence[tuple[dict[str, Any], float]]) -> Iterator[Condition]:
-    """Yield the conditions on the case that come near to separating wrong calls from right.
+def conditions(
+    calls: Sequence[tuple[dict[str, Any], float]], *, exactly: bool = False
+) -> Iterator[Condition]:
+    """Yield the conditions on the case that separate wrong calls from right, or come near to it.
 
-    `calls` are the traits of each, and what speaks for a fault in it; against it below 0.
+    `calls` are the traits of each, and what speaks for a fault in it; against it below 0. Values
+    hide what is wrong, too: a condition on them may have to hold `exactly`.
     """
     wrong = [traits for traits, gain in calls if gain > 0]
     right = [traits for traits, gain in calls if gain < 0]
@@ -61,7 +66,7 @@ def conditions(calls: Sequence[tuple[dict[str, Any], float]]) -> Iterator[Condit
             yield Condition(trait, _between(max(well), min(ill)))
         elif max(ill) < min(well):
             yield Condition(trait, _between(max(ill), min(well)), above=False)
-        else:
+        elif not (exactly and trait in VALUES):
             yield from _nearly(trait, ill, well)
 
 
@@ -104,6 +109,10 @@ def places(ground: Sequence[Ground], promising: Callable[[str], bool]) -> Iterat
         yield from (Place(axis, form, numbers) for form, numbers in found)
 
 
+def _unusual(block: int) -> tuple[bool, int]:
+    return block not in PERIODS, block
+
+
 def _forms(size: int, ill: Array) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the forms that these indices may be an instance of."""
     low, high = int(ill[0]), int(ill[-1])
@@ -112,14 +121,20 @@ def _forms(size: int, ill: Array) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "last", (size - low,)
         if low:
             yield "from", (low,)
-        for block in PERIODS:
-            if size - size % block == low:
-                yield "tail", (block,)
+        blocks = np.arange(2, MOST + 1)
+        found = blocks[size - size % blocks == low].tolist()
+        yield from (("tail", (block,)) for block in sorted(found, key=_unusual)[:LIKELY])
+        if low in (size // 2, (size + 1) // 2):
+            yield "half", (1,)
     if dense and low == 0:
         yield "first", (high + 1,)
+        if high + 1 in (size // 2, (size + 1) // 2):
+            yield "half", (0,)
     if dense:
         yield "range", (low, high)
-    for period in PERIODS:
+    starts = ill[np.diff(ill, prepend=-2) > 1]
+    own = {int(starts[1] - starts[0])} if len(starts) > 1 else set()
+    for period in sorted({*PERIODS, *own}):
         if (2 * period <= size + period - 1 and len(ill) > 1) or period == 2:
             residues = np.flatnonzero(np.bincount(ill % period))
             first, last = int(residues[0]), int(residues[-1])

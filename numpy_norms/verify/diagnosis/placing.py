@@ -45,11 +45,17 @@ def everywhere(
 
 
 def placed(
-    pieces: Sequence[Piece], fault: Fault, predict: Predict, least: float = -np.inf
+    pieces: Sequence[Piece],
+    fault: Fault,
+    predict: Predict,
+    least: float = -np.inf,
+    *,
+    exactly: bool = False,
 ) -> Likely:
     """Return a fault with the place and the condition with which it explains most.
 
-    What scores no more than `least` is of no interest.
+    What scores no more than `least` is of no interest. A condition may leave a tenth of the calls
+    on the wrong side, but not if it is to hold `exactly`.
     """
     gains = _gains(pieces, fault, predict, least, _most)
     if not gains:
@@ -71,7 +77,7 @@ def placed(
         most = sum(max(gain, 0.0) for _, gain in calls) / total
         if most - _price(place, None) <= max(best.score, least):
             continue  # under any condition
-        for when in (None, *conditions(calls)):
+        for when in (None, *conditions(calls, exactly=exactly)):
             share = sum(gain for traits, gain in calls if when is None or when.holds(traits))
             one = Likely(fault, share / total, share / total - _price(place, when), place, when)
             best = max(best, one, key=lambda likely: likely.score)

@@ -24,17 +24,14 @@ def overwritten(runs: Sequence[Run]) -> Iterator[Finding]:
     known = {fault.name: fault for fault in KNOWN}
     for name in dict.fromkeys(n for made in runs for n in made.changed):
         fault = known.get(f"{name}_overwritten")
-        if fault is None:
-            yield Finding(name, "overwritten", f"the argument {name} is overwritten")
-        else:
-            yield Finding(
-                name,
-                fault.kind,
-                fault.what,
-                formula=fault.formula,
-                name=fault.name,
-                issue=fault.issue,
-            )
+        what = f"the argument {name} is overwritten"
+        yield Finding(
+            name,
+            "overwritten",
+            what,
+            name=fault.name if fault else "",
+            issue=fault.issue if fault else "",
+        )
 
 
 def failures(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from numpy_norms.verify.plain import Array
 
-__all__ = ["CONDITIONS", "Condition", "Place"]
+__all__ = ["CONDITIONS", "DIVISORS", "Condition", "Place"]
 
 PLURALS = {"index": "indices"}
 
@@ -22,9 +22,10 @@ class Place:
     ----------
     axis : str
         What an index counts: "row", "feature", "channel", "sample", "position" ...
-    form : {"from", "first", "last", "range", "each", "tail"}
+    form : {"from", "first", "last", "range", "each", "tail", "half"}
         ``from k``, ``first k``, ``last k``; ``range a, b``: both included; ``each a, b, p``: a to b
-        of each p; ``tail B``: after the last whole block of B.
+        of each p; ``tail B``: after the last whole block of B; ``half 0`` or ``half 1``: the first
+        or the second.
     numbers : tuple of int
     """
 
@@ -43,6 +44,8 @@ class Place:
             return index >= size - a
         if self.form == "tail":
             return index >= size - size % a
+        if self.form == "half":
+            return np.asarray((index >= size // 2) == a)
         if self.form == "range":
             return (index >= a) & (index <= rest[0])
         return (index % rest[1] >= a) & (index % rest[1] <= rest[0])
@@ -50,34 +53,49 @@ class Place:
     def __str__(self) -> str:
         one, (a, *rest) = self.axis, self.numbers
         word, _, of = one.partition(" ")
-        many = f"{PLURALS.get(word, word + 's')}{' ' if of else ''}{of}"
+        of = of and f" {of}"
+        many = PLURALS.get(word, f"{word}s")
         if self.form == "from":
-            return f"{many} from {a} on"
+            return f"{many}{of} from {a} on"
         if self.form in ("first", "last"):
-            return f"the {self.form} {one} alone" if a == 1 else f"the {self.form} {a} {many}"
+            return f"the {self.form} {one} alone" if a == 1 else f"the {self.form} {a} {many}{of}"
         if self.form == "tail":
-            return f"the {many} after the last whole block of {a}"
+            return f"the {many}{of} after the last whole block of {a}"
+        if self.form == "half":
+            return f"the {'second' if a else 'first'} half of the {many}{of}"
         if self.form == "range":
-            return f"{one} {a} alone" if a == rest[0] else f"{many} {a}..{rest[0]}"
+            return f"{word} {a}{of} alone" if a == rest[0] else f"{many} {a}..{rest[0]}{of}"
         if rest[1] == 2:
-            return f"{'odd' if a else 'even'} {many}"
-        return f"{many} {a if a == rest[0] else f'{a}..{rest[0]}'} of each {rest[1]}"
+            return f"{'odd' if a else 'even'} {many}{of}"
+        return f"{many} {a if a == rest[0] else f'{a}..{rest[0]}'} of each {rest[1]}{of}"
 
 
-# What is known of a case, and how a condition on it is said: above a number, below it; or alone.
-CONDITIONS: dict[str, tuple[str, ...]] = {
-    "threads": ("when several threads call it at once",),  # which is after other times, too
-    "nan": ("where x holds a NaN",),
-    "constant": ("for sets without variance",),
-    "empty": ("for an empty batch",),
-    "calls": ("when called after more than {} other times",),
-    "x strided": ("when x is strided",),
-    "dy strided": ("when dy is strided",),
-    "gamma strided": ("when gamma and beta are strided",),
-    "x not contiguous": ("when x is not contiguous",),
-    "dy not contiguous": ("when dy is not contiguous",),
-    "dy repeated": ("when dy has a stride of 0",),
-    "not contiguous": ("when an array is not contiguous",),
+DIVISORS = (4, 8, 16, 32, 64, 128)
+
+# What is known of a case, and how a condition on it is said: above a number, or where it holds;
+# below it, or where it does not.
+CONDITIONS: dict[str, tuple[str, str]] = {
+    "threads": (  # which is after other times, too
+        "when several threads call it at once",
+        "when one thread calls it",
+    ),
+    "nan": ("where x holds a NaN", "where x holds no NaN"),
+    "constant": ("for sets without variance", "for sets with a variance"),
+    "empty": ("for an empty batch", "for a batch that is not empty"),
+    "calls": (
+        "when called after more than {} other times",
+        "when called after at most {} other times",
+    ),
+    "x strided": ("when x is strided", "when x is not strided"),
+    "dy strided": ("when dy is strided", "when dy is not strided"),
+    "gamma strided": (
+        "when gamma and beta are strided",
+        "when gamma and beta are not strided",
+    ),
+    "x not contiguous": ("when x is not contiguous", "when x is contiguous"),
+    "dy not contiguous": ("when dy is not contiguous", "when dy is contiguous"),
+    "dy repeated": ("when dy has a stride of 0", "when dy has no stride of 0"),
+    "not contiguous": ("when an array is not contiguous", "when all arrays are contiguous"),
     "set size": ("for sets longer than {}", "for sets of at most {}"),
     "N": ("for N > {}", "for N <= {}"),
     "rows": ("for more than {} rows", "for at most {} rows"),
@@ -94,13 +112,23 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "eps": ("for eps > {}", "for eps <= {}"),
     "|x|": ("where |x| exceeds {}", "where |x| stays below {}"),
     "deviation": ("where the deviation exceeds {}", "where the deviation is below {}"),
-    "m odd": ("for sets of odd length",),
-    "m no multiple of 4": ("for sets whose length is no multiple of 4",),
-    "m no multiple of 32": ("for sets whose length is no multiple of 32",),
-    "m no power of two": ("for sets whose length is no power of two",),
-    "m power of two": ("for sets whose length is a power of two",),
-    "zero in gamma": ("where a gamma is 0",),
-    "narrow weights": ("when gamma and beta have another dtype",),
+    "m odd": ("for sets of odd length", "for sets of even length"),
+    **{
+        f"m no multiple of {number}": (
+            f"for sets whose length is no multiple of {number}",
+            f"for sets whose length is a multiple of {number}",
+        )
+        for number in DIVISORS
+    },
+    "m no power of two": (
+        "for sets whose length is no power of two",
+        "for sets whose length is a power of two",
+    ),
+    "zero in gamma": ("where a gamma is 0", "where no gamma is 0"),
+    "narrow weights": (
+        "when gamma and beta have another dtype",
+        "when gamma and beta have the dtype of x",
+    ),
 }
 
 
@@ -119,6 +147,6 @@ class Condition:
 
     def __str__(self) -> str:
         if self.trait == "calls" and self.bound < 1:
-            return "only when called a second time"
-        words = CONDITIONS[self.trait][0 if self.above else -1]
+            return f"only when called {'a second' if self.above else 'the first'} time"
+        words = CONDITIONS[self.trait][not self.above]
         return f"only {words.format(f'{self.bound:.6g}')}"
