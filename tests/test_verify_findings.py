@@ -413,7 +413,7 @@ def test_a_root_is_not_rough_that_is_so_in_one_case():
         dy *= gamma  # once more for each of its rows where they are one in memory
         return right(dy, x, np.ones_like(gamma), beta, eps)[0]
 
-    found = without_large("layer_norm").of(None, backward).diagnosis
+    found = check_kernel("layer_norm", None, backward, threads=0).diagnosis
     assert [finding.output for finding in found] == ["dy", "dx"]
     assert "root" not in found[1].what
 
@@ -719,3 +719,167 @@ PRODUCTS = {
 def test_products_in_tf32_are_told(words):
     found = without_large("layer_norm").of(*plain_kernel("layer_norm", PRODUCTS[words])).diagnosis
     assert {f.what for f in found} == {f"the factors of {words} are rounded to 11 bits, as in TF32"}
+
+
+def test_two_of_the_commonest_faults_in_one_output_are_told_together():
+    def forward(x, gamma, beta, eps):
+        m = x.shape[-1]
+        deviation = x.std(-1, keepdims=True, ddof=int(m > 1))
+        return gamma * ((x - x.mean(-1, keepdims=True)) / (deviation + x.dtype.type(eps))) + beta
+
+    found = first("layer_norm", forward, battery=small)
+    assert found.share > 0.99
+    assert "divided by m - 1; and eps is added to the standard deviation" in found.what
+
+
+RESIDUALS = {
+    "the residual is not added": lambda norm, x, other: norm(x),
+    "the residual is added twice": lambda norm, x, other: norm(x + 2 * other),
+    "the residual is subtracted": lambda norm, x, other: norm(x - other),
+    "the residual alone is normalized": lambda norm, x, other: norm(other),
+    "the residual is added after the norm": lambda norm, x, other: norm(x) + other,
+    "the residual is added once more": lambda norm, x, other: norm(x + other) + other,
+    "the sum of x and the residual is added": lambda norm, x, other: norm(x + other) + x + other,
+}
+
+
+@pytest.mark.parametrize("words", RESIDUALS)
+def test_what_a_kernel_makes_of_the_residual_is_told(words):
+    def forward(x, other, *rest):
+        return RESIDUALS[words](lambda a: layer_norm(a, *rest), x, other)
+
+    (found,) = small("layer_norm", residual=True).of(forward, None).diagnosis
+    assert found.what.startswith(words)
+    assert found.share > 0.99
+
+
+SUMS = {
+    "the residual is returned": lambda x, other: other.copy(),
+    "x is returned": lambda x, other: x.copy(),
+    "the sum is rounded to half": lambda x, other: (x + other).astype(np.float16),
+    "sum is multiplied by 0.5": lambda x, other: (x + other) / 2,
+}
+
+
+@pytest.mark.parametrize("words", SUMS)
+def test_a_wrong_sum_is_told_beside_a_right_y(words):
+    def forward(x, other, *rest):
+        return layer_norm(x + other, *rest), SUMS[words](x, other)
+
+    options = {"residual": True, "threads": 0, "shapes": ((5, 7, 13), (3, 40))}
+    (found,) = check_kernel("layer_norm", forward, **options).diagnosis
+    assert (found.output, found.what[: len(words)]) == ("sum", words)
+
+
+KEPT = {
+    "gamma is that of the first call with": lambda kept, x, gamma, beta, eps: layer_norm(
+        x, kept.setdefault(x.shape, gamma.copy()), beta, eps
+    ),
+    "eps is that of the first call with": lambda kept, x, gamma, beta, eps: layer_norm(
+        x, gamma, beta, kept.setdefault(x.shape, eps)
+    ),
+    "eps is that of the first call": lambda kept, x, gamma, beta, eps: layer_norm(
+        x, gamma, beta, kept.setdefault("all", eps)
+    ),
+}
+
+
+@pytest.mark.parametrize("words", KEPT)
+def test_what_is_kept_of_a_first_call_is_told(words):
+    found = first("layer_norm", partial(KEPT[words], {}))
+    assert (found.kind, found.share) == ("stale buffer", 1)
+    assert found.what.startswith(words)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 0), (2, 1, 0)])
+def test_gradients_in_another_order_are_told_so(order):
+    right = plain_kernel("layer_norm")[1]
+
+    def backward(*arguments):
+        found = right(*arguments)
+        return tuple(found[i] for i in order)
+
+    (found,) = small("layer_norm").of(None, backward).diagnosis
+    names = ", ".join(("dx", "dgamma", "dbeta")[i] for i in order)
+    assert found.what == f"the gradients come in another order: {names}"
+
+
+INDEXED = {
+    "by the group, not by the channel": lambda channel, width: channel // width,
+    "by the channel within its group": lambda channel, width: channel % width,
+    "of the first channel of the group": lambda channel, width: channel // width * width,
+}
+
+
+@pytest.mark.parametrize("words", INDEXED)
+def test_parameters_of_another_channel_are_told(words):
+    right = plain_kernel("group_norm")[0]
+
+    def forward(x, groups, gamma, beta, eps):
+        index = INDEXED[words](np.arange(x.shape[1]), x.shape[1] // groups)
+        return right(x, groups, gamma[index], beta[index], eps)
+
+    found = first("group_norm", forward)
+    assert words in found.what
+    assert found.share > 0.99
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_blocks_of_equal_weight_are_told_with_their_size(size):
+    def forward(x, gamma, beta, eps):
+        def mean(a):
+            starts = range(0, a.shape[-1], size)
+            means = [a[..., i : i + size].mean(-1, keepdims=True) for i in starts]
+            return sum(means) / np.float32(len(means))
+
+        centre = mean(x)
+        rstd = 1 / np.sqrt(mean((x - centre) ** 2) + x.dtype.type(eps))
+        return gamma * (x - centre) * rstd + beta
+
+    found = first("layer_norm", forward)
+    assert f"blocks of {size}, the last of which counts as much" in found.what
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_halves_of_a_set_are_told(which):
+    def forward(x, gamma, beta, eps):
+        middle = max(x.shape[-1] // 2, 1)
+        half = x[..., :middle] if which == "first" else x[..., x.shape[-1] // 2 :]
+        mean = half.mean(-1, keepdims=True)
+        rstd = 1 / np.sqrt(((half - mean) ** 2).mean(-1, keepdims=True) + x.dtype.type(eps))
+        return gamma * (x - mean) * rstd + beta
+
+    assert f"over the {which} half only, of each set" in first("layer_norm", forward).what
+
+
+@pytest.mark.parametrize(("norm", "axis"), [("batch_norm", 1), ("group_norm", -1)])
+def test_statistics_of_another_layout_are_told(norm, axis):
+    def forward(x, *rest):
+        *groups, gamma, beta, eps = rest
+        if norm == "batch_norm":
+            rows = x.reshape(1, -1, x.shape[1])
+        else:
+            rows = np.moveaxis(x.reshape(len(x), *groups, -1), -1, 1)
+        distances = rows - rows.mean(1, keepdims=True)
+        rstd = 1 / np.sqrt((distances**2).mean(1, keepdims=True) + x.dtype.type(eps))
+        x_hat = distances * rstd
+        x_hat = (x_hat if norm == "batch_norm" else np.moveaxis(x_hat, 1, -1)).reshape(x.shape)
+        along = [-1 if a == axis % x.ndim else 1 for a in range(x.ndim)]
+        return gamma.reshape(along) * x_hat + beta.reshape(along)
+
+    found = without_large(norm, channel_axis=axis).of(forward, None).diagnosis[0]
+    assert f"as if channels were {'last' if axis == 1 else 'second'}" in found.what
+
+
+SINGLE = {
+    "the mean is": {"mean": lambda w, a: a.astype(np.float32).astype(np.float64)},
+    "the reciprocal root is": {"rstd": lambda w, a: a.astype(np.float32).astype(np.float64)},
+    "eps is": {"rstd": lambda w, _: (w.var + np.float32(w.eps)) ** -0.5},
+}
+
+
+@pytest.mark.parametrize("words", SINGLE)
+def test_what_a_float64_kernel_rounds_to_float32_is_told(words):
+    kernel = plain_kernel("layer_norm", SINGLE[words])
+    found = small("layer_norm", "float64").of(kernel[0], None).diagnosis[0]
+    assert found.what == f"{words} rounded to float32"

@@ -39,6 +39,8 @@ def kernel(norm, mistake=""):
         if mistake == "zeros":
             x, where = np.where(where, x, 0), np.ones_like(where)
         n = where.sum(over, keepdims=True)
+        if mistake == "first count":
+            n = np.full_like(n, n.flat[0])
         if mistake == "divided":
             n = np.full_like(n, where.size // n.size)
 
@@ -60,6 +62,8 @@ def kernel(norm, mistake=""):
         if mistake == "distances":
             squares = (np.where(where, x, 0) - mean) ** 2
             var = squares.sum(over, keepdims=True) / n
+        elif mistake == "variance of all":
+            var = squares.mean(over, keepdims=True)
         else:
             var = average(squares) * (share if mistake == "variance divided" else 1)
         return mean, 1 / np.sqrt(var + eps)
@@ -125,6 +129,8 @@ WRONG = {
     "mean divided": "the mean alone is divided",
     "mean of all": "the mean is taken over all positions",
     "variance divided": "the variance alone is divided",
+    "variance of all": "the variance is taken over all positions",
+    "first count": "the number that counts in the first set",
     "multiplied": "select",
 }
 
@@ -138,6 +144,10 @@ def test_what_is_wrong_is_said(norm, mistake):
         pytest.skip("of RMS norm it is the same as dividing by the size of the set")
     if norm == "rms_norm" and mistake in ("mean divided", "mean of all", "variance divided"):
         pytest.skip("it has no mean, and no other average")
+    if norm == "rms_norm" and mistake == "variance of all":
+        pytest.skip("it has no other average: the mask is not used")
+    if norm != "batch_norm" and mistake == "first count":
+        pytest.skip("the first of all sets is whole: its size is what counts in it")
     if norm == "batch_norm" and mistake == "of the first":
         pytest.skip("the first of all samples is whole, as if there were no mask")
     passes = kernel(norm, mistake)

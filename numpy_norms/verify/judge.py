@@ -95,7 +95,11 @@ class Judge:
 
     def worked(self, dtype: DTypeLike | None = None) -> Work:
         """Return the steps of the plain kernel, on arrays of another type if one is given."""
-        return self.worked_on(*self.arrays(dtype))
+        work = self.worked_on(*self.arrays(dtype))
+        if self.case.residual is not None:
+            apart = self.arrangement.inward(self.case.residual)
+            work.residual = apart.astype(work.x.dtype).reshape(work.view.shape)
+        return work
 
     def arrays(self, dtype: DTypeLike | None = None) -> tuple[Array, Array, Array, Array]:
         """Return x, gamma, beta and dy, in the norm's own order of axes."""

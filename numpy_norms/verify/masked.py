@@ -80,6 +80,11 @@ MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
     (f"E[dx_hat] alone is {BY_SIZE}", {"centre": "size"}),
     (f"E[dx_hat x_hat] alone is {BY_SIZE}", {"projection": "size"}),
     ("the mean is taken over all positions, those that count or not", {"mean": "all"}),
+    ("the variance is taken over all positions, those that count or not", {"var": "all"}),
+    (
+        "averages are divided by the number that counts in the first set, not in each",
+        dict.fromkeys(("mean", "var", "centre", "projection"), "first"),
+    ),
 )
 
 
@@ -170,7 +175,8 @@ class _Masked:
 
         def average(a: Array, step: str) -> Array:
             total: Array = np.where(counts, a, 0).sum(over, keepdims=True)
-            return total / (self.view.set_size if mistake.get(step) == "size" else n)
+            other = {"size": self.view.set_size, "first": n.flat[0]}
+            return np.asarray(total / other.get(mistake.get(step, ""), n))
 
         mean = average(x, "mean") if centred else 0.0 * n
         if centred and "mean" not in mistake:
@@ -178,6 +184,8 @@ class _Masked:
         if centred and mistake.get("mean") == "all":
             mean = x.mean(over, keepdims=True)
         var = average((x - mean) ** 2, "var")
+        if mistake.get("var") == "all":
+            var = ((x - mean) ** 2).mean(over, keepdims=True)
         if "distances" in mistake:
             var = var + (self.view.set_size - n) * mean**2 / n
         rstd = 1 / np.sqrt(var + self.case.eps)

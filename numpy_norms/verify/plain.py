@@ -102,7 +102,8 @@ class Work:
     """What one run of a kernel has computed so far, each array on the four-axis view.
 
     `shape` is that of `x` before it was seen so, `features` the number of axes that gamma has,
-    `half` the type of `x` if that has 16 bits, and otherwise float16.
+    `half` the type of `x` if that has 16 bits, and otherwise float16. `residual` is the part of `x`
+    that a kernel is given apart, if there is one.
     """
 
     norm: str
@@ -115,6 +116,7 @@ class Work:
     gamma: Any
     beta: Any
     dy: Any = None
+    residual: Any = None
     mean: Any = None
     var: Any = None
     rstd: Any = None
@@ -179,6 +181,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }
 NAMES = tuple(STEPS)
 NUMBERS = {name: number for number, name in enumerate(NAMES)}
+BLANK = [dict.fromkeys(NAMES[first:]) for first in range(len(NAMES) + 1)]
 OUTPUTS = ("y", "dx", "dgamma", "dbeta")  # which no other step needs
 FORWARD = ("mean", "var", "rstd", "x_hat", "scale", "y")
 SCHEMES: dict[str, dict[str, Edit]] = {  # where they change more than the place of roundings
@@ -246,22 +249,25 @@ def worked(
 
 
 def worked_again(work: Work, edits: Mapping[str, Edit], last: str) -> Work:
-    """Return a pass with further edits, up to a step; what they do not reach is as it was."""
+    """Return a pass with further edits, up to a step; what they do not reach is as it was.
+
+    It is for the diagnosis, in which NumPy's warnings are off.
+    """
     first = min((NUMBERS[name] for name in edits), default=len(NUMBERS))
     again, known = object.__new__(Work), vars(work)
     steps = vars(again)
-    steps.update(known, **dict.fromkeys(NAMES[first:]))
+    steps.update(known)
+    steps.update(BLANK[first])
     reached = set(edits)
-    with np.errstate(all="ignore"):
-        for name in NAMES[first : NUMBERS[last] + 1]:
-            if name in OUTPUTS and name != last:
-                continue
-            steps[name] = known[name]
-            if not reached.isdisjoint(NEEDED[name]):
-                steps[name] = STEPS[name](again)
-                reached.add(name)
-            if name in edits:
-                steps[name] = edits[name](again, steps[name])
+    for name in NAMES[first : NUMBERS[last] + 1]:
+        if name in OUTPUTS and name != last:
+            continue
+        steps[name] = known[name]
+        if not reached.isdisjoint(NEEDED[name]):
+            steps[name] = STEPS[name](again)
+            reached.add(name)
+        if name in edits:
+            steps[name] = edits[name](again, steps[name])
     return again
 
 

@@ -36,6 +36,7 @@ def traits(arrangement: Arrangement, case: Case) -> dict[str, Any]:
         "gamma strided": not contiguous["gamma"],
         "x not contiguous": not contiguous["x"],
         "dy not contiguous": not contiguous["dy"],
+        "dy of one number": case.dy.size > 1 and not any(case.dy.strides),
         "dy repeated": 0 in case.dy.strides and case.dy.size > 1,
         "not contiguous": not all(contiguous.values()),
         "set size": m,

@@ -11,6 +11,8 @@ from numpy_norms.verify.arrangement import Arrangement
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.faults.coordinates import PARAMETERS
 from numpy_norms.verify.faults.grammar import Fault
+from numpy_norms.verify.faults.pairs import COMMON, pairs
+from numpy_norms.verify.faults.residuals import RESIDUAL
 from numpy_norms.verify.faults.sentences import sentences
 from numpy_norms.verify.faults.slips import slips
 from numpy_norms.verify.plain import Array, Kernel, worked_again
@@ -44,16 +46,20 @@ class Candidates:
         self._runs: dict[tuple[int, int, bool], Run] = {}
 
     def of(self, output: str, ill: list[Piece]) -> Iterator[list[Fault]]:
-        """Yield shortlists for an output: known or fitted, all sentences, slips, and factors."""
+        """Yield shortlists for an output: known or fitted, sentences, slips, pairs, and factors."""
         chosen = _chosen(ill)
         norm, case = self.arrangement.norm, chosen[0].judge.case
         known = [f for f in KNOWN if norm in f.norms and _concerns(f, output)]
+        if output == "y" and case.residual is not None:
+            known += RESIDUAL
         yield self._shortlist(chosen, [*known, *fitted(chosen, output), *clamped(ill, output)])
         longest = max(p.view.set_size for p in chosen), max(p.view.sum_size for p in chosen)
         rank = max(piece.judge.case.x.ndim for piece in ill)
         every = sentences(norm, rank, case.gamma.ndim, *longest)
         for pool in (every, slips(norm), slips(norm, otherwise=True)):
             yield self._shortlist(chosen, [fault for fault in pool if _concerns(fault, output)])
+        common = [f for f in COMMON if norm in f.norms and _concerns(f, output)]
+        yield self._shortlist(chosen, [*pairs(common)])
         yield self._shortlist(chosen, [*scaled(chosen, self._predicted)])
 
     def predicted(self, piece: Piece, fault: Fault) -> Array | None:
@@ -107,7 +113,8 @@ class Candidates:
         if prediction is None:
             return 0.0
         sample = piece.sample
-        return 1 - float(sample.off_of(prediction[piece.some]).sum() / sample.off.sum())
+        left = float(sample.off_of(prediction[piece.some]).sum())
+        return 1 - sample.weight * left / sample.total
 
 
 def _concerns(fault: Fault, output: str) -> bool:

@@ -33,7 +33,8 @@ class Piece:
     expected: Array
     tolerance: Array
     traits: dict[str, Any]
-    earlier: Array | None = None
+    earlier: Array | None = None  # of the last call with an x of this shape
+    first: Judge | None = None  # of the first such call, if it is another
 
     @cached_property
     def off(self) -> Array:
@@ -126,6 +127,7 @@ def pieces(
     found: list[Piece] = []
     last: dict[tuple[int, ...], Array] = {}
     calls: dict[tuple[int, ...], int] = {}
+    firsts: dict[tuple[int, ...], Judge] = {}
     for judge, run in zip(judges, runs, strict=True):
         shape = judge.case.x.shape
         got, expected = run.results.get(output), judge.expected[output]
@@ -138,6 +140,8 @@ def pieces(
             np.asarray(piece.flat(a), np.float64) for a in (got, expected, judge.tolerances[output])
         )
         last[shape] = piece.got
+        first = firsts.setdefault(shape, judge)
+        piece.first = first if first is not judge else None
         found.append(piece)
     if any(piece.off.max(initial=0) > BARELY for piece in found):
         return found

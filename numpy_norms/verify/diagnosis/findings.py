@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy_norms.verify.faults.grammar import Fault
 from numpy_norms.verify.faults.place import Condition
 from numpy_norms.verify.finding import Finding
 from numpy_norms.verify.judge import Judge, distances
-from numpy_norms.verify.plain import OUTPUTS, Array
+from numpy_norms.verify.plain import OUTPUTS, Array, Work, worked_again
 from numpy_norms.verify.runs import Run
 from numpy_norms.verify.tolerances import roundoff
 
@@ -24,7 +24,7 @@ from .measured import dropped, rooted
 from .placing import CERTAIN, DEAREST, Likely, Predict, everywhere, placed
 from .saved import saved
 from .sharpening import Probe, sharpened
-from .symptoms import failures, overwritten
+from .symptoms import failures, overwritten, reordered
 
 __all__ = ["diagnose"]
 
@@ -35,6 +35,20 @@ SPREAD = 0.05  # of the elements, that a narrower type leaves wrong at least
 SETTLED, LEAVES = 0.9, 0.1  # that a place has to explain of what no sentence does, and add to it
 VAGUE = ("unknown", "rounding")  # findings that do not say what is wrong
 FOLLOWS = "it is the right gradient of the wrong y"
+# What may be kept from a first call: in words, and how steps are made with that call's.
+FromFirst = Callable[[Work, Work, Any], Any]
+STALE: dict[str, Mapping[str, FromFirst]] = {
+    "gamma is that": {"scale": lambda first, w, _: first.scale},
+    "gamma and beta are those": {
+        "scale": lambda first, w, _: first.scale,
+        "y": lambda first, w, _: w.scale * w.x_hat + first.beta,
+    },
+    "eps is that": {"rstd": lambda first, w, _: (w.var + first.eps) ** -0.5},
+    "the mean and the reciprocal root are those": {
+        "mean": lambda first, w, _: first.mean,
+        "rstd": lambda first, w, _: first.rstd,
+    },
+}
 HIDDEN = "a NaN in x is hidden"
 NO_FAULT = Fault("rounding", "")
 
@@ -61,8 +75,11 @@ def diagnose(
     """
     with np.errstate(all="ignore"):
         doctor = _Doctor(arrangement, judges, runs, probe)
-        found = [*overwritten(runs), *failures(judges, runs)]
-        found += [finding for output in doctor.evidence for finding in doctor.of(output)]
+        found = [*overwritten(runs), *reordered(judges, runs)]
+        told = ("dx", "dgamma", "dbeta") if any(f.kind == "shape" for f in found) else ()
+        found += [f for f in failures(judges, runs) if not {*f.output.split(", ")} <= {*told}]
+        outputs = [output for output in doctor.evidence if output not in told]
+        found += [finding for output in outputs for finding in doctor.of(output)]
         found += saved(judges, runs)
     explains = {f.name: sum(o.share for o in found if o.name == f.name) for f in found}
     found.sort(
@@ -196,6 +213,11 @@ def _stale(evidence: Sequence[Piece]) -> Iterator[tuple[Fault, Predict]]:
     output = evidence[0].output
     for what, added in (("added to what an earlier call left", 1), ("that of an earlier call", 0)):
         yield Fault("stale buffer", f"{output} is {what}"), partial(_left, added)
+    for words, edits in STALE.items():
+        what = f"{words} of the first call with an x of this shape"
+        yield Fault("stale buffer", what), partial(_with_first, edits, None)
+    kept = partial(_with_first, STALE["eps is that"], evidence[0].judge)
+    yield Fault("stale buffer", "eps is that of the first call"), kept
 
 
 def _left(added: int, piece: Piece, _: Fault) -> Array | None:
@@ -203,6 +225,18 @@ def _left(added: int, piece: Piece, _: Fault) -> Array | None:
         return None
     left = piece.earlier + added * piece.expected
     return np.where(piece.earlier == 0, piece.expected, left)  # 0 may come of anything
+
+
+def _with_first(
+    edits: Mapping[str, FromFirst], first_of_all: Judge | None, piece: Piece, _: Fault
+) -> Array | None:
+    """Return what comes of a case with something of the first one, or of the first of its shape."""
+    judge = first_of_all or piece.first
+    if judge is None:
+        return None
+    first, work = judge.plain, piece.judge.plain
+    made = {step: partial(edit, first) for step, edit in edits.items()}
+    return piece.rounded(getattr(worked_again(work, made, piece.output), piece.output))
 
 
 def _has_earlier(piece: Piece) -> bool:

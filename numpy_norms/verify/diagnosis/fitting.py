@@ -95,15 +95,17 @@ def scaled(
     pieces: Sequence[Piece], predicted: Callable[[Piece, Fault], Array | None]
 ) -> Iterator[Fault]:
     """Yield what is multiplied within a step, or added, by the number that fits best: by Newton."""
+    narrow = pieces[0].judge.dtype != np.float64
+    still = 1e-7 if narrow else 1e-15
     for words in WITHIN:
         neutral = 0.0 if words in ADDED else 1.0
         number, moved = neutral, np.inf
         for _ in range(NEWTON):
             moved = _correction(pieces, predicted, words, number)
             number += moved
-            if not abs(moved) > 1e-7:  # or NaN
+            if not abs(moved) > still:  # or NaN
                 break
-        if abs(moved) <= 1e-7 < abs(number - neutral):
+        if abs(moved) <= still < abs(number - neutral):
             yield _with(number, words)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with the mean and the reciprocal root that a forward pass returns after y."""
+"""What is wrong with what comes back after y: the sum, the mean and the reciprocal root."""
 
 from __future__ import annotations
 
@@ -63,12 +63,22 @@ MISTAKES: dict[str, tuple[tuple[str, str, Callable[[Work], Any]], ...]] = {
         ("term left out", "the reciprocal root is never written: it is 0", lambda w: 0 * w.rstd),
         ("formula", "the mean is returned for the reciprocal root", lambda w: w.mean),
     ),
+    "sum": (
+        ("term left out", "the sum is never written: it is 0", lambda w: 0 * w.x),
+        ("term left out", "x is returned: the residual is not added", lambda w: w.x - w.residual),
+        ("term left out", "the residual is returned, not the sum", lambda w: w.residual),
+        ("sign", "the residual is subtracted from x", lambda w: w.x - 2 * w.residual),
+        ("factor", "the residual is added twice", lambda w: w.x + w.residual),
+        ("formula", "y is returned for the sum", lambda w: w.y),
+        ("formula", "x_hat is returned for the sum", lambda w: w.x_hat),
+        ("cast too early", "the sum is rounded to half precision", lambda w: in_half(w, w.x)),
+    ),
 }
 
 
 def saved(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:
-    """Yield what is wrong with the statistics, the likeliest of each."""
-    for name in STATISTICS:
+    """Yield what is wrong with the sum and the statistics, the likeliest of each."""
+    for name in MISTAKES:
         measured = [
             (judge, made, made.results[name].reshape(judge.expected[name].shape))
             for judge, made in zip(judges, runs, strict=True)
@@ -82,7 +92,7 @@ def saved(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:
         found = Finding(name, "unknown", f"{name} is wrong in no way that is known here")
         for kind, what, made_of in MISTAKES[name]:
             left = sum(
-                _off(name, judge, got, np.squeeze(made_of(work), work.view.over))
+                _off(name, judge, got, _seen(name, judge, work, made_of(work)))
                 for (judge, _, got), work in zip(measured, works, strict=True)
             )
             share = round(1 - left / total, 3)
@@ -98,6 +108,13 @@ def saved(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:
             when = next(conditions(calls), None)
             found = Finding(name, found.kind, found.what, condition=str(when or ""))
         yield found
+
+
+def _seen(name: str, judge: Judge, work: Work, a: Array) -> Array:
+    """Return what was worked out in the form in which it is expected."""
+    if name == "sum":
+        return judge.arrangement.outward(a.reshape(work.shape))
+    return np.squeeze(a, work.view.over)
 
 
 def _times(name: str, measured: Sequence[tuple[Judge, Run, Array]], total: float) -> Finding | None:

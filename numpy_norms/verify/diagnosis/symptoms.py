@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
 
 from numpy_norms.verify.catalogue import KNOWN
 from numpy_norms.verify.finding import Finding
 from numpy_norms.verify.judge import Judge
-from numpy_norms.verify.runs import Run
+from numpy_norms.verify.plain import Array
+from numpy_norms.verify.runs import Run, gradient_names
 
 from .places import conditions
 from .saved import STATISTICS
 
-__all__ = ["failures", "overwritten"]
+__all__ = ["failures", "overwritten", "reordered"]
 
 NUMBERS = re.compile(r"\d[\d.,x× ]*")
 
@@ -60,3 +62,23 @@ def failures(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:
         when = next(conditions(calls), None)
         what = f"raises {note}" if kind == "raises" else note
         yield Finding(", ".join(outputs), kind, what, condition=str(when) if when else "")
+
+
+def reordered(judges: Sequence[Judge], runs: Sequence[Run]) -> Iterator[Finding]:
+    """Yield that the gradients are right, and come in another order, if dx is not where it is."""
+    names = gradient_names(judges[0].case.norm)
+    calls = [
+        (j, m.results) for j, m in zip(judges, runs, strict=True) if set(names) <= {*m.results}
+    ]
+    for order in permutations(names):
+        if order[0] != names[0] and calls and all(_come_as(order, *call) for call in calls):
+            what = f"the gradients come in another order: {', '.join(order)}"
+            yield Finding(", ".join(names), "shape", what)
+
+
+def _come_as(order: Sequence[str], judge: Judge, results: Mapping[str, Array]) -> bool:
+    return all(
+        results[here].shape == judge.expected[name].shape
+        and judge.apart(name, results[here], judge.expected[name]) <= 1
+        for here, name in zip(gradient_names(judge.case.norm), order, strict=True)
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from numpy_norms.oracle.sets import FEATURE_NORMS, NORMS
-from numpy_norms.verify.plain import STEPS, Array, Edit, Work
+from numpy_norms.verify.plain import STEPS, Array, Edit, View, Work
 
 from .activations import ACTIVATIONS
 from .grammar import CENTRED, TERMS, Average, Fault, replaced
@@ -289,6 +289,18 @@ def formulas() -> Iterator[Fault]:
         formula = f"var = (sum (x - mu)^2 + (B - m) mu^2) / m, B a multiple of {block}"
         var = partial(_padded, block)
         yield replaced("count wrong", words, formula, var=var).of(*CENTRED)
+    for words, norms, index in INDICES:
+        yield replaced("axis", words, "", y=partial(_indexed, index)).of(*norms)
+    yield Fault(
+        "formula",
+        "the mean and the reciprocal root stand for each other",
+        "x_hat = (x - r) mu",
+        norms=CENTRED,
+        edits={
+            "x_hat": lambda w, _: (w.x - w.rstd) * w.mean,
+            "dx": lambda w, _: w.mean * (w.dx_hat - w.centre - w.projection),
+        },
+    )
     last = "gamma and beta are read along the last axis, as if channels were last"
     yield replaced("axis", last, "gamma[i mod C] x_hat[i] + beta[i mod C]", y=_channels_last).of(
         "batch_norm", "group_norm", "instance_norm"
@@ -353,6 +365,14 @@ def _padded(block: int, w: Work) -> Array:
     return np.asarray(w.average((w.x - w.mean) ** 2) + padding * w.mean**2 / w.view.set_size)
 
 
+def _indexed(index: Callable[[Array, Array, View], Array], w: Work) -> Array:
+    """Return y with gamma and beta of what is made of the numbers of sample and channel."""
+    samples, groups, width, _ = w.view.shape
+    sample, channel = np.indices((samples, groups * width))
+    found = index(sample, channel, w.view).reshape(samples, groups, width, 1)
+    return np.asarray(w.scale.ravel()[found] * w.x_hat + w.beta.ravel()[found])
+
+
 def _channels_last(w: Work) -> Array:
     channel = np.arange(w.x_hat.size).reshape(w.view.shape) % w.scale.size
     return np.asarray(w.scale.ravel()[channel] * w.x_hat + w.beta.ravel()[channel])
@@ -381,6 +401,31 @@ def _to_int8(a: Array) -> Array:
     return np.asarray(np.rint(a / step) * step)
 
 
+# Whose gamma and beta a channel may be given, in norms that have it so.
+INDICES: tuple[tuple[str, tuple[str, ...], Callable[[Array, Array, View], Array]], ...] = (
+    (
+        "gamma and beta are indexed by the group, not by the channel",
+        ("group_norm",),
+        lambda _, channel, view: channel // view.shape[2],
+    ),
+    (
+        "gamma and beta are indexed by the channel within its group",
+        ("group_norm",),
+        lambda _, channel, view: channel % view.shape[2],
+    ),
+    (
+        "gamma and beta are those of the first channel of the group",
+        ("group_norm",),
+        lambda _, channel, view: channel // view.shape[2] * view.shape[2],
+    ),
+    (
+        "gamma and beta are repeated for each sample where they are to be tiled",
+        ("group_norm", "instance_norm"),
+        lambda sample, channel, view: (
+            (sample * view.shape[1] * view.shape[2] + channel) // view.shape[0]
+        ),
+    ),
+)
 # What an array may be instead: the kind of the fault, and how it comes of the right one.
 CHANGES: dict[str, tuple[str, Change]] = {
     "rounded to bfloat16": ("cast too early", partial(to_bits, np.rint, 8)),

@@ -94,6 +94,10 @@ CONDITIONS: dict[str, tuple[str, str]] = {
     ),
     "x not contiguous": ("when x is not contiguous", "when x is contiguous"),
     "dy not contiguous": ("when dy is not contiguous", "when dy is contiguous"),
+    "dy of one number": (
+        "when dy is one number, with strides of 0",
+        "when dy is more than one number",
+    ),
     "dy repeated": ("when dy has a stride of 0", "when dy has no stride of 0"),
     "not contiguous": ("when an array is not contiguous", "when all arrays are contiguous"),
     "set size": ("for sets longer than {}", "for sets of at most {}"),

@@ -20,6 +20,8 @@ __all__ = [
     "in_rows",
     "over_axes",
     "over_blocks",
+    "over_equal_blocks",
+    "over_memory",
     "over_tiles",
     "over_view",
     "within_set",
@@ -47,6 +49,8 @@ def _named(
             "the last axis alone": every[-1:],
             "the last two axes": every[-2:],
             "all axes but the last": every[:-1],
+            "the last of the other axes": every[rank - features - 1 : rank - features],
+            "the other axes but the first": every[1 : rank - features],
         }
         return named, every[rank - features :]
     positions = every[2:]
@@ -102,6 +106,46 @@ def over_blocks(size: int) -> Average:
     return lambda w, a: in_rows(w, a, partial(_of_neighbours, size))
 
 
+def over_equal_blocks(size: int) -> Average:
+    """Return the average of the averages of blocks, of which the last may be shorter."""
+
+    def average(w: Work, a: Array) -> Array:
+        return in_rows(w, a, partial(_equally, size))
+
+    return average
+
+
+def _equally(size: int, rows: Array) -> Array:
+    means = _of_neighbours(size, rows)[:, ::size].mean(axis=1, keepdims=True)
+    return np.broadcast_to(means, rows.shape)
+
+
+def over_memory(*, last: bool) -> Average:
+    """Return an average over the sets that x would have if its memory had channels last.
+
+    Or, where channels are last, second.
+    """
+
+    def average(w: Work, a: Array) -> Array:
+        there, back = (_as_last, _as_second)[:: 1 if last else -1]
+        whole = np.broadcast_to(a, w.view.shape).reshape(w.shape)
+        means = w.average(there(whole).reshape(w.view.shape))
+        every = np.broadcast_to(means, w.view.shape).reshape(w.shape)
+        return np.asarray(back(every).reshape(w.view.shape))
+
+    return average
+
+
+def _as_last(a: Array) -> Array:
+    """Take the memory of (N, C, *S) for that of (N, *S, C), and bring channels second again."""
+    return np.moveaxis(a.reshape(a.shape[0], *a.shape[2:], a.shape[1]), -1, 1)
+
+
+def _as_second(a: Array) -> Array:
+    """Undo it: take the memory of (N, *S, C) for that of (N, C, *S)."""
+    return np.moveaxis(a, 1, -1).reshape(a.shape)
+
+
 def _of_neighbours(size: int, rows: Array) -> Array:
     """Return for each number the mean of the block of so many along the last axis that it is in."""
     starts = np.arange(0, rows.shape[-1], size)
@@ -135,6 +179,9 @@ def _kept(name: str, size: int, count: int) -> Array:
         "but first": (size, count),
         "but last block": (0, max(last_block, 1)),
         "overlap": (max(count - size, 0), count // size * size),
+        "first half": (0, max(count // 2, 1)),
+        "first half, rounded up": (0, (count + 1) // 2),
+        "second half": (count // 2, count),
     }[name]
     return np.asarray((index >= first) & (index < end))
 
@@ -187,6 +234,11 @@ TWICE = {
     "last block twice": "last block",
     "overlap twice": "overlap",
 }
+SHARES = {
+    "first half": "the first half only",
+    "first half, rounded up": "the first half only",
+    "second half": "the second half only",
+}
 WORDS = {
     "last block twice": "all, and the last block of {} twice",
     "overlap twice": "all, and twice where the last {} overlap whole blocks of as many",
@@ -217,6 +269,7 @@ def blocks(largest: int) -> Iterator[tuple[str, int, str]]:
         for size in (1, 2, 3):
             if size < largest:
                 yield name, size, WORDS[name].format(size)
+    yield from ((name, 2, words) for name, words in SHARES.items())
     for name in TWICE:
         for size in (1, 2, *BLOCKS) if name != "overlap twice" else BLOCKS:
             if size < largest:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from numpy_norms.verify.plain import Array, Work
+from numpy_norms.verify.plain import Array, Edit, Work
 
 from .factors import QUANTITIES, SIZES
 from .formulas import Change, formulas, to_bits
 from .grammar import (
     CENTRED,
     INSIDE,
+    TERMS,
     Fault,
     averaged,
     cast,
@@ -33,6 +34,8 @@ from .regions import (
     blocks,
     over_axes,
     over_blocks,
+    over_equal_blocks,
+    over_memory,
     over_tiles,
     over_view,
     within_set,
@@ -57,6 +60,11 @@ OF_GROUPS = {
     "the channels of a group alone": (2,),
     "S and the same channel of all groups": (1, 3),
     "N, too: a group in all samples": (0, 2, 3),
+}
+
+MEMORY = {
+    True: "the sets of x read as (N, S, C), as if channels were last",
+    False: "the sets of x read as (N, C, S), as if channels were second",
 }
 
 # Products of numbers that are short, added up in more.
@@ -175,6 +183,10 @@ def _axes(axes: tuple[str, ...]) -> Iterator[Fault]:
     for name, over in OF_GROUPS.items():
         for steps in GROUPS:
             yield averaged(steps, over_view(over), "axis", name).of("group_norm")
+    for last, words in MEMORY.items():
+        for steps in (STATISTICS, GRADIENT_MEANS, (*STATISTICS, *GRADIENT_MEANS)):
+            fault = averaged(steps, over_memory(last=last), "axis", words)
+            yield fault.of("batch_norm", "group_norm", "instance_norm")
     for size in (2, 4, 8, 16, 32):
         for steps in GROUPS:
             yield averaged(steps, over_tiles(size), "axis", f"tiles of {size} sets at once")
@@ -196,6 +208,16 @@ def _casts() -> Iterator[Fault]:
         yield cast(step)
     for step in ("projection", "dgamma", "dbeta"):
         yield cast(step)
+    single: Edit = lambda _, a: np.asarray(np.real(a), np.float32).astype(a.dtype)  # noqa: E731
+    for step in ("mean", "rstd"):
+        what = f"{TERMS[step][0]} is rounded to float32"
+        yield Fault("cast too early", what, f"float32({TERMS[step][1]})", edits={step: single})
+    yield replaced(
+        "cast too early",
+        "eps is rounded to float32",
+        "r = (var + float32(eps))^(-1/2)",
+        rstd=lambda w: (w.var + np.float32(w.eps)) ** -0.5,
+    )
     for step in ("dgamma", "dbeta"):
         what = f"{step} is added up in half precision"
         yield Fault("cast too early", what, edits={step: partial(_added_in_half, INSIDE[step])})
@@ -252,6 +274,9 @@ def _own_blocks(longest: int) -> Iterator[Fault]:
             where = f"each block of {size} of a set alone"
             yield averaged(STATISTICS, over_blocks(size), "block lost", where)
             yield averaged(GRADIENT_MEANS, over_blocks(size), "block lost", where)
+            where = f"blocks of {size}, the last of which counts as much if it is shorter"
+            for steps in (STATISTICS, GRADIENT_MEANS):
+                yield averaged(steps, over_equal_blocks(size), "count wrong", where)
 
 
 def _lost_sums(longest: int) -> Iterator[Fault]:
