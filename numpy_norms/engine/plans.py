@@ -3,7 +3,7 @@
 Plans depend on shapes and dtypes alone, so that results depend neither on how an array lies in
 memory nor on the number of threads. Tiles are large, for Python's global lock: a thread that has to
 sleep for it takes 25 microseconds to wake, so calls of NumPy shorter than that leave no time for
-another thread to begin.
+another thread to begin. Where one works alone they are such as stay in its cache.
 """
 
 from __future__ import annotations
