@@ -69,11 +69,12 @@ def run(
     views, parameters = plan.views(*views), plan.parameters(*parameters)
     cut = plan.cuts.get(slots) or plan.cut(slots)
     if cut.alone:
+        tile, on = (plan, on_tile) if plan.small else (plan.of_tile(plan.shape), _on_tile)
         with np.errstate(all="ignore"):
             if plan.size > FEW:
                 np.setbufsize(plan.buffer)  # ends with the errstate
             what = whole, work, options, len(views), len(parameters), len(about)
-            kept, _, sums = on_tile(plan, what, *views, *parameters, *about)
+            kept, _, sums = on(tile, what, *views, *parameters, *about)
         return kept, sums
 
     def over_tiles(step: Step, about: Numbers, found: Numbers = ()) -> Shares:
