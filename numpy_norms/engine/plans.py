@@ -114,7 +114,7 @@ class Plan:
         self.sums = self._sums()
         self.cuts: dict[int, Cut] = {}
         self.tiles: dict[Shape, Plan] = {}
-        self.small = self.cut(self.slots).alone  # in one tile
+        self.small = _extents(self, self.slots)[0] == [max(n, 1) for n in self.shape]  # in one tile
 
     def __reduce__(self) -> tuple[Any, ...]:
         return plan_for, (self.layout, self.work, self.x, self.asked)
