@@ -160,10 +160,6 @@ class Tile:
     def __init__(self, plan: Plan, E: Any, M: Any, G: Any, B: Any):
         self.plan, self.E, self.M, self.G, self.B = plan, E, M, G, B
 
-    def own(self, view: Array) -> Array:
-        """Memory of the shape of an array."""
-        return np.empty_like(view, self.plan.work, "C")
-
     def lift(
         self, view: Array, pivot: Any = None, exponent: Any = None, into: Array | None = None
     ) -> Any:
@@ -174,7 +170,7 @@ class Tile:
         """
         plan, now = self.plan, view
         if into is None or into is view or not plan.in_place:
-            place, into = self.own(now), None
+            place, into = np.empty_like(now, plan.work, "C"), None
         else:
             place = into
         if not plan.fits(now):

@@ -158,7 +158,7 @@ def _forward(
         x = tile.lift(x_view, into=y_view)
         if tile.E is nothing:  # the norms are known
             return (x, extreme), (None,), ()
-        powers, extreme = _powers(plan, x.now, tile.own(x.now), extreme, p)
+        powers, extreme = _powers(plan, x.now, np.empty_like(x.now, order="C"), extreme, p)
         return (x, extreme), (tile.E(powers),), ()
 
     def apply(x: Any, extreme: Any, _: Any, mean_power: Any) -> None:
@@ -177,7 +177,7 @@ def _backward(
 
     def reduce(extreme: Any) -> Any:
         z = tile.lift(x_view)
-        powers, extreme = _powers(plan, z.now, tile.own(z.now), extreme, p)
+        powers, extreme = _powers(plan, z.now, np.empty_like(z.now, order="C"), extreme, p)
         z.now = np.divide(z.now, plan.spread(_scale(extreme, p)), z.place)
         dy = tile.lift(dy_view, into=dx_view)
         return (dy, powers, extreme), (tile.E(powers), tile.E(dy, z)), ()
