@@ -89,14 +89,15 @@ def forward(
     """Fill y, and keep the statistics; the variance of a set in which none counts is infinite."""
 
     def reduce(pivot: Any, exponent: Any, portion: Any, _: Any) -> Any:
-        x = counted(tile, x_view, hidden, pivot, exponent)
+        x = tile.lift(x_view, pivot, exponent, zeros=hidden)
         return (), of_portion(portion, *eq.moments(x, tile.E, tile.M)), ()
 
     def apply(pivot: Any, exponent: Any, _: Any, empty: Any, mean: Any, var: Any) -> Any:
         if empty is not None:
             var = np.where(empty, np.inf, var)
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x = lifted(tile, x_view, empty, pivot, exponent, into=y_view)
+        # Sets in which none counts are 0, so that their x_hat is where they hold NaN, too.
+        x = tile.lift(x_view, pivot, exponent, into=y_view, zeros=empty)
         x_hat = eq.standardized(x, mean, rstd)
         tile.store(output(x_hat, gamma, beta), y_view)
         return pivot, exponent, mean, var
@@ -118,7 +119,7 @@ def backward(
 
     def reduce(pivot: Any, exponent: Any, mean: Any, var: Any, portion: Any, empty: Any) -> Any:
         rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x = lifted(tile, x_view, empty, pivot, exponent)
+        x = tile.lift(x_view, pivot, exponent, zeros=empty)
         x.blank(hidden & (dy_view == 0))  # 0 times NaN is nothing here
         x_hat = eq.standardized(x, mean, rstd)
         dy = tile.lift(dy_view, into=dx_view)
@@ -137,28 +138,6 @@ def backward(
     return Steps(reduce, as_found, apply)
 
 
-def counted(tile: Tile, a: Array, hidden: Array, pivot: Any = None, exponent: Any = None) -> Any:
-    """An array, lifted, with zeros where positions do not count."""
-    counting = tile.lift(a, pivot, exponent)
-    counting.blank(hidden)
-    return counting
-
-
-def lifted(
-    tile: Tile,
-    a: Array,
-    empty: Absent,
-    pivot: Any = None,
-    exponent: Any = None,
-    into: Absent = None,
-) -> Any:
-    """An array, lifted, with zeros in sets in which none counts."""
-    array = tile.lift(a, pivot, exponent, into)
-    if empty is not None:
-        array.blank(empty)  # so that their x_hat is 0 where they hold NaN, too
-    return array
-
-
 def put_constants(
     tile: Tile, dx: Any, hidden: Array, dy_view: Array, gamma: Absent, rstd: Any
 ) -> None:
@@ -168,5 +147,5 @@ def put_constants(
 
 
 def of_portion(portion: Any, *averages: Any) -> Any:
-    """Averages over the positions that count, from those over all."""
-    return tuple([None if a is None else a / portion for a in averages])
+    """Averages over the positions that count, from those over all; None is where all count."""
+    return tuple([a if a is None or portion is None else a / portion for a in averages])

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import equations as eq
-from . import masks
 from .engine import lifting
 from .engine.plans import Layout, Plan, plan_for
 from .engine.tiles import TRIES, Numbers, Steps, Tile, run
-from .masks import Mask
+from .masks import Mask, of_portion
 from .passes import Statistics, mean_and_variance
 
 Array = NDArray[Any]
@@ -49,11 +48,8 @@ def _of_sets(
     tile: Tile, x_view: Array, hidden: Any, eps: float, make: Callable[..., Numbers]
 ) -> Steps:
     def reduce(pivot: Any, exponent: Any, portion: Any, _: Any) -> Any:
-        if hidden is None:
-            return (), eq.moments(tile.lift(x_view, pivot, exponent), tile.E, tile.M), ()
-        x = masks.counted(tile, x_view, hidden, pivot, exponent)
-        averages = eq.moments(x, tile.E, tile.M)
-        return (), masks.of_portion(portion, *averages), ()
+        x = tile.lift(x_view, pivot, exponent, zeros=hidden)
+        return (), of_portion(portion, *eq.moments(x, tile.E, tile.M)), ()
 
     def apply(pivot: Any, exponent: Any, _: Any, count: Any, *found: Any) -> Numbers:
         return make(tile.plan, count, pivot, exponent, *found)

@@ -161,12 +161,18 @@ class Tile:
         self.plan, self.E, self.M, self.G, self.B = plan, E, M, G, B
 
     def lift(
-        self, view: Array, pivot: Any = None, exponent: Any = None, into: Array | None = None
+        self,
+        view: Array,
+        pivot: Any = None,
+        exponent: Any = None,
+        into: Array | None = None,
+        zeros: Array | None = None,
     ) -> Any:
         """An array less a pivot and times a power of two, for each set.
 
         Large powers are multiplied by last, small ones first, so that nothing leaves the range. It
         is computed on in `into`, if that is of the working dtype, and in memory of its own if not.
+        It is 0 where `zeros` says so, whatever it held there.
         """
         plan, now = self.plan, view
         if into is None or into is view or not plan.in_place:
@@ -182,7 +188,10 @@ class Tile:
             now = np.subtract(now, plan.spread(pivot) if plan.spreads else pivot, place)
         if exponent is not None:
             now = np.multiply(now, plan.spread(plan.power(np.maximum(exponent, 0))), place)
-        return plan.array(now, place, plan, into)
+        array = plan.array(now, place, plan, into)
+        if zeros is not None:
+            array.blank(zeros)
+        return array
 
     def unlift(self, array: Any, exponent: Array | None, power: int = 0) -> None:
         """Multiply by powers of two, in steps of their own, so that no other factor joins them."""

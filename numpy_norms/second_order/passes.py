@@ -7,7 +7,7 @@ from typing import Any
 from .. import equations as first
 from ..engine import lifting
 from ..engine.tiles import Steps, Tile, as_found
-from ..masks import Absent, Array, counted, lifted, of_portion
+from ..masks import Absent, Array, of_portion
 from . import equations as eq
 
 SLOTS = 5  # arrays that `cotangent` works on elsewhere than in results
@@ -58,9 +58,9 @@ def tangent_of_masked(
 
     def reduce(*numbers: Any) -> Any:
         pivot, exponent, mean, var, portion, _ = numbers
-        x = counted(tile, x_view, hidden, pivot, exponent)
+        x = tile.lift(x_view, pivot, exponent, zeros=hidden)
         x_hat = first.standardized(x, mean, rstd_of(tile, eps, exponent, var))
-        x_dot = counted(tile, x_dot_view, hidden, None, exponent)
+        x_dot = tile.lift(x_dot_view, None, exponent, zeros=hidden)
         return (), of_portion(portion, *first.averages(x_dot, x_hat, tile.E, tile.M)), ()
 
     def apply(*numbers: Any) -> None:
@@ -68,9 +68,10 @@ def tangent_of_masked(
         rstd = rstd_of(tile, eps, exponent, var)
 
         def x_hat() -> Any:
-            return first.standardized(lifted(tile, x_view, empty, pivot, exponent), mean, rstd)
+            x = tile.lift(x_view, pivot, exponent, zeros=empty)
+            return first.standardized(x, mean, rstd)
 
-        x_dot = lifted(tile, x_dot_view, empty, None, exponent, into=y_dot_view)
+        x_dot = tile.lift(x_dot_view, None, exponent, into=y_dot_view, zeros=empty)
         x_hat_dot = first.input_gradient(x_dot, x_hat(), rstd, *averages)
         x_hat_dot.settle()
         again = None if gamma_dot is None else x_hat()
