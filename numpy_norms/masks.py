@@ -21,7 +21,7 @@ from . import equations as eq
 from .engine import lifting
 from .engine.plans import Plan
 from .engine.tiles import Steps, Tile, as_found
-from .passes import mean_and_variance
+from .passes import mean_and_variance, standardized
 
 Array = NDArray[Any]
 Absent = Array | None
@@ -117,11 +117,12 @@ def backward(
 ) -> Steps:
     """Fill dx; sum dgamma and dbeta, to which every position adds its term."""
 
-    def reduce(pivot: Any, exponent: Any, mean: Any, var: Any, portion: Any, empty: Any) -> Any:
-        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x = tile.lift(x_view, pivot, exponent, zeros=empty)
-        x.blank(hidden & (dy_view == 0))  # 0 times NaN is nothing here
-        x_hat = eq.standardized(x, mean, rstd)
+    def reduce(*numbers: Any) -> Any:
+        *statistics, portion, empty = numbers
+        zeros = idle(hidden, dy_view)
+        if empty is not None:
+            zeros = np.logical_or(zeros, empty)
+        x_hat, rstd = standardized(tile, x_view, eps, *statistics, zeros=zeros)
         dy = tile.lift(dy_view, into=dx_view)
         gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
         dx_hat = eq.scaled(dy, gamma)
@@ -136,6 +137,11 @@ def backward(
         tile.store(dx, dx_view)
 
     return Steps(reduce, as_found, apply)
+
+
+def idle(hidden: Any, dy_view: Array) -> Any:
+    """Where neither x nor dy counts: 0 times NaN is nothing there."""
+    return None if hidden is None else hidden & (dy_view == 0)
 
 
 def put_constants(

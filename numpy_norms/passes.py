@@ -38,6 +38,24 @@ def mean_and_variance(mean: Any, mean_square: Any) -> tuple[Any, Any]:
     return mean, eq.variance(mean, mean_square)
 
 
+def standardized(
+    tile: Tile,
+    x_view: Array,
+    eps: float,
+    pivot: Any,
+    exponent: Any,
+    mean: Any,
+    var: Any,
+    *,
+    into: Absent = None,
+    zeros: Absent = None,
+) -> tuple[Any, Any]:
+    """x_hat and rstd of sets whose statistics are known."""
+    rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
+    x = tile.lift(x_view, pivot, exponent, into, zeros)
+    return eq.standardized(x, mean, rstd), rstd
+
+
 def forward(
     tile: Tile, x_view: Array, y_view: Array, gamma: Absent, beta: Absent, eps: float, output: Any
 ) -> Steps:
@@ -71,9 +89,8 @@ def backward(
     gamma has been multiplied by two to the minus `power`.
     """
 
-    def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
-        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x_hat = eq.standardized(tile.lift(x_view, pivot, exponent), mean, rstd)
+    def reduce(*statistics: Any) -> Any:
+        x_hat, rstd = standardized(tile, x_view, eps, *statistics)
         dy = tile.lift(dy_view, into=dx_view)
         gradients = eq.parameter_gradients(dy, x_hat, tile.G, tile.B)
         dx_hat = eq.scaled(dy, gamma)

@@ -19,7 +19,7 @@ from .engine import lifting
 from .engine.plans import Layout, Plan, plan_for
 from .engine.tiles import TRIES, Numbers, Steps, Tile, run
 from .masks import Mask, of_portion
-from .passes import Statistics, mean_and_variance
+from .passes import Statistics, mean_and_variance, standardized
 
 Array = NDArray[Any]
 
@@ -162,10 +162,9 @@ def normalized(
 def _of_statistics(
     tile: Tile, x_view: Array, y_view: Array, gamma: Array | None, beta: Array | None, eps: float
 ) -> Steps:
-    def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
-        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-        x = tile.lift(x_view, pivot, exponent, into=y_view)
-        return (eq.standardized(x, mean, rstd),), (), ()
+    def reduce(*statistics: Any) -> Any:
+        x_hat, _ = standardized(tile, x_view, eps, *statistics, into=y_view)
+        return (x_hat,), (), ()
 
     def apply(x_hat: Any, *_: Any) -> None:
         tile.store(eq.output(x_hat, gamma, beta), y_view)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from .. import equations as eq
-from ..engine import lifting
 from ..engine.tiles import Steps, Tile
-from ..masks import Absent, Array, put_constants
+from ..masks import Absent, Array, idle, put_constants
+from ..passes import standardized
 
 
 def parameter_sums(tile: Tile, x_view: Array, dy_view: Array, hidden: Absent, eps: float) -> Steps:
     """Sum dgamma and dbeta of this part."""
 
-    def reduce(*lifted: Any) -> Any:
-        x_hat, _ = _standardized(tile, x_view, dy_view, hidden, eps, *lifted)
+    def reduce(*statistics: Any) -> Any:
+        zeros = idle(hidden, dy_view)
+        x_hat, _ = standardized(tile, x_view, eps, *statistics, zeros=zeros)
         return (), (), eq.parameter_gradients(tile.lift(dy_view), x_hat, tile.G, tile.B)
 
     def apply(*_: Any) -> None:
@@ -39,7 +40,8 @@ def input_gradient(
     """
 
     def reduce(*numbers: Any) -> Any:
-        x_hat, rstd = _standardized(tile, x_view, dy_view, hidden, eps, *numbers[:4])
+        zeros = idle(hidden, dy_view)
+        x_hat, rstd = standardized(tile, x_view, eps, *numbers[:4], zeros=zeros)
         return (eq.scaled(tile.lift(dy_view, into=dx_view), gamma), x_hat, rstd), (), ()
 
     def apply(dx_hat: Any, x_hat: Any, rstd: Any, *numbers: Any) -> None:
@@ -51,22 +53,3 @@ def input_gradient(
         tile.store(dx, dx_view)
 
     return Steps(reduce, None, apply)
-
-
-def _standardized(
-    tile: Tile,
-    x_view: Array,
-    dy_view: Array,
-    hidden: Absent,
-    eps: float,
-    pivot: Any,
-    exponent: Any,
-    mean: Any,
-    var: Any,
-) -> tuple[Any, Any]:
-    """x_hat and rstd."""
-    rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
-    x = tile.lift(x_view, pivot, exponent)
-    if hidden is not None:
-        x.blank(hidden & (dy_view == 0))  # 0 times NaN is nothing here
-    return eq.standardized(x, mean, rstd), rstd

@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import checks, normalize, pieces
 from .. import equations as eq
-from ..engine import lifting, sums
+from ..engine import sums
 from ..engine.plans import Asked, Plan, plan_for
 from ..engine.tiles import Steps, Tile, as_found, run
 from ..instance_norm import layout
+from ..passes import Statistics, standardized
 
 Array = NDArray[Any]
 
@@ -24,8 +25,7 @@ class GlobalResponseCache(NamedTuple):
     gamma: Array
     beta: Array
     plan: Plan
-    exponent: Array | None
-    mean_square: Array  # of each map, times four to the exponent
+    statistics: Statistics  # of each map, whose variance is the mean square
     n: Array  # of each map
 
     def __repr__(self) -> str:
@@ -96,14 +96,14 @@ def global_response_norm_forward(
     eps, work = checks.epsilon(eps), checks.working_dtype(x, dtype)
     wide = np.promote_types(work, np.float64)
     plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(False, None, wide))
-    _, exponent, _, mean_square = pieces.statistics(plan, x, 0.0, None)
+    statistics = pieces.statistics(plan, x, 0.0, None)
     with np.errstate(all="ignore"):
-        q = _size(plan, exponent, mean_square)
+        q = _size(plan, statistics)
         largest = _mean_of_channels(plan, q) + eps / np.sqrt(plan.number(max(1, plan.m)))
         n = q / np.where(largest == 0, np.inf, largest)  # (R2)
     y = plan.result_like(x)
     run(_forward, plan, (x, y), (gamma, beta), (n,), slots=1)
-    return y, GlobalResponseCache(x, gamma, beta, plan, exponent, mean_square, n)
+    return y, GlobalResponseCache(x, gamma, beta, plan, statistics, n)
 
 
 def global_response_norm_backward(
@@ -160,28 +160,27 @@ def _forward(tile: Tile, x_view: Array, y_view: Array, gamma: Array, beta: Array
 
 
 def _backward(cache: GlobalResponseCache, dy: Array, dx: Array) -> Any:
-    x, gamma, _, plan, exponent, mean_square, n = cache
-    about = exponent, mean_square
-    kept, sums_dy = run(_averages, plan, (x, dy), (), about, slots=2)
+    x, gamma, _, plan, statistics, n = cache
+    kept, sums_dy = run(_averages, plan, (x, dy), (), statistics, slots=2)
     (h,) = kept  # (R4)
     with np.errstate(all="ignore"):
-        q = _size(plan, exponent, mean_square)
+        q = _size(plan, statistics)
         dgamma = _sums_of_channels(plan, plan.m * (n * h) * q)  # (R5)
         gamma = gamma.astype(plan.few)
         (along,) = plan.parameters(gamma)
         along = along * n * h
         along = along - _mean_of_channels(plan, along * n)
-    run(_input_gradient, plan, (x, dy, dx), (gamma,), (*about, n, along), slots=2)
+    run(_input_gradient, plan, (x, dy, dx), (gamma,), (*statistics, n, along), slots=2)
     return dgamma, sums_dy[1]
 
 
 def _averages(tile: Tile, x_view: Array, dy_view: Array) -> Steps:
-    def reduce(*lifted: Any) -> Any:
-        dy, x_hat = tile.lift(dy_view), _standardized(tile, x_view, *lifted)
+    def reduce(*statistics: Any) -> Any:
+        dy, (x_hat, _) = tile.lift(dy_view), standardized(tile, x_view, 0, *statistics)
         return (), (tile.E(dy, x_hat),), (None, tile.B(dy))
 
-    def apply(exponent: Any, mean_square: Any, h: Any) -> Any:
-        return (h,)
+    def apply(*numbers: Any) -> Any:
+        return numbers[-1:]
 
     return Steps(reduce, as_found, apply)
 
@@ -189,8 +188,8 @@ def _averages(tile: Tile, x_view: Array, dy_view: Array) -> Steps:
 def _input_gradient(
     tile: Tile, x_view: Array, dy_view: Array, dx_view: Array, gamma: Array
 ) -> Steps:
-    def reduce(exponent: Any, mean_square: Any, *_: Any) -> Any:
-        x_hat = _standardized(tile, x_view, exponent, mean_square)
+    def reduce(*numbers: Any) -> Any:
+        x_hat, _ = standardized(tile, x_view, 0, *numbers[:4])
         return (tile.lift(dy_view, into=dx_view), x_hat), (), ()
 
     def apply(dx: Any, x_hat: Any, *numbers: Any) -> None:
@@ -203,14 +202,9 @@ def _input_gradient(
     return Steps(reduce, None, apply)
 
 
-def _standardized(tile: Tile, x_view: Array, exponent: Any, mean_square: Any) -> Any:
-    eps = lifting.eps_of(tile.plan, 0.0, exponent, mean_square)
-    rstd = eq.reciprocal_std(mean_square, eps)
-    return eq.standardized(tile.lift(x_view, None, exponent), None, rstd)
-
-
-def _size(plan: Plan, exponent: Array | None, mean_square: Array) -> Array:
+def _size(plan: Plan, statistics: Statistics) -> Array:
     """The root mean square of each map of x itself."""
+    _, exponent, _, mean_square = statistics
     q = np.sqrt(mean_square)  # (R1)
     return q if exponent is None else plan.times(q, -exponent)
 

@@ -16,7 +16,7 @@ from ..engine.plans import Asked, Plan, plan_for
 from ..engine.programs import repeated
 from ..engine.tiles import Steps, Tile, as_found, run
 from ..layer_norm import layout
-from ..passes import Statistics, mean_and_variance
+from ..passes import Statistics, mean_and_variance, standardized
 
 Array = NDArray[Any]
 
@@ -149,9 +149,8 @@ def _forward(tile: Tile, x_view: Array, y_view: Array, eps: float) -> Steps:
 
 
 def _backward(tile: Tile, x_view: Array, dy_view: Array, dx_view: Array, eps: float) -> Steps:
-    def reduce(pivot: Any, exponent: Any, mean: Any, var: Any) -> Any:
-        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, 0, exponent, var))
-        x_hat = eq.standardized(tile.lift(x_view, pivot, exponent), mean, rstd)
+    def reduce(*statistics: Any) -> Any:
+        x_hat, _ = standardized(tile, x_view, 0, *statistics)
         dy = tile.lift(dy_view, into=dx_view)
         return (dy, x_hat), eq.averages(dy, x_hat, tile.E, tile.M), ()
 

@@ -92,16 +92,12 @@ def fill_tangent(
     plan, eps, statistics, mask = cache.plan, cache.eps, cache.statistics, cache.mask
     scale = cache.gamma if cache.scale is None else cache.scale
     few, slots = (scale, gamma_dot, beta_dot), 2 if gamma_dot is None else 3
-    if mask is not None:
-        views, about = (x, mask.hidden, x_dot, y_dot), (*statistics, *mask.of_sets)
-        run(passes.tangent_of_masked, plan, views, few, about, eps, slots=3)
-        return ()
     if cache.given is not None:
         given = plan.parameters(statistics.mean, statistics.var, mean_dot, var_dot)
         run(passes.tangent_of_given, plan, (x, x_dot, y_dot), few, given, eps, slots=slots)
         return ()
+    hidden, of_sets = (None, (None, None)) if mask is None else (mask.hidden, mask.of_sets)
+    views, about = (x, hidden, x_dot, y_dot), (*statistics, *of_sets)
     kept = not plan.cut(passes.SLOTS).whole
-    numbers, _ = run(
-        passes.tangent, plan, (x, x_dot, y_dot), few, statistics, eps, kept, slots=slots
-    )
+    numbers, _ = run(passes.tangent, plan, views, few, about, eps, kept, slots=slots)
     return numbers

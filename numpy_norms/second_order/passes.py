@@ -8,6 +8,7 @@ from .. import equations as first
 from ..engine import lifting
 from ..engine.tiles import Steps, Tile, as_found
 from ..masks import Absent, Array, of_portion
+from ..passes import standardized
 from . import equations as eq
 
 SLOTS = 5  # arrays that `cotangent` works on elsewhere than in results
@@ -16,6 +17,7 @@ SLOTS = 5  # arrays that `cotangent` works on elsewhere than in results
 def tangent(
     tile: Tile,
     x_view: Array,
+    hidden: Absent,
     x_dot_view: Array,
     y_dot_view: Array,
     gamma: Absent,
@@ -26,56 +28,26 @@ def tangent(
 ) -> Steps:
     """Fill y_dot; keep E[x_dot] and E[x_dot x_hat], if `cotangent` will not find sets whole."""
 
-    def reduce(*lifted: Any) -> Any:
-        x_hat, rstd, _ = standardized(tile, x_view, eps, *lifted)
-        x_dot = tile.lift(x_dot_view, None, lifted[1], into=y_dot_view)
-        return (x_dot, x_hat, rstd), first.averages(x_dot, x_hat, tile.E, tile.M), ()
+    def lifted(statistics: Any, zeros: Absent) -> Any:
+        x_hat, rstd = standardized(tile, x_view, eps, *statistics, zeros=zeros)
+        return tile.lift(x_dot_view, None, statistics[1], y_dot_view, zeros), x_hat, rstd
+
+    def reduce(*numbers: Any) -> Any:
+        *statistics, portion, _ = numbers
+        x_dot, x_hat, rstd = lifted(statistics, hidden)
+        averages = of_portion(portion, *first.averages(x_dot, x_hat, tile.E, tile.M))
+        return (x_dot, x_hat, rstd) if hidden is None else (None, None, None), averages, ()
 
     def apply(x_dot: Any, x_hat: Any, rstd: Any, *numbers: Any) -> Any:
-        *lifted, mean_x_dot, mean_x_dot_x_hat = numbers
+        *statistics, _, empty, mean_x_dot, mean_x_dot_x_hat = numbers
+        if hidden is not None:  # every position has a tangent, not those alone that count
+            x_dot, x_hat, rstd = lifted(statistics, empty)
         x_hat_dot = first.input_gradient(x_dot, x_hat, rstd, mean_x_dot, mean_x_dot_x_hat)
         x_hat_dot.settle()  # its x_hat is used up; and a large mean of x_dot must not join beta_dot
         if gamma_dot is not None:
-            x_hat, _, _ = standardized(tile, x_view, eps, *lifted)
+            x_hat, _ = standardized(tile, x_view, eps, *statistics, zeros=empty)
         tile.store(eq.output_tangent(x_hat_dot, x_hat, gamma, gamma_dot, beta_dot), y_dot_view)
         return (mean_x_dot, mean_x_dot_x_hat) if kept else ()
-
-    return Steps(reduce, as_found, apply)
-
-
-def tangent_of_masked(
-    tile: Tile,
-    x_view: Array,
-    hidden: Array,
-    x_dot_view: Array,
-    y_dot_view: Array,
-    gamma: Absent,
-    gamma_dot: Absent,
-    beta_dot: Absent,
-    eps: float,
-) -> Steps:
-    """Fill y_dot, where statistics are of the positions that count."""
-
-    def reduce(*numbers: Any) -> Any:
-        pivot, exponent, mean, var, portion, _ = numbers
-        x = tile.lift(x_view, pivot, exponent, zeros=hidden)
-        x_hat = first.standardized(x, mean, rstd_of(tile, eps, exponent, var))
-        x_dot = tile.lift(x_dot_view, None, exponent, zeros=hidden)
-        return (), of_portion(portion, *first.averages(x_dot, x_hat, tile.E, tile.M)), ()
-
-    def apply(*numbers: Any) -> None:
-        pivot, exponent, mean, var, _, empty, *averages = numbers
-        rstd = rstd_of(tile, eps, exponent, var)
-
-        def x_hat() -> Any:
-            x = tile.lift(x_view, pivot, exponent, zeros=empty)
-            return first.standardized(x, mean, rstd)
-
-        x_dot = tile.lift(x_dot_view, None, exponent, into=y_dot_view, zeros=empty)
-        x_hat_dot = first.input_gradient(x_dot, x_hat(), rstd, *averages)
-        x_hat_dot.settle()
-        again = None if gamma_dot is None else x_hat()
-        tile.store(eq.output_tangent(x_hat_dot, again, gamma, gamma_dot, beta_dot), y_dot_view)
 
     return Steps(reduce, as_found, apply)
 
@@ -94,20 +66,22 @@ def cotangent(
     """Fill d_x; sum d_gamma. What comes with the statistics are averages of ddx, if known."""
 
     def reduce(*numbers: Any) -> Any:
-        *lifted, mean_ddx, mean_ddx_x_hat = numbers
-        x_hat, rstd, rstd_of_x = standardized(tile, x_view, eps, *lifted)
-        x_hat_dot = tile.lift(ddx_view, None, lifted[1])
+        *statistics, mean_ddx, mean_ddx_x_hat = numbers
+        x_hat, rstd = standardized(tile, x_view, eps, *statistics)
+        x_hat_dot = tile.lift(ddx_view, None, statistics[1])
         if mean_ddx_x_hat is None:
             mean_ddx, mean_ddx_x_hat = first.averages(x_hat_dot, x_hat, tile.E, tile.M)
         x_hat_dot = first.input_gradient(x_hat_dot, x_hat, rstd, mean_ddx, mean_ddx_x_hat)
         x_hat_dot.settle()  # its x_hat is used up
-        x_hat, _, _ = standardized(tile, x_view, eps, *lifted)
+        x_hat, _ = standardized(tile, x_view, eps, *statistics)
         dy, dx_hat = tile.lift(dy_view), tile.lift(dy_view, into=d_x_view)
         d_gamma = eq.gamma_cotangent(dy, x_hat_dot, tile.G)
         dx_hat = first.scaled(dx_hat, gamma)
         of_dx_hat = tile.E(dx_hat, x_hat), tile.E(dx_hat, x_hat_dot)
         d_x_hat = eq.x_hat_cotangent(dy, dx_hat, ddgamma, rstd, mean_ddx_x_hat)
         averages = first.averages(d_x_hat, x_hat, tile.E, tile.M)
+        exponent = statistics[1]
+        rstd_of_x = rstd if exponent is None else tile.plan.times(rstd, exponent)
         return (d_x_hat, x_hat, x_hat_dot, rstd_of_x), (*averages, *of_dx_hat), (d_gamma,)
 
     def apply(d_x_hat: Any, x_hat: Any, x_hat_dot: Any, rstd_of_x: Any, *numbers: Any) -> None:
@@ -116,20 +90,6 @@ def cotangent(
         tile.store(d_x, d_x_view)
 
     return Steps(reduce, as_found, apply)
-
-
-def standardized(
-    tile: Tile, x_view: Array, eps: float, pivot: Any, exponent: Any, mean: Any, var: Any
-) -> tuple[Any, Any, Any]:
-    """x_hat of the tile, and rstd: of x as it was lifted, and of x itself."""
-    rstd = rstd_of(tile, eps, exponent, var)
-    x_hat = first.standardized(tile.lift(x_view, pivot, exponent), mean, rstd)
-    return x_hat, rstd, rstd if exponent is None else tile.plan.times(rstd, exponent)
-
-
-def rstd_of(tile: Tile, eps: float, exponent: Any, var: Any) -> Any:
-    """rstd of x as it was lifted."""
-    return first.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
 
 
 def tangent_of_given(
