@@ -114,7 +114,7 @@ class Deferred(Eager):
             self.settle()
             self.now = np.multiply(self.now, b.value(), self.place)
         elif b is not None:
-            if self.scale is not None and self.plan.apart:
+            if self.scale is not None and self.plan.asked.apart:
                 self.settle()
             self.scale = b if self.scale is None else self.scale * b
             if self.shift is not None:

@@ -8,7 +8,8 @@ another thread to begin. Where one works alone they are such as stay in its cach
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
 from itertools import pairwise, product
 from math import ceil, prod
 from typing import Any, NamedTuple
@@ -97,7 +98,6 @@ class Plan:
         # Whether factors are put together that might leave the range then.
         scaled = self.inner is not None and asked.first is not None
         self.joins = scaled and work.itemsize <= x.itemsize
-        self.apart = asked.apart
         # Whether gamma may be so large that its products overflow.
         self.steep = asked.first is not None and not squares_fit(asked.first, work)
         self.flat = self.inner is not None and self.inner < ndim - 2
@@ -112,7 +112,7 @@ class Plan:
         self.buffer = 16 if prod(self.row or self.shape[-1:]) >= SHORT else 8192
         self.inner_sum = sums.inner_sum(ndim, self.inner or 0)
         self.sums = self._sums()
-        self.cuts: dict[int, Cut] = {}
+        self.cut: Callable[[int], Cut] = cache(partial(Cut, self))  # for so many slots of scratch
         self.tiles: dict[Shape, Plan] = {}
         self.small = _extents(self, self.slots)[0] == [max(n, 1) for n in self.shape]  # in one tile
 
@@ -141,10 +141,6 @@ class Plan:
             return s if m is None else s.astype(few, copy=False) / m
 
         return summed
-
-    def cut(self, slots: int) -> Cut:
-        """The tiles, where each takes so many places of scratch."""
-        return self.cuts.get(slots) or self.cuts.setdefault(slots, Cut(self, slots))
 
     def of_tile(self, shape: Shape) -> Plan:
         """The plan of an array that is a tile of this one's."""

@@ -67,7 +67,7 @@ def run(
     results.
     """
     views, parameters = plan.views(*views), plan.parameters(*parameters)
-    cut = plan.cuts.get(slots) or plan.cut(slots)
+    cut = plan.cut(slots)
     if cut.alone:
         tile, on = (plan, on_tile) if plan.small else (plan.of_tile(plan.shape), _on_tile)
         with np.errstate(all="ignore"):
