@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from . import equations as eq
@@ -158,4 +157,4 @@ def inference_gradients(
     dy_xc, dbeta = sums
     factor = 1 if gamma is None else gamma
     dmean, dvar = eq.statistics_gradients(factor * dbeta, factor * dy_xc, rstd)
-    return *(plan.times(d, np.array(power)) for d in (dmean, dvar)), rstd * dy_xc, dbeta
+    return *(plan.times(d, power) for d in (dmean, dvar)), rstd * dy_xc, dbeta

@@ -177,11 +177,11 @@ class Plan:
         """A number as an array: as a ufunc's argument three times as fast as the number itself."""
         return np.asarray(a, self.limits.near.dtype)
 
-    def power(self, exponent: Array) -> Any:
-        """Two to the power of few numbers, exactly."""
+    def power(self, exponent: Array | int) -> Any:
+        """Two to the power of few numbers, or of one, exactly."""
         return np.ldexp(self.number(1.0), exponent)
 
-    def times(self, a: Array, exponent: Array) -> Array:
+    def times(self, a: Array, exponent: Array | int) -> Array:
         """Numbers times two to a power; in two steps, so that no power overflows."""
         half = exponent // 2
         product: Array = a * self.power(half) * self.power(exponent - half)

@@ -197,11 +197,9 @@ class Tile:
         """Multiply by powers of two, in steps of their own, so that no other factor joins them."""
         if exponent is None and not power:
             return
-        if exponent is None:
-            exponent = np.zeros([1] * len(self.plan.shape), np.int64)
-        exponent = exponent + power
-        half = exponent // 2
-        for part in (half, exponent - half):
+        total: Any = power if exponent is None else exponent + power
+        half = total // 2
+        for part in (half, total - half):
             array.settle()
             array *= self.plan.power(part)
         array.settle()

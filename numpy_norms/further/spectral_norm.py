@@ -256,7 +256,7 @@ def _sigma(plan: Plan, weight: Array, u: Array, v: Array, c: int) -> tuple[Array
         if np.isfinite(again):
             most = np.finfo(plan.work).maxexp - 2
             exponent = max(-most, min(first - int(np.frexp(np.abs(again))[1]), most))
-            sigma = plan.times(again, np.array(exponent - first))  # about 1
+            sigma = plan.times(again, exponent - first)  # about 1
     sigma = np.full(plan.set_shape, np.inf if sigma == 0 else sigma, plan.few)
     return sigma, np.full(plan.set_shape, exponent) if exponent else None
 
