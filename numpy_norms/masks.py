@@ -55,9 +55,8 @@ def mask_of(plan: Plan, where: Array, x: Array) -> Mask:
     portion /= plan.m
     empty = portion == 0
     portion[empty] = 1
-    portion = portion.astype(plan.few, copy=False)
-    if portion.shape != plan.set_shape:
-        portion, empty = (np.broadcast_to(a, plan.set_shape).copy() for a in (portion, empty))
+    portion = np.broadcast_to(portion.astype(plan.few, copy=False), plan.set_shape)
+    empty = np.broadcast_to(empty, plan.set_shape)
     return Mask(np.broadcast_to(~seen, plan.shape), portion, empty if empty.any() else None)
 
 
