@@ -67,7 +67,7 @@ def forward(
         y, plan, statistics = _filled(plan, x, gamma, beta, eps, output, y)
     else:
         y = plan.result_like(x) if y is None else y
-        plan = careful(plan, gamma, eps) if plan.joins else plan
+        plan = careful(plan, gamma, eps)
         if norm == "batch_norm":
             checks.none_empty(None if mask.empty is None else plan.in_order(mask.empty))
         about, views = (None, None, *mask.of_sets), (x, mask.hidden, y)
@@ -122,7 +122,7 @@ def _filled(
 ) -> tuple[Array, Plan, passes.Statistics]:
     """Fill y; return it, the plan that did, and the statistics."""
     y = plan.result_like(x) if y is None else y
-    plan = careful(plan, gamma, eps) if plan.joins else plan
+    plan = careful(plan, gamma, eps)
     about = None, None
     kept, _ = run(passes.forward, plan, (x, y), (gamma, beta), about, eps, output, slots=1)
     return y, plan, passes.Statistics(*kept)

@@ -162,7 +162,8 @@ def moderate(plan: Plan, *scales: Array | None) -> tuple[Any, ...]:
 
 def careful(plan: Plan, gamma: Array | None, eps: float) -> Plan:
     """The plan, or for factors that must not be put together the one that keeps them apart."""
-    return plan if factors_fit(plan, gamma, eps) else plan.kept_apart()
+    apart = plan.inner is not None and not factors_fit(plan, gamma, eps)
+    return plan.kept_apart() if apart else plan
 
 
 @np.errstate(all="ignore")
@@ -170,7 +171,7 @@ def factors_fit(plan: Plan, gamma: Array | None, eps: float) -> bool:
     """Whether gamma times any reciprocal standard deviation is a normal number."""
     if gamma is None:
         return True
-    if squares_fit(gamma.dtype, plan.work):
+    if plan.work.itemsize > plan.x.itemsize or squares_fit(gamma.dtype, plan.work):
         return 0 not in np.isfinite(gamma).tobytes()
     size = np.abs(gamma.astype(plan.work, copy=False))
     small = size < 2.0**-60

@@ -95,9 +95,6 @@ class Plan:
         # Parameters are few where most neighbours share them, and else as long as rows.
         self.array: Any = Eager if self.inner is None else Deferred
         self.parameter = work if self.inner is None else self.few
-        # Whether factors are put together that might leave the range then.
-        scaled = self.inner is not None and asked.first is not None
-        self.joins = scaled and work.itemsize <= x.itemsize
         # Whether gamma may be so large that its products overflow.
         self.steep = asked.first is not None and not squares_fit(asked.first, work)
         self.flat = self.inner is not None and self.inner < ndim - 2

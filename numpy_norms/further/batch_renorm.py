@@ -110,8 +110,7 @@ def batch_renorm_forward(
     wide = np.promote_types(work, np.float64)
     plan = plan_for(layout(x, gamma, beta, c), work, x.dtype, Asked(True, wide, wide))
     # What r makes larger, it makes no larger than gamma / running_sigma, which eps bounds as well.
-    if plan.joins:
-        plan = lifting.careful(plan, gamma, eps)
+    plan = lifting.careful(plan, gamma, eps)
     y = plan.result_like(x)
     with np.errstate(all="ignore"):
         few = plan.parameters(mean.astype(wide), var.astype(wide), gamma, beta)
