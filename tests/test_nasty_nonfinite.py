@@ -82,6 +82,20 @@ def test_in_a_parameter_it_takes_the_y_that_it_scales_or_shifts(norm, name, bad)
         assert_array_equal(gradients["x"], clean_gradients["x"])
 
 
+@each("bad", [np.inf, -np.inf])
+@each("dtype", [np.float16, np.float32, np.float64])
+@parametrize(SIX)
+def test_an_infinite_gamma_gives_infinities_with_the_sign_of_x_hat(norm, bad, dtype):
+    arrays, _ = norm.draw(dtype=dtype)
+    clean, _ = norm.forward(arrays)
+    x_hat, _ = norm.forward({k: a for k, a in arrays.items() if k not in ("gamma", "beta")})
+    arrays["gamma"].flat[-1] = bad
+    y, _ = norm.forward(arrays)
+    last = norm.entries == norm.entries.max()
+    assert_array_equal(y[last], np.sign(x_hat[last]) * dtype(bad))
+    assert_allclose(y[~last], clean[~last], rtol=1e-12, atol=1e-14)
+
+
 @bad_values
 def test_in_x_of_inference_it_stays_where_it_is(bad):
     arrays, dy = INFERENCE.draw()
