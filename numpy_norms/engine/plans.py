@@ -8,7 +8,7 @@ another thread to begin. Where one works alone they are such as stay in its cach
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache, partial
 from itertools import pairwise, product
 from math import ceil, prod
@@ -26,6 +26,7 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 Slices = tuple[slice, ...]
 Region = tuple[Slices, Slices, Slices]
+Lane = tuple[list[Slices], list[Slices]]  # parts along parameters, and along the other axes
 
 ALL = slice(None)
 
@@ -275,36 +276,44 @@ def _merged(layout: Layout, widest: int) -> tuple[Shape, Shape, Shape, int | Non
 class Cut:
     """The tiles of a plan where each takes `slots` places of scratch, in lanes.
 
-    A tile is its slices of views, of numbers for sets, and of parameters. A lane is what one thread
-    goes along: runs of tiles that have their part of the parameters in common. Their sums are added
-    in order, and put away with the run where there are several parts.
+    A lane is what one thread goes along: runs of tiles that have their part of the parameters in
+    common. Their sums are added in order, and put away with the run where there are several parts.
     """
 
     def __init__(self, plan: Plan, slots: int):
         extent, self.whole = _extents(plan, slots)
-        over, along, axes = plan.over, plan.along, range(len(extent))
+        self.over, self.along = plan.over, plan.along
         pieces = [_pieces(n, e) for n, e in zip(plan.shape, extent, strict=True)]
         parts, rests = (
-            list(product(*[pieces[a] if of == (a in along) else [ALL] for a in axes]))
+            list(product(*[p if of == (a in self.along) else [ALL] for a, p in enumerate(pieces)]))
             for of in (True, False)
         )
-
-        def tile(part: Slices, rest: Slices) -> Region:
-            view = tuple([part[a] if a in along else rest[a] for a in axes])
-            return view, tuple([ALL if a in over else view[a] for a in axes]), part
-
-        runs = [[tile(part, rest) for rest in rests] for part in parts]
         self.alone = len(parts) * len(rests) == 1
         self.many = len(parts) > 1
         # Whether no set is met in two lanes: parts of the parameters differ in their sets.
-        parted = [a for a in along if extent[a] < plan.shape[a]]
-        self.disjoint = self.many and not any(a in over for a in parted)
+        parted = [a for a in self.along if extent[a] < plan.shape[a]]
+        self.disjoint = self.many and not any(a in self.over for a in parted)
         # What each lane has of its own.
         totals = 0 if self.many else prod(plan.parameter_shape)
         averages = 0 if self.whole or self.disjoint else prod(plan.set_shape)
         number = min(LANES, max(2, SHARES // (SUM * max(1, totals + averages))))
-        shares = _shares(len(runs if self.many else rests), number)
-        self.lanes = [runs[i:j] if self.many else [runs[0][i:j]] for i, j in shares]
+        shares = _shares(len(parts if self.many else rests), number)
+        self.lanes: list[Lane] = [
+            (parts[i:j], rests) if self.many else (parts, rests[i:j]) for i, j in shares
+        ]
+
+    def runs(self, lane: Lane) -> Iterator[Iterator[Region]]:
+        """The runs of a lane, each tile by its slices: of views, of numbers for sets, and of
+        parameters. They are not kept, or those of a large array would take memory.
+        """
+        parts, rests = lane
+        for part in parts:
+            yield (self._region(part, rest) for rest in rests)
+
+    def _region(self, part: Slices, rest: Slices) -> Region:
+        both = enumerate(zip(part, rest, strict=True))
+        view = tuple([p if a in self.along else r for a, (p, r) in both])
+        return view, tuple([ALL if a in self.over else s for a, s in enumerate(view)]), part
 
 
 def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:

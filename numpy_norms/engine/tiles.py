@@ -227,7 +227,7 @@ def sweep(plan: Plan, cut: Cut, visit: Callable[[Slices, Slices, Slices], Shares
     def along(lane: int) -> None:
         nonlocal lengths
         np.setbufsize(plan.buffer)
-        for tiles in cut.lanes[lane]:
+        for tiles in cut.runs(cut.lanes[lane]):
             totals: Numbers = ()
             for slices, of_sets, of_parameters in tiles:
                 numbers, averages, more = visit(slices, of_sets, of_parameters)

@@ -315,7 +315,8 @@ def _extremes(plan: Plan, x: Array, p: float, slots: int) -> tuple[Array | None]
         with lock:
             choose(extremes[of_sets], found, out=extremes[of_sets])
 
-    in_threads(visit, [tile for lane in plan.cut(slots).lanes for tiles in lane for tile in tiles])
+    cut = plan.cut(slots)
+    in_threads(visit, [tile for lane in cut.lanes for tiles in cut.runs(lane) for tile in tiles])
     return (extremes,)
 
 
