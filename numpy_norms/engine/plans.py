@@ -332,11 +332,12 @@ def _extents(plan: Plan, slots: int) -> tuple[list[int], bool]:
         sets.sort(key=lambda a: a not in plan.along)
     plane, set_size = prod([shape[a] for a in (*over, *tail)]), prod([shape[a] for a in over])
     # Sums for parameters that vary along a set are as long as the set. Sums down columns, of 16
-    # rows each and in float64 too, take 0.75 bytes for an element. And there are some twelve
-    # numbers in float64 for each set, and five for each sum over neighbours.
+    # rows each and in float64 too, take 0.75 bytes for an element, and as much again while a
+    # program is made, which keeps what is known. And there are some twelve numbers in float64 for
+    # each set, and five for each sum over neighbours.
     long, beside = prod([shape[a] for a in over if a in plan.along]), MEMORY - SCRATCH
     scratch = slots * plan.work.itemsize
-    each = scratch + (0 if plan.inner_sum is sums.along else 0.75)
+    each = scratch + (0 if plan.inner_sum is sums.along else 1.5)
     limit = min(SCRATCH // scratch, (MEMORY - 3 * SUM * long) // each)
     limit = min(limit, beside // (12 * 8) * max(plan.m, 1))
     if plan.inner is not None:
