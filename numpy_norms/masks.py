@@ -94,12 +94,11 @@ def forward(
     def apply(pivot: Any, exponent: Any, _: Any, empty: Any, mean: Any, var: Any) -> Any:
         if empty is not None:
             var = np.where(empty, np.inf, var)
-        rstd = eq.reciprocal_std(var, lifting.eps_of(tile.plan, eps, exponent, var))
+        statistics = pivot, exponent, mean, var
         # Sets in which none counts are 0, so that their x_hat is where they hold NaN, too.
-        x = tile.lift(x_view, pivot, exponent, into=y_view, zeros=empty)
-        x_hat = eq.standardized(x, mean, rstd)
+        x_hat, _ = standardized(tile, x_view, eps, *statistics, into=y_view, zeros=empty)
         tile.store(output(x_hat, gamma, beta), y_view)
-        return pivot, exponent, mean, var
+        return statistics
 
     return Steps(reduce, mean_and_variance, apply, partial(lifting.nearer, tile.plan, eps))
 

@@ -154,7 +154,7 @@ def _within_model(section: str, config: Mapping[str, Any]) -> str:
     """A path without the model's own name, with which it begins in the .h5 of a Sequential."""
     inner = config.get("config")
     own = inner.get("name") if isinstance(inner, dict) else None
-    return f"{section}".removeprefix(f"{own}/")
+    return section.removeprefix(f"{own}/")
 
 
 def _found(

@@ -148,12 +148,12 @@ def moderate(plan: Plan, *scales: Array | None) -> tuple[Any, ...]:
     """gamma, and what it is added to, times two to a negative power where their products might
     overflow; and that power.
     """
-    steep = False
-    for a in scales if plan.steep else ():
-        steep = steep or not (a is None or np.vdot(a, a) < MILD)
-    if not steep:
-        return *scales, 0
     with np.errstate(all="ignore"):
+        steep = False
+        for a in scales if plan.steep else ():
+            steep = steep or not (a is None or np.vdot(a, a) < MILD)
+        if not steep:
+            return *scales, 0
         size = max(np.abs(a[np.isfinite(a)]).max(initial=0) for a in scales if a is not None)
         power = max(0, int(np.frexp(size)[1]))
         factor = np.ldexp(1.0, -power)

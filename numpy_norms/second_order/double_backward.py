@@ -95,8 +95,7 @@ def double_backward(
     plan, eps, statistics, views = cache.plan, cache.eps, cache.statistics, (x, dy, ddx, d_x)
     scale = gamma if cache.scale is None else cache.scale
     if cache.given is None:
-        with np.errstate(all="ignore"):  # of a ddgamma in float16
-            scale, along, power = moderate(plan, scale, ddgamma)
+        scale, along, power = moderate(plan, scale, ddgamma)
         about, slots = (*statistics, *(known or (None, None))), passes.SLOTS
         _, sums = run(passes.cotangent, plan, views, (scale, along), about, eps, power, slots=slots)
         return d_dy, d_x, *normalize.gradients_of((gamma,), sums)
